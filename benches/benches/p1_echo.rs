@@ -1,0 +1,23 @@
+//! P1: echo of 64 B on 64 connections, closed loop. Server CPU a message, relative to the ring floor.
+
+use std::process::ExitCode;
+
+use slipring_benches::measure::binaries::Binaries;
+use slipring_benches::measure::contenders::{echo, floor, peers};
+use slipring_benches::measure::drive::Load;
+use slipring_benches::measure::rounds::{Figure, compare};
+use slipring_benches::measure::run_bench;
+use slipring_benches::measure::settings::Settings;
+
+fn main() -> ExitCode {
+    run_bench("p1_echo", || {
+        let settings = Settings::from_env()?;
+        let binaries = Binaries::build(&settings.peers)?;
+        let mut contenders = vec![floor(&binaries, "ring-echo"), floor(&binaries, "epoll-echo")];
+        contenders.extend(echo(&binaries, "slipring", &[]));
+        contenders.extend(peers(&binaries));
+        let load = Load { connections: 64, size: 64, churn: false, seconds: settings.seconds };
+        let title = "P1: echo, 64 B, 64 connections, closed loop, loopback";
+        compare(title, Figure::Cpu, settings.rounds, &load, &binaries, &contenders).map(drop)
+    })
+}

@@ -1,0 +1,298 @@
+//! The listeners of one reactor: how they accept, pause and close.
+//!
+//! ```text
+//!            room for a backlog                   recalled, or near the cap
+//!  Idle ----------------------------> Many ----------------------------------> Cancelling
+//!   |  near the cap                    ^  more room                                 |
+//!   +------------> Watching            +------------------------------ Idle <-------+
+//!                    | a client waits, and a permit was to be had
+//!                    v
+//!                   One --> Idle                 no descriptors: Idle, after a pause
+//! ```
+//!
+//! Far from the cap one multishot accept serves each listener. Near it a client is let in only with a permit
+//! in hand; the others stay in the kernel's backlog, where they belong: accepting to refuse is a lie.
+//!
+//! EMFILE and its kin pause all accepting until a descriptor comes back, with a slow timer beside it. No
+//! errno ends a listener; a storm of failures is answered with the same pause.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::admission::Admission;
+use crate::driver::{Completion, Driver, QueueFull, Share, Submission};
+use crate::error::Fault;
+use crate::token::{Descriptor, Key, Op, Token};
+
+/// How long accepting rests when descriptors ran out and none comes back, milliseconds.
+pub(crate) const PAUSE_MS: u64 = 100;
+/// Failures in a row that count as a storm.
+const STORM: u32 = 32;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Many,
+    Cancelling,
+    Watching,
+    One,
+    Closing,
+    Closed,
+}
+
+#[derive(Debug)]
+struct Listener {
+    descriptor: Descriptor,
+    state: State,
+    /// What the operation in flight is, for its cancel.
+    op: Op,
+    activation: u8,
+    cancel_in_flight: bool,
+}
+
+/// What a completion meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    /// A client, with its permit: open a connection.
+    Client { descriptor: Descriptor, listener: u16 },
+    /// Nothing to open.
+    Nothing,
+    /// Descriptors are short: look again after a pause.
+    Paused,
+}
+
+/// The listeners of one reactor.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    listeners: Vec<Listener>,
+    admission: Arc<Admission>,
+    reactor: usize,
+    /// Clients a multishot accepted beyond its reservation.
+    early: VecDeque<(Descriptor, u16)>,
+    paused: bool,
+    stopping: bool,
+    failures: u32,
+    /// Something happened since the last `poll`.
+    changed: bool,
+}
+
+impl Acceptor {
+    pub(crate) fn new(
+        listeners: Vec<Descriptor>,
+        admission: Arc<Admission>,
+        reactor: usize,
+    ) -> Self {
+        let listeners = listeners
+            .into_iter()
+            .map(|descriptor| Listener {
+                descriptor,
+                state: State::Idle,
+                op: Op::AcceptMany,
+                activation: 0,
+                cancel_in_flight: false,
+            })
+            .collect();
+        Self {
+            listeners,
+            admission,
+            reactor,
+            early: VecDeque::new(),
+            paused: false,
+            stopping: false,
+            failures: 0,
+            changed: true,
+        }
+    }
+
+    /// Another reactor rang, a descriptor came back, or the pause is over.
+    pub(crate) fn look_again(&mut self) {
+        self.changed = true;
+        self.paused = false;
+    }
+
+    /// A descriptor of this reactor was closed.
+    #[inline]
+    pub(crate) fn descriptor_returned(&mut self) {
+        if self.paused {
+            self.look_again();
+        }
+    }
+
+    /// Stops accepting and closes the listeners.
+    pub(crate) fn stop(&mut self) {
+        self.stopping = true;
+        self.changed = true;
+    }
+
+    /// Whether every listener is closed.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.early.is_empty()
+            && self.listeners.iter().all(|l| l.state == State::Closed && !l.cancel_in_flight)
+    }
+
+    /// A connection that was accepted is over.
+    pub(crate) fn release(&mut self) {
+        self.admission.release(self.reactor);
+        self.changed = true;
+    }
+
+    /// Takes in a completion of one of the accept operations.
+    pub(crate) fn handle(
+        &mut self,
+        op: Op,
+        key: Key,
+        activation: u8,
+        completion: &Completion,
+    ) -> Accepted {
+        self.changed = true;
+        let number = key.index() as u16;
+        let listener = &mut self.listeners[usize::from(number)];
+        match op {
+            Op::CancelAccept => {
+                listener.cancel_in_flight = false;
+                return Accepted::Nothing;
+            }
+            Op::CloseOther => {
+                listener.state = State::Closed;
+                return Accepted::Nothing;
+            }
+            _ => {}
+        }
+        let current = listener.activation == activation && listener.op == op;
+        if current && !completion.more {
+            if op == Op::AcceptMany {
+                self.admission.disarm(self.reactor);
+            }
+            listener.state = State::Idle;
+        }
+        match (op, completion.result) {
+            (Op::WatchListener, _) => {
+                // One permit, one client: the next look asks for the next.
+                if current && !self.stopping && self.admission.take(self.reactor) {
+                    listener.state = State::One;
+                }
+                Accepted::Nothing
+            }
+            (_, Ok(descriptor)) => {
+                self.failures = 0;
+                let descriptor = Descriptor(descriptor);
+                // A single accept came with its permit.
+                if op == Op::AcceptOne || self.admission.admit() {
+                    return Accepted::Client { descriptor, listener: number };
+                }
+                self.early.push_back((descriptor, number));
+                Accepted::Nothing
+            }
+            (_, Err(fault)) => {
+                if op == Op::AcceptOne {
+                    self.admission.release(self.reactor);
+                }
+                self.on_failure(fault)
+            }
+        }
+    }
+
+    fn on_failure(&mut self, fault: Fault) -> Accepted {
+        if fault == Fault::Cancelled {
+            return Accepted::Nothing;
+        }
+        self.failures += 1;
+        let short = matches!(
+            fault,
+            Fault::DescriptorsOfProcess
+                | Fault::DescriptorsOfHost
+                | Fault::Memory
+                | Fault::NoBuffers
+        );
+        if short || self.failures >= STORM {
+            self.failures = 0;
+            self.paused = true;
+            return Accepted::Paused;
+        }
+        Accepted::Nothing
+    }
+
+    /// A client kept aside that may come in now.
+    pub(crate) fn poll_early(&mut self) -> Option<(Descriptor, u16)> {
+        if self.early.is_empty() || !self.admission.take(self.reactor) {
+            return None;
+        }
+        self.early.pop_front()
+    }
+
+    /// Starts what should be under way. Called once a turn; does nothing unless something changed.
+    pub(crate) fn poll<D: Driver>(&mut self, driver: &mut D) -> Result<(), QueueFull> {
+        if !self.changed {
+            return Ok(());
+        }
+        for number in 0..self.listeners.len() {
+            self.poll_listener(number, driver)?;
+        }
+        self.changed = false;
+        Ok(())
+    }
+
+    fn poll_listener<D: Driver>(&mut self, number: usize, driver: &mut D) -> Result<(), QueueFull> {
+        let key = Key::new(number as u32, 0);
+        let listener = &mut self.listeners[number];
+        let descriptor = listener.descriptor;
+        match listener.state {
+            State::Many if self.stopping || self.admission.is_tight() => {
+                self.cancel(number, driver)?;
+                self.listeners[number].state = State::Cancelling;
+            }
+            State::Watching if self.stopping => self.cancel(number, driver)?,
+            // A permit is in hand. The activation was counted with the watch before it.
+            State::One if listener.op == Op::WatchListener => {
+                listener.op = Op::AcceptOne;
+                listener.activation = listener.activation.wrapping_add(1);
+                let token = Token::new(Op::AcceptOne, key, listener.activation);
+                if driver.push(token, Submission::AcceptOne(descriptor), Share::Data).is_err() {
+                    listener.op = Op::WatchListener;
+                    return Err(QueueFull);
+                }
+            }
+            State::One if self.stopping => self.cancel(number, driver)?,
+            State::Idle if self.stopping => {
+                let token = Token::new(Op::CloseOther, key, 0);
+                driver.push(token, Submission::Close(descriptor), Share::Management)?;
+                listener.state = State::Closing;
+            }
+            State::Idle if !self.paused => self.start(number, driver)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn start<D: Driver>(&mut self, number: usize, driver: &mut D) -> Result<(), QueueFull> {
+        if driver.room(Share::Data) == 0 {
+            return Err(QueueFull);
+        }
+        let listener = &mut self.listeners[number];
+        let (op, submission, state) = if self.early.is_empty() && self.admission.arm() {
+            (Op::AcceptMany, Submission::AcceptMany(listener.descriptor), State::Many)
+        } else if self.admission.has_room(self.reactor) {
+            (Op::WatchListener, Submission::WatchReadable(listener.descriptor), State::Watching)
+        } else {
+            return Ok(());
+        };
+        listener.activation = listener.activation.wrapping_add(1);
+        listener.op = op;
+        listener.state = state;
+        let token = Token::new(op, Key::new(number as u32, 0), listener.activation);
+        driver.push(token, submission, Share::Data)
+    }
+
+    fn cancel<D: Driver>(&mut self, number: usize, driver: &mut D) -> Result<(), QueueFull> {
+        let key = Key::new(number as u32, 0);
+        let listener = &mut self.listeners[number];
+        if listener.cancel_in_flight {
+            return Ok(());
+        }
+        let target = Token::new(listener.op, key, listener.activation);
+        let token = Token::new(Op::CancelAccept, key, 0);
+        driver.push(token, Submission::Cancel(target), Share::Management)?;
+        listener.cancel_in_flight = true;
+        Ok(())
+    }
+}

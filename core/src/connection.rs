@@ -1,0 +1,557 @@
+//! One TCP stream as a state machine without I/O.
+//!
+//! What happened goes in by [`Connection::handle`], what is wanted comes out by
+//! [`Connection::poll_action`], in a fixed order: Send or Watch, Receive, SetTimer, Cancel, Shutdown, Close,
+//! Free. It knows no kernel, no clock and no bytes: time is a parameter, descriptors and spans are numbers.
+//!
+//! Asked is what the owner wants, the rest is what the kernel or the wheel said. A cell is the state
+//! afterwards; `.` means unchanged; `-` means that it cannot happen: it is ignored.
+//!
+//! ```text
+//! input \ state      | Opening     | Established | HalfClosed(Ours) | HalfClosed(Theirs) | Draining | Closing
+//! -------------------+-------------+-------------+------------------+--------------------+----------+--------
+//! Connected          | Established | -           | -                | -                  | -        | .
+//! Connect failed     | Closing     | -           | -                | -                  | -        | .
+//! Received           | -           | .           | .                | -                  | .        | .
+//! End of stream      | -           | HalfClosed(Theirs) | Draining  | -                  | Closing  | .
+//! No buffer          | -           | .           | .                | -                  | .        | .
+//! Receive failed     | -           | Closing     | Closing          | -                  | Closing  | .
+//! Sent               | -           | .           | .                | .                  | .        | .
+//! Send blocked       | -           | .           | .                | .                  | .        | .
+//! Send failed        | -           | Closing     | Closing          | Closing            | Closing  | .
+//! Writable           | -           | .           | .                | .                  | .        | .
+//! Shutdown done      | -           | -           | .                | -                  | .        | .
+//! Shutdown failed    | -           | -           | Closing          | -                  | Closing  | .
+//! Timer              | Closing     | Closing     | Closing          | Closing            | Closing  | .
+//! Asked to shut down | Draining    | HalfClosed(Ours) | .           | Draining           | .        | .
+//! Asked to close     | Closing     | Draining    | Draining         | Draining           | .        | .
+//! Asked to abort     | Closing     | Closing     | Closing          | Closing            | Closing  | .
+//! ```
+//!
+//! (Timer: if a deadline has really passed; otherwise it is armed again for the rest. An opening connection
+//! asked to shut down has nothing to half-close: it drains once it is open. End of stream while draining:
+//! once what is still to be sent is out.)
+//!
+//! *Closing is a join.* The slot is freed when the kernel holds nothing of it: every operation has had its
+//! terminal completion, every zero-copy send its notification, the descriptor its close. Order: cancel what
+//! waits, all their completions, close, free.
+//!
+//! *Deadlines are lazy.* Activity only notes the time; the timer fires where it was armed, looks, and is
+//! armed again for the rest. It is moved at once only when a deadline comes nearer.
+
+mod actions;
+mod deadlines;
+mod words;
+
+use self::deadlines::after;
+pub use self::words::{Action, Event, Input, Pause, Rules, Side, State};
+use crate::config::NOTIFICATIONS_MAX;
+use crate::error::{CloseReason, Fault};
+use crate::outbox::{Outbox, Pieces};
+use crate::span::Span;
+use crate::token::{Descriptor, Key, Op, Token};
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+/// Operations of a connection that count as in flight: `Connect` to `Close`.
+const OPS: usize = 6;
+/// Bytes read and dropped after our FIN before the connection is closed all the same.
+const DISCARDED_MAX: u32 = 64 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ZeroCopy {
+    Untried,
+    Pays,
+    Off,
+}
+
+/// What the machine needs beside itself while it handles an input.
+#[derive(Debug)]
+pub struct Surroundings<'a, R> {
+    /// The arena of the outboxes.
+    pub pieces: &'a mut Pieces,
+    /// Where spans go that are done with.
+    pub release: R,
+    /// The reactor's rules.
+    pub rules: &'a Rules,
+    /// The time of this turn.
+    pub now_ms: u64,
+}
+
+/// The machine. See the module's documentation.
+#[derive(Debug)]
+pub struct Connection {
+    state: State,
+    active_at_ms: u64,
+    /// When the kernel last took bytes, or the outbox last stopped being empty.
+    progress_at_ms: u64,
+    /// When the keep-alive event last came.
+    kept_at_ms: u64,
+    /// Where the timer stands in the wheel.
+    armed_at_ms: u64,
+    /// The bytes waiting.
+    pub outbox: Outbox,
+    descriptor: Option<Descriptor>,
+    idle_ms: u32,
+    keep_alive_ms: u32,
+    sending_bytes: u32,
+    notifications: u16,
+    flights: u8,
+    cancel_asked: u8,
+    cancels: u8,
+    paused: u8,
+    activations: [u8; OPS],
+    zero_copy: ZeroCopy,
+    blocked: bool,
+    parked: bool,
+    high: bool,
+    fin_sent: bool,
+    timer_nearer: bool,
+}
+
+const _: () = assert!(std::mem::size_of::<Connection>() <= 136);
+
+impl Connection {
+    /// An accepted connection.
+    #[must_use]
+    pub fn accepted(descriptor: Descriptor, rules: &Rules, now_ms: u64) -> Self {
+        Self::new(State::Established, Some(descriptor), rules, now_ms)
+    }
+
+    /// A connection to be dialed until `deadline_ms`.
+    #[must_use]
+    pub fn dialing(deadline_ms: u64, rules: &Rules, now_ms: u64) -> Self {
+        Self::new(State::Opening { deadline_ms, drain: false }, None, rules, now_ms)
+    }
+
+    fn new(state: State, descriptor: Option<Descriptor>, rules: &Rules, now_ms: u64) -> Self {
+        Self {
+            state,
+            active_at_ms: now_ms,
+            progress_at_ms: now_ms,
+            kept_at_ms: 0,
+            armed_at_ms: NEVER,
+            outbox: Outbox::default(),
+            descriptor,
+            idle_ms: rules.idle_ms,
+            keep_alive_ms: 0,
+            sending_bytes: 0,
+            notifications: 0,
+            flights: 0,
+            cancel_asked: 0,
+            cancels: 0,
+            paused: 0,
+            activations: [0; OPS],
+            zero_copy: ZeroCopy::Untried,
+            blocked: false,
+            parked: false,
+            high: false,
+            fin_sent: false,
+            timer_nearer: true,
+        }
+    }
+
+    /// Where it stands.
+    #[inline]
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Its socket; `None` before the dial has one and after the close.
+    #[inline]
+    #[must_use]
+    pub fn descriptor(&self) -> Option<Descriptor> {
+        self.descriptor
+    }
+
+    /// Whether the socket takes no more for now.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Whether a send is with the kernel: the outbox must not be moved.
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        self.in_flight(Op::Send)
+    }
+
+    /// Whether the outbox is above its watermark.
+    #[inline]
+    #[must_use]
+    pub fn is_high(&self) -> bool {
+        self.high
+    }
+
+    /// When bytes last moved, milliseconds.
+    #[must_use]
+    pub fn active_at_ms(&self) -> u64 {
+        self.active_at_ms
+    }
+
+    /// Whether more may be sent: the connection is not ending and our FIN was not asked for.
+    #[inline]
+    #[must_use]
+    pub fn may_send(&self) -> bool {
+        matches!(
+            self.state,
+            State::Opening { drain: false, .. }
+                | State::Established
+                | State::HalfClosed { side: Side::Theirs, .. }
+        )
+    }
+
+    /// The token of the current activation of `op`.
+    #[inline]
+    #[must_use]
+    pub fn token(&self, op: Op, key: Key) -> Token {
+        Token::new(op, key, self.activations[op as usize])
+    }
+
+    /// Whether a completion of this activation is awaited: otherwise it is stale.
+    #[inline]
+    #[must_use]
+    pub fn expects(&self, op: Op, activation: u8) -> bool {
+        self.in_flight(op) && self.activations[op as usize] == activation
+    }
+
+    /// Whether any zero-copy notification is awaited.
+    #[must_use]
+    pub fn expects_notification(&self) -> bool {
+        self.notifications > 0
+    }
+
+    #[inline]
+    fn in_flight(&self, op: Op) -> bool {
+        self.flights & 1 << op as u8 != 0
+    }
+
+    #[inline]
+    fn take_off(&mut self, op: Op) {
+        self.flights |= 1 << op as u8;
+        self.activations[op as usize] = self.activations[op as usize].wrapping_add(1);
+    }
+
+    #[inline]
+    fn land(&mut self, op: Op) {
+        self.flights &= !(1 << op as u8);
+        self.cancel_asked &= !(1 << op as u8);
+    }
+
+    /// Holds the reading back. Bytes the kernel has delivered already still come.
+    pub fn pause(&mut self, who: Pause) {
+        self.paused |= who as u8;
+    }
+
+    /// Lets the reading go on, unless somebody else holds it back.
+    pub fn resume(&mut self, who: Pause) {
+        self.paused &= !(who as u8);
+    }
+
+    /// The dial has its socket and connects.
+    pub fn connecting(&mut self, descriptor: Descriptor) {
+        self.descriptor = Some(descriptor);
+        self.take_off(Op::Connect);
+    }
+
+    /// Appends to the outbox. Returns whether it passed its high watermark by this.
+    ///
+    /// # Panics
+    /// If nothing may be sent any more.
+    #[inline]
+    pub fn append<R: FnMut(Span)>(&mut self, span: Span, around: Surroundings<'_, R>) -> bool {
+        assert!(self.may_send(), "appended to a connection that sends no more");
+        if self.outbox.is_empty() {
+            self.progress_at_ms = around.now_ms;
+        }
+        self.outbox.append(around.pieces, span, around.release);
+        let was_high = self.high;
+        self.high = was_high
+            || self.outbox.bytes() >= around.rules.high_bytes
+            || self.outbox.pieces() >= around.rules.high_pieces;
+        self.high && !was_high
+    }
+
+    /// The send that [`Action::Send`] asked for carries `bytes`; whether it should avoid the copy.
+    #[inline]
+    pub fn begin_send(&mut self, bytes: u32, rules: &Rules) -> bool {
+        self.sending_bytes = bytes;
+        rules.zero_copy_min != 0
+            && bytes >= rules.zero_copy_min
+            && self.notifications < NOTIFICATIONS_MAX
+            // The first one asks whether it pays: no second before its answer.
+            && match self.zero_copy {
+                ZeroCopy::Untried => self.notifications == 0,
+                ZeroCopy::Pays => true,
+                ZeroCopy::Off => false,
+            }
+    }
+
+    /// Takes in what happened or is asked for; what the owner has to know of it.
+    pub fn handle<R: FnMut(Span)>(
+        &mut self,
+        input: Input,
+        mut around: Surroundings<'_, R>,
+    ) -> Event {
+        let now_ms = around.now_ms;
+        match input {
+            Input::Received { bytes, more } => self.on_received(bytes, more, now_ms),
+            Input::Sent { result, more } => self.on_sent(result, more, &mut around),
+            Input::Connected(result) => self.on_connected(result, now_ms),
+            Input::EndOfStream => self.on_end_of_stream(now_ms),
+            Input::ReceiveEnded(fault) => self.on_receive_ended(fault, &mut around),
+            Input::Notified { copied } => {
+                self.notifications = self.notifications.saturating_sub(1);
+                self.zero_copy = if copied { ZeroCopy::Off } else { ZeroCopy::Pays };
+                Event::None
+            }
+            Input::Writable => {
+                self.land(Op::Watch);
+                self.blocked = false;
+                Event::None
+            }
+            Input::ShutdownDone(result) => self.on_shutdown_done(result, &mut around),
+            Input::CancelDone => {
+                self.cancels = self.cancels.saturating_sub(1);
+                Event::None
+            }
+            Input::Closed => {
+                self.land(Op::Close);
+                self.descriptor = None;
+                Event::None
+            }
+            Input::TimerExpired => self.on_timer(&mut around),
+            Input::Unparked => {
+                self.parked = false;
+                Event::None
+            }
+            Input::Shutdown => self.on_shutdown_asked(now_ms),
+            Input::Close(reason) => {
+                self.on_close_asked(reason, &mut around);
+                Event::None
+            }
+            Input::Abort(reason) => {
+                self.end(reason, &mut around);
+                Event::None
+            }
+        }
+    }
+
+    fn on_connected(&mut self, result: Result<(), Fault>, now_ms: u64) -> Event {
+        self.land(Op::Connect);
+        let State::Opening { drain, .. } = self.state else { return Event::None };
+        self.timer_nearer = true;
+        match result {
+            Ok(()) => {
+                self.active_at_ms = now_ms;
+                self.progress_at_ms = now_ms;
+                self.state = State::Established;
+                if drain {
+                    self.drain(CloseReason::LocalClosed, false, now_ms);
+                }
+                Event::Opened
+            }
+            Err(fault) => {
+                self.state = State::Closing { reason: CloseReason::DialFailed(fault) };
+                Event::None
+            }
+        }
+    }
+
+    #[inline]
+    fn on_received(&mut self, bytes: u32, more: bool, now_ms: u64) -> Event {
+        if !more {
+            self.land(Op::Receive);
+        }
+        match &mut self.state {
+            State::Established | State::HalfClosed { side: Side::Ours, .. } => {
+                self.active_at_ms = now_ms;
+                Event::Data
+            }
+            State::Draining { discarded, .. } => {
+                *discarded = discarded.saturating_add(bytes);
+                Event::Discard
+            }
+            State::Opening { .. } | State::HalfClosed { .. } | State::Closing { .. } => {
+                Event::Discard
+            }
+        }
+    }
+
+    fn on_end_of_stream(&mut self, now_ms: u64) -> Event {
+        self.land(Op::Receive);
+        match &mut self.state {
+            State::Established => {
+                self.state = State::HalfClosed { side: Side::Theirs, since_ms: now_ms };
+                self.timer_nearer = true;
+                Event::EndOfStream
+            }
+            State::HalfClosed { side: Side::Ours, .. } => {
+                self.drain(CloseReason::LocalClosed, true, now_ms);
+                Event::EndOfStream
+            }
+            State::Draining { peer_done, .. } => {
+                *peer_done = true;
+                Event::None
+            }
+            State::Opening { .. } | State::HalfClosed { .. } | State::Closing { .. } => Event::None,
+        }
+    }
+
+    fn on_receive_ended<R: FnMut(Span)>(
+        &mut self,
+        fault: Fault,
+        around: &mut Surroundings<'_, R>,
+    ) -> Event {
+        self.land(Op::Receive);
+        match fault {
+            // Means nothing by itself: whether to arm again is decided by the wish to receive.
+            Fault::Cancelled => Event::None,
+            Fault::NoBuffers if matches!(self.state, State::Closing { .. }) => Event::None,
+            Fault::NoBuffers => {
+                self.parked = true;
+                Event::Parked
+            }
+            fault => {
+                self.fail(fault, around);
+                Event::None
+            }
+        }
+    }
+
+    #[inline]
+    fn on_sent<R: FnMut(Span)>(
+        &mut self,
+        result: Result<u32, Fault>,
+        more: bool,
+        around: &mut Surroundings<'_, R>,
+    ) -> Event {
+        self.land(Op::Send);
+        self.notifications += u16::from(more);
+        if matches!(self.state, State::Closing { .. }) {
+            self.outbox.clear(around.pieces, &mut around.release);
+            return Event::None;
+        }
+        match result {
+            Ok(bytes) => {
+                self.outbox.advance(around.pieces, bytes, &mut around.release);
+                self.active_at_ms = around.now_ms;
+                self.progress_at_ms = around.now_ms;
+                // Short: the socket is full, trying again at once would only say so.
+                self.blocked = bytes < self.sending_bytes;
+            }
+            Err(Fault::WouldBlock) => self.blocked = true,
+            Err(Fault::Cancelled) => {}
+            // Without a copy it does not go, for want of pinned memory: with one it does.
+            Err(Fault::NoBuffers | Fault::Memory) if self.zero_copy != ZeroCopy::Off => {
+                self.zero_copy = ZeroCopy::Off;
+            }
+            Err(fault) => {
+                self.fail(fault, around);
+                return Event::None;
+            }
+        }
+        self.timer_nearer |= self.blocked;
+        let low = self.outbox.bytes() <= around.rules.low_bytes
+            && self.outbox.pieces() <= around.rules.high_pieces / 2;
+        if self.high && low {
+            self.high = false;
+            return Event::Writable;
+        }
+        Event::None
+    }
+
+    fn on_shutdown_done<R: FnMut(Span)>(
+        &mut self,
+        result: Result<(), Fault>,
+        around: &mut Surroundings<'_, R>,
+    ) -> Event {
+        self.land(Op::Shutdown);
+        if let Err(fault) = result {
+            self.fail(fault, around);
+            return Event::None;
+        }
+        self.fin_sent = true;
+        self.start_to_linger(around.now_ms, around.rules);
+        Event::None
+    }
+
+    fn start_to_linger(&mut self, now_ms: u64, rules: &Rules) {
+        if let State::Draining { linger_until_ms, .. } = &mut self.state {
+            *linger_until_ms = after(now_ms, rules.linger_ms);
+            self.timer_nearer = true;
+        }
+    }
+
+    fn on_shutdown_asked(&mut self, now_ms: u64) -> Event {
+        match &mut self.state {
+            State::Opening { drain, .. } => *drain = true,
+            State::Established => {
+                self.state = State::HalfClosed { side: Side::Ours, since_ms: now_ms };
+                self.timer_nearer = true;
+            }
+            State::HalfClosed { side: Side::Theirs, .. } => {
+                self.drain(CloseReason::PeerClosed, true, now_ms);
+            }
+            State::HalfClosed { .. } | State::Draining { .. } | State::Closing { .. } => {}
+        }
+        Event::None
+    }
+
+    fn on_close_asked<R: FnMut(Span)>(
+        &mut self,
+        reason: CloseReason,
+        around: &mut Surroundings<'_, R>,
+    ) {
+        let now_ms = around.now_ms;
+        match self.state {
+            State::Opening { .. } => self.end(reason, around),
+            State::Established => self.drain(reason, false, now_ms),
+            State::HalfClosed { side: Side::Ours, .. } => {
+                self.drain(reason, false, now_ms);
+                if self.fin_sent {
+                    self.start_to_linger(now_ms, around.rules);
+                }
+            }
+            State::HalfClosed { side: Side::Theirs, .. } => {
+                let reason = match reason {
+                    CloseReason::LocalClosed => CloseReason::PeerClosed,
+                    other => other,
+                };
+                self.drain(reason, true, now_ms);
+            }
+            State::Draining { .. } | State::Closing { .. } => {}
+        }
+    }
+
+    /// Starts to close in order.
+    fn drain(&mut self, reason: CloseReason, peer_done: bool, now_ms: u64) {
+        self.state = State::Draining { reason, peer_done, discarded: 0, linger_until_ms: NEVER };
+        self.progress_at_ms = now_ms;
+        self.timer_nearer = true;
+    }
+
+    /// Ends for a failure of the transport. A connection that was draining keeps its reason: the peer need
+    /// not wait for our FIN.
+    fn fail<R: FnMut(Span)>(&mut self, fault: Fault, around: &mut Surroundings<'_, R>) {
+        let reason = match (self.state, fault) {
+            (State::Draining { reason, .. }, _) if self.outbox.is_empty() => reason,
+            (_, Fault::Reset | Fault::BrokenPipe | Fault::NotConnected) => CloseReason::Reset,
+            (_, fault) => CloseReason::Transport(fault),
+        };
+        self.end(reason, around);
+    }
+
+    /// Starts to end at once.
+    fn end<R: FnMut(Span)>(&mut self, reason: CloseReason, around: &mut Surroundings<'_, R>) {
+        if matches!(self.state, State::Closing { .. }) {
+            return;
+        }
+        self.state = State::Closing { reason };
+        // The kernel may still read what is being sent: then the outbox goes with that completion.
+        if !self.in_flight(Op::Send) {
+            self.outbox.clear(around.pieces, &mut around.release);
+        }
+    }
+}

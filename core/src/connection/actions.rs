@@ -1,0 +1,129 @@
+//! What a connection wants done, derived from where it stands: one action at a time, in a fixed order.
+
+use super::words::{Action, Rules, Side, State};
+use super::{Connection, DISCARDED_MAX};
+use crate::error::CloseReason;
+use crate::token::Op;
+
+impl Connection {
+    /// The next thing to do, which counts as done thereby; `None` when all is. Never more than
+    /// `SUBMISSIONS_PER_CONNECTION_MAX` submissions between two inputs.
+    #[inline]
+    pub fn poll_action(&mut self, rules: &Rules) -> Option<Action> {
+        if let State::Draining { .. } = self.state {
+            self.finish_draining();
+        }
+        if let State::Closing { reason } = self.state {
+            return self.poll_closing(reason);
+        }
+        if !self.outbox.is_empty() && self.flights & SEND_OR_WATCH == 0 && self.is_open() {
+            let op = if self.blocked { Op::Watch } else { Op::Send };
+            self.take_off(op);
+            return Some(if self.blocked { Action::Watch } else { Action::Send });
+        }
+        if self.in_flight(Op::Receive) {
+            // Without a cap the receive goes on until it is cancelled.
+            let held_back = self.paused != 0 && !rules.receive_cap && self.is_receiving_state();
+            if held_back && let Some(cancel) = self.poll_cancel(Op::Receive) {
+                return Some(cancel);
+            }
+        } else if self.wants_to_receive() {
+            self.take_off(Op::Receive);
+            return Some(Action::Receive);
+        }
+        if self.timer_nearer {
+            self.timer_nearer = false;
+            let deadline_ms = self.deadline_ms(rules);
+            if deadline_ms < self.armed_at_ms {
+                self.armed_at_ms = deadline_ms;
+                return Some(Action::SetTimer(deadline_ms));
+            }
+        }
+        if self.wants_fin() {
+            self.take_off(Op::Shutdown);
+            return Some(Action::Shutdown);
+        }
+        None
+    }
+
+    #[inline]
+    fn is_open(&self) -> bool {
+        !matches!(self.state, State::Opening { .. })
+    }
+
+    fn is_receiving_state(&self) -> bool {
+        matches!(self.state, State::Established | State::HalfClosed { side: Side::Ours, .. })
+    }
+
+    #[inline]
+    fn wants_to_receive(&self) -> bool {
+        match self.state {
+            State::Established | State::HalfClosed { side: Side::Ours, .. } => {
+                self.paused == 0 && !self.parked
+            }
+            // Reads on to see the peer's FIN, once ours is out.
+            State::Draining { peer_done, .. } => !peer_done && self.fin_sent && !self.parked,
+            State::Opening { .. } | State::HalfClosed { .. } | State::Closing { .. } => false,
+        }
+    }
+
+    fn wants_fin(&self) -> bool {
+        let asked = matches!(
+            self.state,
+            State::HalfClosed { side: Side::Ours, .. } | State::Draining { peer_done: false, .. }
+        );
+        asked && !self.fin_sent && self.outbox.is_empty() && self.flights & ENDING == 0
+    }
+
+    /// A draining connection that has nothing left to do is closing.
+    fn finish_draining(&mut self) {
+        let State::Draining { reason, peer_done, discarded, .. } = self.state else { return };
+        let flushed = self.outbox.is_empty() && self.flights & ENDING == 0;
+        if flushed && (peer_done || discarded > DISCARDED_MAX) {
+            self.state = State::Closing { reason };
+        }
+    }
+
+    fn poll_cancel(&mut self, op: Op) -> Option<Action> {
+        let bit = 1 << op as u8;
+        if self.flights & bit == 0 || self.cancel_asked & bit != 0 {
+            return None;
+        }
+        self.cancel_asked |= bit;
+        self.cancels += 1;
+        Some(Action::Cancel(op))
+    }
+
+    /// Cancel what waits, wait for all, close, free.
+    fn poll_closing(&mut self, reason: CloseReason) -> Option<Action> {
+        for op in [Op::Receive, Op::Watch, Op::Connect] {
+            if let Some(cancel) = self.poll_cancel(op) {
+                return Some(cancel);
+            }
+        }
+        if self.flights != 0 || self.cancels != 0 {
+            return None;
+        }
+        if self.descriptor.is_some() {
+            self.take_off(Op::Close);
+            return Some(Action::Close { abortive: resets(reason) });
+        }
+        (self.notifications == 0).then_some(Action::Free(reason))
+    }
+}
+
+const SEND_OR_WATCH: u8 = 1 << Op::Send as u8 | 1 << Op::Watch as u8;
+const ENDING: u8 = SEND_OR_WATCH | 1 << Op::Shutdown as u8;
+
+/// Whether the end we make has to be a reset, for the peer to know that something is missing.
+fn resets(reason: CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::Aborted
+            | CloseReason::WriteStall
+            | CloseReason::HalfClosedTimeout
+            | CloseReason::HandlerPanic
+            | CloseReason::OutboxOverflow
+            | CloseReason::DrainDeadline
+    )
+}

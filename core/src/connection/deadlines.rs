@@ -1,0 +1,81 @@
+//! When a connection has waited long enough, and for what.
+//!
+//! One timer serves all deadlines of a connection. It stands at the earliest of them, or earlier: activity
+//! moves deadlines away without touching it.
+
+use super::words::{Event, Rules, State};
+use super::{Connection, NEVER, Surroundings};
+use crate::error::CloseReason;
+use crate::span::Span;
+
+impl Connection {
+    /// Sets the idle timeout of this connection alone; zero for never.
+    pub fn set_idle_ms(&mut self, idle_ms: u32) {
+        self.idle_ms = idle_ms;
+        self.timer_nearer = true;
+    }
+
+    /// Asks for [`Event::KeepAlive`] whenever nothing moved for so long; zero for never.
+    pub fn set_keep_alive_ms(&mut self, keep_alive_ms: u32) {
+        self.keep_alive_ms = keep_alive_ms;
+        self.timer_nearer = true;
+    }
+
+    pub(super) fn on_timer<R: FnMut(Span)>(&mut self, around: &mut Surroundings<'_, R>) -> Event {
+        let now_ms = around.now_ms;
+        self.armed_at_ms = NEVER;
+        self.timer_nearer = true;
+        if self.deadline_ms(around.rules) > now_ms {
+            return Event::None;
+        }
+        let stalled = now_ms >= self.stall_deadline_ms(around.rules);
+        let reason = match self.state {
+            State::Opening { .. } => CloseReason::DialTimeout,
+            State::Closing { .. } => return Event::None,
+            State::Draining { reason, .. } if self.outbox.is_empty() => reason,
+            State::Draining { .. } => CloseReason::WriteStall,
+            _ if stalled => CloseReason::WriteStall,
+            State::HalfClosed { .. } => CloseReason::HalfClosedTimeout,
+            State::Established if now_ms >= after(self.active_at_ms, self.idle_ms) => {
+                CloseReason::IdleTimeout
+            }
+            State::Established => {
+                self.kept_at_ms = now_ms;
+                return Event::KeepAlive;
+            }
+        };
+        self.end(reason, around);
+        Event::None
+    }
+
+    /// When the first of its deadlines passes; `u64::MAX` when none is set.
+    #[must_use]
+    pub fn deadline_ms(&self, rules: &Rules) -> u64 {
+        match self.state {
+            State::Opening { deadline_ms, .. } => deadline_ms,
+            State::Established => {
+                let quiet_since = self.active_at_ms.max(self.kept_at_ms);
+                after(self.active_at_ms, self.idle_ms)
+                    .min(after(quiet_since, self.keep_alive_ms))
+                    .min(self.stall_deadline_ms(rules))
+            }
+            State::HalfClosed { since_ms, .. } => {
+                after(self.active_at_ms.max(since_ms), rules.half_closed_ms)
+                    .min(self.stall_deadline_ms(rules))
+            }
+            State::Draining { linger_until_ms, .. } if self.outbox.is_empty() => linger_until_ms,
+            State::Draining { .. } => after(self.progress_at_ms, rules.write_stall_ms),
+            State::Closing { .. } => NEVER,
+        }
+    }
+
+    fn stall_deadline_ms(&self, rules: &Rules) -> u64 {
+        if self.blocked { after(self.progress_at_ms, rules.write_stall_ms) } else { NEVER }
+    }
+}
+
+/// A time `span_ms` after `from_ms`; never, if that is zero.
+#[inline]
+pub(super) fn after(from_ms: u64, span_ms: u32) -> u64 {
+    if span_ms == 0 { NEVER } else { from_ms.saturating_add(u64::from(span_ms)) }
+}

@@ -1,0 +1,515 @@
+//! The connections of one reactor, as handlers see them: who there is, what each may be asked.
+//!
+//! No driver here: asking changes machines and marks them *dirty*; the reactor polls the dirty ones for
+//! their actions once the turn's completions are dealt with. So a handler can act on any connection, from
+//! any callback, and all that it asked for in a turn becomes one submission each.
+//!
+//! Back-pressure stands here, since it is between connections: when bytes that came from A fill the outbox
+//! of B above its watermark, A is paused and B remembers it as its feeder; when B's outbox is low again, A
+//! goes on. In an echo A is B.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::admission::Admission;
+use crate::config::Timeout;
+use crate::connection::{Connection, Event, Input, Pause, Rules, State, Surroundings};
+use crate::counters::Counters;
+use crate::error::CloseReason;
+use crate::handler::{Origin, Outgoing};
+use crate::outbox::Pieces;
+use crate::slab::Slab;
+use crate::span::Span;
+use crate::sys::memory::Memory;
+use crate::token::{Descriptor, Key};
+
+/// Why a dial was not even begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no slot is free for a dialed connection (limit {limit})")]
+pub struct DialRefused {
+    /// The process's `dialed_max`.
+    pub limit: u32,
+}
+
+/// Why bytes were not taken; they come back.
+#[derive(Debug)]
+pub enum SendRefused {
+    /// The connection has ended, or was asked to.
+    Ended(Outgoing),
+    /// Its outbox may not hold so much, or the reactor not so many owned bytes.
+    Full(Outgoing),
+}
+
+/// A place of the slab.
+#[derive(Debug)]
+pub(crate) struct Slot<S> {
+    pub(crate) connection: Connection,
+    pub(crate) state: S,
+    /// The connection paused because this one's outbox is high.
+    feeder: Option<Key>,
+    pub(crate) origin: Placed,
+    /// Bytes and completions of the turn in `share_turn`.
+    share_bytes: u32,
+    share_receives: u16,
+    pub(crate) dirty: bool,
+    /// Its later completions of this turn have to wait for its earlier ones.
+    pub(crate) deferred: bool,
+    /// It stands in the list of the stalled.
+    pub(crate) listed: bool,
+    share_turn: u32,
+}
+
+/// Where a connection came from, compactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    Accepted(u16),
+    Dialed,
+}
+
+/// Bytes of a slot whose handler keeps an `S`.
+pub(crate) fn slot_bytes<S>() -> usize {
+    size_of::<Slot<S>>() + size_of::<usize>()
+}
+
+/// All connections of one reactor.
+#[derive(Debug)]
+pub struct Connections<S> {
+    pub(crate) slots: Slab<Slot<S>>,
+    pub(crate) pieces: Pieces,
+    pub(crate) memory: Rc<Memory>,
+    pub(crate) rules: Rules,
+    pub(crate) dirty: VecDeque<Key>,
+    /// Dials to begin.
+    pub(crate) dials: VecDeque<(Key, SocketAddr)>,
+    /// Connections that were blocked at some time since they were last looked at.
+    pub(crate) stalled: VecDeque<Key>,
+    pub(crate) counters: Counters,
+    pub(crate) now_us: u64,
+    dial_ms: u32,
+    admission: Arc<Admission>,
+    turn_bytes_max: u32,
+    turn_receives_max: u16,
+    pub(crate) draining: bool,
+}
+
+/// What [`Connections`] is made with beside the rules.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) slots: u32,
+    pub(crate) dial_ms: u32,
+    pub(crate) turn_bytes_max: u32,
+    pub(crate) turn_receives_max: u32,
+}
+
+impl<S: Default + 'static> Connections<S> {
+    pub(crate) fn new(
+        sizes: Sizes,
+        rules: Rules,
+        memory: Rc<Memory>,
+        admission: Arc<Admission>,
+    ) -> Self {
+        Self {
+            slots: Slab::new(sizes.slots),
+            pieces: Pieces::new(),
+            memory,
+            rules,
+            dirty: VecDeque::with_capacity(256),
+            dials: VecDeque::new(),
+            stalled: VecDeque::new(),
+            counters: Counters::default(),
+            now_us: 0,
+            dial_ms: sizes.dial_ms,
+            admission,
+            turn_bytes_max: sizes.turn_bytes_max,
+            turn_receives_max: u16::try_from(sizes.turn_receives_max).unwrap_or(u16::MAX),
+            draining: false,
+        }
+    }
+
+    fn slot(connection: Connection, state: S, origin: Placed) -> Slot<S> {
+        Slot {
+            connection,
+            state,
+            feeder: None,
+            origin,
+            share_bytes: 0,
+            share_receives: 0,
+            dirty: false,
+            deferred: false,
+            listed: false,
+            share_turn: 0,
+        }
+    }
+
+    /// Takes an accepted connection in; `None` when every slot is taken.
+    pub(crate) fn accept(&mut self, descriptor: Descriptor, listener: u16) -> Option<Key> {
+        let now_ms = self.now_ms();
+        let rules = &self.rules;
+        let key = self.slots.insert_with(|_| {
+            let connection = Connection::accepted(descriptor, rules, now_ms);
+            Self::slot(connection, S::default(), Placed::Accepted(listener))
+        })?;
+        self.counters.accepted += 1;
+        self.mark_dirty(key);
+        Some(key)
+    }
+
+    /// Dials `address`, with `state` as the connection's own. The outcome is told by
+    /// [`on_open`](crate::Handler::on_open), or by [`on_close`](crate::Handler::on_close) with
+    /// [`CloseReason::DialFailed`] or [`CloseReason::DialTimeout`]. Bytes sent before the outcome wait for
+    /// it.
+    ///
+    /// # Errors
+    /// [`DialRefused`] when the process has as many dialed connections as it may; `state` is dropped.
+    pub fn dial(&mut self, address: SocketAddr, state: S) -> Result<Key, DialRefused> {
+        if !self.admission.dial() {
+            return Err(DialRefused { limit: self.admission.dialed_cap() });
+        }
+        let now_ms = self.now_ms();
+        let deadline_ms = match self.dial_ms {
+            0 => u64::MAX,
+            dial_ms => now_ms + u64::from(dial_ms),
+        };
+        let rules = &self.rules;
+        let make = |_| {
+            let connection = Connection::dialing(deadline_ms, rules, now_ms);
+            Self::slot(connection, state, Placed::Dialed)
+        };
+        let key = self.slots.insert_with(make).expect("a slot for every dial the process may make");
+        self.counters.dialed += 1;
+        self.dials.push_back((key, address));
+        self.mark_dirty(key);
+        Ok(key)
+    }
+
+    /// Ends the life of a slot.
+    pub(crate) fn free(&mut self, key: Key) -> Option<Slot<S>> {
+        let slot = self.slots.remove(key)?;
+        if slot.origin == Placed::Dialed {
+            self.admission.end_dial();
+        }
+        self.counters.closed += 1;
+        Some(slot)
+    }
+}
+
+impl<S> Connections<S> {
+    /// Milliseconds on the reactor's clock, as of this turn.
+    #[inline]
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.now_us / 1000
+    }
+
+    /// Connections there are.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.slots.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// What the reactor has counted so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Whether the runtime is draining: nothing new should be begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// What the handler keeps of a connection; `None` once it is over.
+    #[inline]
+    pub fn state_of(&mut self, key: Key) -> Option<&mut S> {
+        Some(&mut self.slots.get_mut(key)?.state)
+    }
+
+    /// Where a connection came from; `None` once it is over.
+    #[must_use]
+    pub fn origin(&self, key: Key) -> Option<Origin> {
+        Some(match self.slots.get(key)?.origin {
+            Placed::Accepted(listener) => Origin::Accepted(usize::from(listener)),
+            Placed::Dialed => Origin::Dialed,
+        })
+    }
+
+    /// Bytes that wait in a connection's outbox; zero once it is over.
+    #[must_use]
+    pub fn outbox_bytes(&self, key: Key) -> u32 {
+        self.slots.get(key).map_or(0, |slot| slot.connection.outbox.bytes())
+    }
+
+    /// Whether a connection's outbox is above its high watermark: what sends more should wait for
+    /// [`on_writable`](crate::Handler::on_writable).
+    #[must_use]
+    pub fn is_outbox_high(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|slot| slot.connection.is_high())
+    }
+
+    /// Sends to any connection of this reactor, after all that waits there. Bytes for a connection that has
+    /// ended, or was asked to, are dropped: its end is told by `on_close`.
+    ///
+    /// The outbox has a bound (`Limits::outbox_bytes_max`): a handler that makes bytes of its own should
+    /// look at [`is_outbox_high`](Self::is_outbox_high) first, or use [`try_send_to`](Self::try_send_to).
+    /// Passing the bound ends the connection with [`CloseReason::OutboxOverflow`]. Received leases do not
+    /// count against it: the buffer ring bounds them.
+    pub fn send_to(&mut self, to: Key, data: impl Into<Outgoing>) {
+        if let Err(SendRefused::Full(_)) = self.try_send_to(to, data) {
+            self.ask(to, Input::Abort(CloseReason::OutboxOverflow));
+        }
+    }
+
+    /// Sends to any connection of this reactor, or gives the bytes back.
+    ///
+    /// # Errors
+    /// [`SendRefused`], with the bytes.
+    pub fn try_send_to(&mut self, to: Key, data: impl Into<Outgoing>) -> Result<(), SendRefused> {
+        self.append(to, data.into()).map(|_| ())
+    }
+
+    #[inline]
+    pub(crate) fn send_from(&mut self, from: Key, to: Key, data: Outgoing) {
+        match self.append(to, data) {
+            Ok(false) | Err(SendRefused::Ended(_)) => {}
+            Ok(true) => self.hold_back(from, to),
+            Err(SendRefused::Full(_)) => self.ask(to, Input::Abort(CloseReason::OutboxOverflow)),
+        }
+    }
+
+    /// `to` has an outbox that is high: `from`, which fills it, waits.
+    #[cold]
+    fn hold_back(&mut self, from: Key, to: Key) {
+        let Some(target) = self.slots.get_mut(to) else { return };
+        let before = target.feeder.replace(from);
+        if let Some(feeder) = self.slots.get_mut(from) {
+            feeder.connection.pause(Pause::Outbox);
+            self.mark_dirty(from);
+        }
+        // Another one fed it before: it goes on, and is held back again if it feeds on.
+        if let Some(before) = before.filter(|&before| before != from) {
+            self.let_go(before);
+        }
+    }
+
+    #[cold]
+    fn let_go(&mut self, feeder: Key) {
+        if let Some(slot) = self.slots.get_mut(feeder) {
+            slot.connection.resume(Pause::Outbox);
+            self.mark_dirty(feeder);
+        }
+    }
+
+    /// Whether the outbox is high afterwards.
+    #[inline]
+    fn append(&mut self, to: Key, data: Outgoing) -> Result<bool, SendRefused> {
+        let now_ms = self.now_ms();
+        let Some(slot) = self.slots.get_mut(to) else { return Err(SendRefused::Ended(data)) };
+        if !slot.connection.may_send() {
+            return Err(SendRefused::Ended(data));
+        }
+        let room = self.rules.outbox_bytes_max.saturating_sub(slot.connection.outbox.bytes());
+        let span = match data {
+            // The ring bounds these already.
+            Outgoing::Lease(lease) if lease.is_of(&self.memory) => lease.into_span(),
+            data if data.len() > room as usize => return Err(SendRefused::Full(data)),
+            Outgoing::Lease(lease) => match self.memory.adopt(lease.to_vec()) {
+                Ok(span) => span,
+                Err(_) => return Err(SendRefused::Full(Outgoing::Lease(lease))),
+            },
+            Outgoing::Owned(bytes) => match self.memory.adopt(bytes) {
+                Ok(span) => span,
+                Err(bytes) => return Err(SendRefused::Full(Outgoing::Owned(bytes))),
+            },
+            Outgoing::Static(bytes) => self.memory.borrow_static(bytes),
+        };
+        let around = Surroundings {
+            pieces: &mut self.pieces,
+            release: |span: Span| self.memory.release(span),
+            rules: &self.rules,
+            now_ms,
+        };
+        slot.connection.append(span, around);
+        let high = slot.connection.is_high();
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push_back(to);
+        }
+        Ok(high)
+    }
+
+    /// Closes in order: what waits is sent, our FIN follows, the peer's is waited for (1 s by default),
+    /// then the descriptor is closed. No byte is received any more.
+    pub fn close_of(&mut self, key: Key) {
+        self.ask(key, Input::Close(CloseReason::LocalClosed));
+    }
+
+    /// Half-closes: what waits is sent, our FIN follows; receiving goes on.
+    pub fn shutdown_of(&mut self, key: Key) {
+        self.ask(key, Input::Shutdown);
+    }
+
+    /// Ends at once: the peer sees a reset, what waits is dropped.
+    pub fn abort_of(&mut self, key: Key) {
+        self.ask(key, Input::Abort(CloseReason::Aborted));
+    }
+
+    /// Holds the reading of a connection back: see [`Ctx::pause`](crate::Ctx::pause).
+    pub fn pause_of(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.connection.pause(Pause::Handler);
+            self.mark_dirty(key);
+        }
+    }
+
+    /// Lets the reading of a connection go on.
+    pub fn resume_of(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.connection.resume(Pause::Handler);
+            self.mark_dirty(key);
+        }
+    }
+
+    /// Sets the idle timeout of one connection.
+    pub fn set_idle_timeout_of(&mut self, key: Key, idle: Timeout) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.connection.set_idle_ms(idle.to_ms());
+            self.mark_dirty(key);
+        }
+    }
+
+    /// Asks for keep-alive calls for one connection.
+    pub fn set_keep_alive_of(&mut self, key: Key, quiet: Timeout) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.connection.set_keep_alive_ms(quiet.to_ms());
+            self.mark_dirty(key);
+        }
+    }
+
+    /// Passes a wish of the owner to a machine.
+    pub(crate) fn ask(&mut self, key: Key, input: Input) {
+        self.handle(key, input);
+    }
+
+    /// Passes an input to a machine and marks it dirty; what the owner has to know of it. Releasing held
+    /// back readers is seen to here.
+    #[inline]
+    pub(crate) fn handle(&mut self, key: Key, input: Input) -> Event {
+        let now_ms = self.now_ms();
+        let Some(slot) = self.slots.get_mut(key) else { return Event::None };
+        let around = Surroundings {
+            pieces: &mut self.pieces,
+            release: |span: Span| self.memory.release(span),
+            rules: &self.rules,
+            now_ms,
+        };
+        let event = slot.connection.handle(input, around);
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push_back(key);
+        }
+        let empties = match event {
+            Event::Writable => true,
+            _ => slot.feeder.is_some() && matches!(slot.connection.state(), State::Closing { .. }),
+        };
+        if empties && let Some(feeder) = slot.feeder.take() {
+            self.let_go(feeder);
+        }
+        event
+    }
+
+    pub(crate) fn mark_dirty(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key)
+            && !slot.dirty
+        {
+            slot.dirty = true;
+            self.dirty.push_back(key);
+        }
+    }
+
+    /// Counts a receive against the connection's share of the turn; false once that is used up.
+    #[inline]
+    pub(crate) fn take_share(&mut self, key: Key, bytes: u32) -> bool {
+        let turn = self.counters.turns as u32;
+        let Some(slot) = self.slots.get_mut(key) else { return true };
+        if slot.share_turn != turn {
+            slot.share_turn = turn;
+            slot.share_bytes = 0;
+            slot.share_receives = 0;
+            slot.deferred = false;
+        }
+        if slot.deferred {
+            return false;
+        }
+        if slot.share_bytes >= self.turn_bytes_max || slot.share_receives >= self.turn_receives_max
+        {
+            slot.deferred = true;
+            return false;
+        }
+        slot.share_bytes += bytes;
+        slot.share_receives += 1;
+        true
+    }
+
+    /// Whether completions of the connection have been put off in this turn.
+    pub(crate) fn is_deferred(&self, key: Key) -> bool {
+        let turn = self.counters.turns as u32;
+        self.slots.get(key).is_some_and(|slot| slot.deferred && slot.share_turn == turn)
+    }
+
+    /// Copies what stalled readers hold of the ring to plain memory, until `enough` buffers are free.
+    pub(crate) fn spill(&mut self, enough: u32) {
+        for _ in 0..self.stalled.len() {
+            if self.memory.buffers_free() >= enough {
+                return;
+            }
+            let Some(key) = self.stalled.pop_front() else { return };
+            let Some(slot) = self.slots.get_mut(key) else { continue };
+            slot.listed = false;
+            if !slot.connection.is_blocked() || slot.connection.is_sending() {
+                continue;
+            }
+            let memory = &self.memory;
+            let mut spilled = 0;
+            let mut refused = false;
+            slot.connection.outbox.replace_each(&mut self.pieces, |span| {
+                let was_ring = span.buffer().is_ring();
+                match memory.spill(span) {
+                    Ok(copy) => {
+                        spilled += 1;
+                        copy
+                    }
+                    Err(span) => {
+                        refused |= was_ring;
+                        span
+                    }
+                }
+            });
+            self.counters.buffers_spilled += spilled;
+            if refused {
+                // No more may be owned: it keeps its place in the list, and its buffers.
+                slot.listed = true;
+                self.stalled.push_back(key);
+            }
+        }
+    }
+
+    /// Remembers a connection whose socket takes no more.
+    pub(crate) fn note_blocked(&mut self, key: Key) {
+        self.counters.sends_blocked += 1;
+        if let Some(slot) = self.slots.get_mut(key)
+            && !slot.listed
+        {
+            slot.listed = true;
+            self.stalled.push_back(key);
+        }
+    }
+}

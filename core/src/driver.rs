@@ -1,0 +1,202 @@
+//! What a reactor needs of a kernel: the seam between everything that decides and the one thing that
+//! performs.
+//!
+//! Submissions and completions are plain data; nothing above this line knows what an SQE, an errno or a
+//! pointer is. `sys::Ring` is the io_uring behind it; the `slipring-sim` crate has drivers without one.
+//!
+//! The contract, which a driver keeps and a reactor leans on:
+//!
+//! 1. Every submission that `push` took has exactly one terminal completion: the one with
+//!    [`Completion::more`] clear. Multishot operations may have any number before it; a zero-copy send has
+//!    its result with `more` set, then a notification.
+//! 2. `push` never reaches the kernel by itself; `enter` does, in the order of the pushes.
+//! 3. A buffer that a completion brings belongs to whoever takes the completion, until it is released to
+//!    [`Memory`] and `recycle` is called.
+//! 4. The reactor keeps the spans of a send until its result. What the kernel reads after that, as it does
+//!    when it sends without a copy, the driver keeps until the notification.
+//! 5. The end of a cancelled operation and the end of its cancel come in either order.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::error::Fault;
+use crate::span::{Segment, Span};
+use crate::sys::memory::Memory;
+use crate::token::{Descriptor, Token};
+
+/// One operation to start.
+#[derive(Clone, Copy, Debug)]
+pub enum Submission<'a> {
+    /// Accept until told otherwise; each completion's result is a descriptor.
+    AcceptMany(Descriptor),
+    /// Accept one client.
+    AcceptOne(Descriptor),
+    /// Complete once the descriptor can be read from (a listener: a client waits).
+    WatchReadable(Descriptor),
+    /// Complete once the descriptor can be written to, or is broken.
+    WatchWritable(Descriptor),
+    /// Receive into buffers of the ring until told otherwise, or until `cap` bytes came (0: no cap).
+    Receive {
+        /// The connection's socket.
+        descriptor: Descriptor,
+        /// Bytes after which the operation ends by itself, on tiers that can.
+        cap: u32,
+    },
+    /// Send the segments as one message, as far as the socket takes them without waiting.
+    Send {
+        /// The connection's socket.
+        descriptor: Descriptor,
+        /// The bytes, in order; at least one segment, none empty.
+        segments: &'a [Segment],
+        /// Without copying them, if the driver can.
+        zero_copy: bool,
+    },
+    /// Connect a socket made by [`Driver::open_socket`].
+    Connect {
+        /// The socket.
+        descriptor: Descriptor,
+        /// Where to.
+        address: &'a SocketAddr,
+    },
+    /// Half-close: our FIN.
+    ShutdownWrite(Descriptor),
+    /// End the operation of this token early.
+    Cancel(Token),
+    /// Close the descriptor.
+    Close(Descriptor),
+}
+
+/// Which part of the submission queue a push may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// What moves data or starts something.
+    Data,
+    /// What ends something: it may use the management share too.
+    Management,
+}
+
+/// One thing the kernel did.
+#[derive(Debug)]
+pub struct Completion {
+    /// What was pushed with the submission.
+    pub token: Token,
+    /// The operation's number: bytes, a descriptor, or nothing; or what went wrong.
+    pub result: Result<u32, Fault>,
+    /// The received bytes, when the operation brings some.
+    pub span: Option<Span>,
+    /// The operation is not over: more completions of this token follow.
+    pub more: bool,
+    /// The kernel has let go of a zero-copy send's memory.
+    pub notification: bool,
+    /// With a notification: the bytes were copied after all. With an accept: more clients wait.
+    pub hint: bool,
+}
+
+/// How long `enter` may wait for a completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Watch the completion queue for this long before sleeping, microseconds.
+    pub spin_us: u32,
+    /// Sleep at most this long, microseconds; zero: do not sleep; `None`: until something completes.
+    pub sleep_us: Option<u64>,
+    /// Completions that come at once, of what is queued: neither watching nor sleeping ends for them.
+    pub expected: u32,
+}
+
+impl Wait {
+    /// Submit, take what is there, and come back.
+    pub const NOT: Self = Self { spin_us: 0, sleep_us: Some(0), expected: 0 };
+}
+
+/// The submission queue's share is used up: enter, then push again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFull;
+
+/// The driver cannot go on: completions were lost, or the ring is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the ring failed: {cause}")]
+pub struct DriverFailed {
+    /// What happened.
+    pub cause: String,
+}
+
+/// Rings a reactor from another thread: its `enter` returns and a `Wake` completion follows.
+pub trait Wake: Send + Sync {
+    /// Rings. Rings that come before the reactor has looked may count as one.
+    fn wake(&self);
+}
+
+/// What the driver can do beyond the least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// A receive ends by itself after `cap` bytes.
+    pub receive_cap: bool,
+    /// Sends without a copy.
+    pub zero_copy: bool,
+}
+
+/// A kernel, as one reactor sees it.
+pub trait Driver {
+    /// What it can do.
+    fn abilities(&self) -> Abilities;
+
+    /// Microseconds on its monotonic clock.
+    fn now_us(&self) -> u64;
+
+    /// The store of all bytes.
+    fn memory(&self) -> &Rc<Memory>;
+
+    /// Submissions that still fit into the share.
+    fn room(&self, share: Share) -> u32;
+
+    /// Queues one operation.
+    ///
+    /// # Errors
+    /// [`QueueFull`] when the share has no room; nothing was queued then.
+    fn push(
+        &mut self,
+        token: Token,
+        submission: Submission<'_>,
+        share: Share,
+    ) -> Result<(), QueueFull>;
+
+    /// Hands everything queued to the kernel and waits. An interrupted wait is an early return.
+    ///
+    /// # Errors
+    /// [`DriverFailed`] when the ring can no longer be trusted.
+    fn enter(&mut self, wait: Wait) -> Result<(), DriverFailed>;
+
+    /// Whether completions are there to be reaped.
+    fn has_completions(&self) -> bool;
+
+    /// Moves at most `limit` completions to `into`, oldest first.
+    fn reap(&mut self, into: &mut VecDeque<Completion>, limit: usize);
+
+    /// Gives released buffers back to the kernel; returns how many.
+    fn recycle(&mut self) -> u32;
+
+    /// Makes a socket to dial the address with.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    fn open_socket(&mut self, address: &SocketAddr) -> Result<Descriptor, Fault>;
+
+    /// Makes the next close of the descriptor a reset.
+    fn set_abortive(&mut self, descriptor: Descriptor);
+
+    /// Queues the watch for rings of other threads; its completion has the token.
+    ///
+    /// # Errors
+    /// [`QueueFull`] when the share has no room.
+    fn push_wake(&mut self, token: Token) -> Result<(), QueueFull>;
+
+    /// Forgets the rings so far. Call before looking for what they were about.
+    fn clear_wake(&mut self);
+
+    /// The local and the peer's address of a connected socket.
+    ///
+    /// # Errors
+    /// The kernel's refusal, [`Fault::NotConnected`] above all.
+    fn addresses(&self, descriptor: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault>;
+}

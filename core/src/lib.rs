@@ -1,0 +1,40 @@
+//! The mechanism of slipring: one reactor per CPU that owns TCP connections on io_uring.
+//!
+//! Most users want the `slipring` crate, which re-exports this one and adds what stands on it. This one
+//! knows nothing of upstreams, TLS or HTTP.
+//!
+//! ```text
+//! kernel CQE -> Completion -> Token -> Connection -> Handler -> Outbox -> Action -> Submission -> kernel SQE
+//!           sys/ring      token    connection    handler   outbox   connection  reactor    sys/ring
+//! ```
+
+mod acceptor;
+pub mod admission;
+pub mod clock;
+pub mod config;
+pub mod connection;
+mod connections;
+pub mod control;
+pub mod counters;
+mod drain;
+pub mod driver;
+mod error;
+mod handler;
+pub mod outbox;
+pub mod polling;
+pub mod reactor;
+pub mod runtime;
+pub mod slab;
+pub mod span;
+pub mod sys;
+pub mod token;
+pub mod wheel;
+
+pub use config::{Limits, Poll, Timeout, Timeouts};
+pub use connections::{Connections, DialRefused, SendRefused};
+pub use counters::Counters;
+pub use error::{CloseReason, Fault, SetupError};
+pub use handler::{Ctx, Handler, Origin, Outgoing};
+pub use runtime::{Builder, Handle, RunError, Running, Runtime};
+pub use sys::memory::Lease;
+pub use token::Key;

@@ -1,0 +1,382 @@
+//! One thread's loop: what completed goes to machines and handlers, what they want goes to the driver.
+//!
+//! ```text
+//!   enter ---> reap ---> dispatch ---> expire ---> apply ---> recycle
+//!     ^      (bounded)  (handlers)    (bounded)  (the pushes)    |
+//!     +----------------------------------------------------------+
+//! ```
+//!
+//! One `enter` a turn submits what the turn before wanted and waits. No user code runs while completions
+//! are taken, and none between two actions of a connection. Each connection's share of a turn is bounded:
+//! what comes beyond is put off, in order, to the next turn, which then does not sleep.
+//!
+//! A panic of a handler is caught here, around the whole of a turn's work: the turn goes on behind the
+//! connection it was called for, which is aborted.
+//!
+//! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/apply.rs` carries wishes out.
+
+mod apply;
+mod dispatch;
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::acceptor::Acceptor;
+use crate::admission::Admission;
+use crate::config::{
+    COMPLETIONS_PER_TURN_MAX, Limits, Poll, SEGMENTS_PER_SEND_MAX, TIMERS_PER_TURN_MAX, Timeouts,
+};
+use crate::connection::{Input, Rules};
+use crate::connections::{Connections, Sizes};
+use crate::control::Control;
+use crate::counters::Counters;
+use crate::drain::{Drain, Step};
+use crate::driver::{Completion, Driver, DriverFailed, Wait};
+use crate::error::CloseReason;
+use crate::handler::Handler;
+use crate::polling::Polling;
+use crate::span::Segment;
+use crate::token::{Descriptor, Key};
+use crate::wheel::Wheel;
+
+/// Longest sleep while completions that come at once are still to be looked at, microseconds.
+const EXPECTED_SLEEP_US: u64 = 1000;
+/// Below this part of all buffers, stalled readers give theirs up: one eighth.
+const SPILL_SHARE: u32 = 8;
+/// The reactor's own timers stand behind those of the slots.
+const TIMER_ACCEPT: u32 = 0;
+const TIMER_DRAIN: u32 = 1;
+const EXTRA_TIMERS: u32 = 2;
+
+/// What a reactor is made with.
+#[derive(Debug)]
+pub struct Setup {
+    /// Its number in the runtime.
+    pub number: usize,
+    /// Its listeners; it closes them.
+    pub listeners: Vec<Descriptor>,
+    /// Sizes.
+    pub limits: Limits,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// What it does before sleeping.
+    pub poll: Poll,
+    /// The process's cap.
+    pub admission: Arc<Admission>,
+    /// Orders and reports.
+    pub control: Arc<Control>,
+}
+
+/// One reactor: its driver, its handler, its connections.
+pub struct Reactor<D, H: Handler> {
+    driver: D,
+    handler: H,
+    connections: Connections<H::State>,
+    acceptor: Acceptor,
+    control: Arc<Control>,
+    number: usize,
+    wheel: Wheel,
+    /// Completions to deal with.
+    inbox: VecDeque<Completion>,
+    /// Completions put off to the next turn.
+    deferred: VecDeque<Completion>,
+    /// Timers to deal with.
+    due: Vec<u32>,
+    more_due: bool,
+    /// Receives that wait for a buffer, first come first served.
+    parked: VecDeque<Key>,
+    polling: Polling,
+    drain: Option<Drain>,
+    aborting: bool,
+    /// The connection a handler is being called for, and whether it is being told of its end.
+    current: Option<(Key, bool)>,
+    segments: Vec<Segment>,
+    /// Queued submissions whose completion comes at once and tells nothing urgent.
+    expected: u32,
+    receive_cap: u32,
+    wake_armed: bool,
+}
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// A reactor that serves the listeners of `setup` once it runs.
+    pub fn new(driver: D, handler: H, setup: Setup) -> Self {
+        let Setup { number, listeners, limits, timeouts, poll, admission, control } = setup;
+        let abilities = driver.abilities();
+        let rules = Rules::new(&limits, &timeouts, abilities.receive_cap, abilities.zero_copy);
+        let sizes = Sizes {
+            slots: limits.slots(),
+            dial_ms: timeouts.dial.to_ms(),
+            turn_bytes_max: limits.turn_bytes_max,
+            turn_receives_max: limits.turn_receives_max,
+        };
+        let mut connections =
+            Connections::new(sizes, rules, Rc::clone(driver.memory()), Arc::clone(&admission));
+        connections.now_us = driver.now_us();
+        Self {
+            acceptor: Acceptor::new(listeners, admission, number),
+            control,
+            number,
+            wheel: Wheel::new(limits.slots() + EXTRA_TIMERS, connections.now_ms()),
+            inbox: VecDeque::with_capacity(COMPLETIONS_PER_TURN_MAX),
+            deferred: VecDeque::new(),
+            due: Vec::with_capacity(TIMERS_PER_TURN_MAX),
+            more_due: false,
+            parked: VecDeque::new(),
+            polling: Polling::new(poll),
+            drain: None,
+            aborting: false,
+            current: None,
+            segments: Vec::with_capacity(SEGMENTS_PER_SEND_MAX),
+            expected: 0,
+            receive_cap: if abilities.receive_cap { limits.turn_bytes_max } else { 0 },
+            wake_armed: false,
+            driver,
+            handler,
+            connections,
+        }
+    }
+
+    /// Runs until a drain is complete.
+    ///
+    /// # Errors
+    /// [`DriverFailed`] when the ring cannot be trusted any more.
+    pub fn run(&mut self) -> Result<(), DriverFailed> {
+        self.start();
+        while !self.is_drained() {
+            self.turn()?;
+        }
+        self.control.report(self.number, self.counters());
+        Ok(())
+    }
+
+    /// Tells the handler that the reactor runs, and queues what is wanted from the first turn on.
+    pub fn start(&mut self) {
+        let Self { handler, connections, .. } = self;
+        if catch_unwind(AssertUnwindSafe(|| handler.on_start(connections))).is_err() {
+            self.connections.counters.handler_panics += 1;
+        }
+        self.work_through_panics();
+    }
+
+    /// One pass.
+    ///
+    /// # Errors
+    /// [`DriverFailed`] when the ring cannot be trusted any more.
+    pub fn turn(&mut self) -> Result<(), DriverFailed> {
+        self.enter()?;
+        self.connections.counters.turns += 1;
+        self.expire();
+        self.work_through_panics();
+        self.tend_buffers();
+        Ok(())
+    }
+
+    fn work_through_panics(&mut self) {
+        while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
+            self.after_panic();
+        }
+    }
+
+    /// What has been counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.connections.counters
+    }
+
+    /// The connections.
+    pub fn connections(&mut self) -> &mut Connections<H::State> {
+        &mut self.connections
+    }
+
+    /// The driver.
+    pub fn driver(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
+    /// The handler.
+    pub fn handler(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    /// Whether a drain was ordered and nothing is left.
+    pub fn is_drained(&self) -> bool {
+        self.drain.is_some() && self.connections.is_empty() && self.acceptor.is_stopped()
+    }
+
+    /// Submits, waits, reaps.
+    fn enter(&mut self) -> Result<(), DriverFailed> {
+        let wait = self.plan_wait();
+        let before_us = self.connections.now_us;
+        self.driver.enter(wait)?;
+        self.connections.now_us = self.driver.now_us();
+        self.wheel.advance(self.connections.now_ms());
+        let before = self.inbox.len();
+        self.driver.reap(&mut self.inbox, COMPLETIONS_PER_TURN_MAX);
+        let reaped = (self.inbox.len() - before) as u32;
+        self.connections.counters.completions += u64::from(reaped);
+        if wait.sleep_us != Some(0) {
+            let news = reaped.saturating_sub(self.expected);
+            self.polling.note(self.connections.now_us - before_us, news);
+            if wait.spin_us > 0 {
+                self.count_poll(wait.spin_us, before_us);
+            }
+        }
+        self.expected = 0;
+        Ok(())
+    }
+
+    fn count_poll(&mut self, spin_us: u32, before_us: u64) {
+        let paid = self.connections.now_us - before_us < u64::from(spin_us);
+        let counters = &mut self.connections.counters;
+        counters.polls_paid += u64::from(paid);
+        counters.polls_vain += u64::from(!paid);
+    }
+
+    fn plan_wait(&mut self) -> Wait {
+        let busy = !self.inbox.is_empty()
+            || !self.connections.dirty.is_empty()
+            || self.more_due
+            || self.driver.has_completions();
+        if busy {
+            return Wait::NOT;
+        }
+        let now_us = self.connections.now_us;
+        let until_timer =
+            self.wheel.next_expiry_ms().map(|ms| (ms * 1000).saturating_sub(now_us).max(1));
+        let sleep_us = match self.expected {
+            0 => until_timer,
+            _ => Some(until_timer.unwrap_or(u64::MAX).min(EXPECTED_SLEEP_US)),
+        };
+        let spin_us = match (self.polling.spin_us(), sleep_us) {
+            (u32::MAX, Some(sleep_us)) => u32::try_from(sleep_us).unwrap_or(u32::MAX),
+            (spin_us, _) => spin_us,
+        };
+        Wait { spin_us, sleep_us, expected: self.expected }
+    }
+
+    fn expire(&mut self) {
+        let now_ms = self.connections.now_ms();
+        self.more_due = self.wheel.expire(now_ms, TIMERS_PER_TURN_MAX, &mut self.due);
+    }
+
+    /// Everything of a turn that may call a handler. After a panic it is called again, and goes on.
+    fn work(&mut self) {
+        while let Some(completion) = self.inbox.pop_front() {
+            self.dispatch(completion);
+        }
+        std::mem::swap(&mut self.inbox, &mut self.deferred);
+        while let Some(timer) = self.due.pop() {
+            self.on_timer(timer);
+        }
+        self.apply_all();
+    }
+
+    /// A handler panicked: its connection ends, everything else goes on.
+    fn after_panic(&mut self) {
+        self.connections.counters.handler_panics += 1;
+        let Some((key, ending)) = self.current.take() else { return };
+        tracing::error!(slot = key.index(), "a handler panicked; its connection is aborted");
+        if ending {
+            self.free(key);
+        } else {
+            self.connections.ask(key, Input::Abort(CloseReason::HandlerPanic));
+        }
+    }
+
+    /// Gives buffers back, and lets parked receives have a go at them.
+    fn tend_buffers(&mut self) {
+        let memory = &self.connections.memory;
+        let enough = memory.buffers() / SPILL_SHARE;
+        if memory.buffers_free() < enough.max(1) && !self.connections.stalled.is_empty() {
+            self.connections.spill(enough.max(1));
+        }
+        self.driver.recycle();
+        // One attempt for each buffer there is, in the order of parking.
+        let attempts = self.connections.memory.buffers_published() as usize;
+        for _ in 0..self.parked.len().min(attempts) {
+            if let Some(key) = self.parked.pop_front() {
+                self.connections.handle(key, Input::Unparked);
+            }
+        }
+    }
+
+    fn on_timer(&mut self, timer: u32) {
+        let slots = self.connections.slots.capacity();
+        match timer.checked_sub(slots) {
+            None => self.on_connection_timer(timer),
+            Some(TIMER_ACCEPT) => self.acceptor.look_again(),
+            Some(_) => self.on_drain_timer(),
+        }
+    }
+
+    /// Another thread rang.
+    fn on_wake(&mut self) {
+        self.wake_armed = false;
+        self.driver.clear_wake();
+        self.acceptor.look_again();
+        self.control.report(self.number, &self.connections.counters);
+        if self.control.drain_ordered() && self.drain.is_none() {
+            self.begin_drain();
+        }
+        if self.control.abort_ordered() && !self.aborting {
+            self.abort_all(CloseReason::DrainDeadline);
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        let now_ms = self.connections.now_ms();
+        self.acceptor.stop();
+        self.connections.draining = true;
+        self.drain = Some(Drain::new(now_ms, self.control.drain_ms()));
+        self.on_drain_timer();
+    }
+
+    fn on_drain_timer(&mut self) {
+        let now_ms = self.connections.now_ms();
+        let Some(drain) = &mut self.drain else { return };
+        let step = drain.poll(now_ms);
+        let drain = *drain;
+        match step {
+            Step::Wait => {}
+            Step::Nudge(below) => self.nudge(below, now_ms, drain.quiet_ms()),
+            Step::Abort => return self.abort_all(CloseReason::DrainDeadline),
+        }
+        self.wheel.arm(self.connections.slots.capacity() + TIMER_DRAIN, drain.next_ms());
+    }
+
+    fn nudge(&mut self, below: u64, now_ms: u64, quiet_ms: u64) {
+        let slots = &self.connections.slots;
+        let quiet = |key: &Key| {
+            slots.get(*key).is_some_and(|slot| {
+                let connection = &slot.connection;
+                connection.outbox.is_empty() && now_ms >= connection.active_at_ms() + quiet_ms
+            })
+        };
+        let concerned = slots.keys().filter(|key| Drain::concerns(key.index(), below));
+        let keys: Vec<Key> = concerned.filter(quiet).collect();
+        for key in keys {
+            self.connections.ask(key, Input::Close(CloseReason::Drained));
+        }
+    }
+
+    fn abort_all(&mut self, reason: CloseReason) {
+        self.aborting = true;
+        let keys: Vec<Key> = self.connections.slots.keys().collect();
+        for key in keys {
+            self.connections.counters.drain_aborted += 1;
+            self.connections.ask(key, Input::Abort(reason));
+        }
+    }
+}
+
+impl<D: std::fmt::Debug, H: Handler> std::fmt::Debug for Reactor<D, H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reactor")
+            .field("number", &self.number)
+            .field("driver", &self.driver)
+            .field("acceptor", &self.acceptor)
+            .field("counters", &self.connections.counters)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,191 @@
+//! Completions in: the only `match` over operations.
+
+use super::Reactor;
+use crate::acceptor::{Accepted, PAUSE_MS};
+use crate::connection::{Event, Input};
+use crate::connections::Placed;
+use crate::driver::{Completion, Driver};
+use crate::error::Fault;
+use crate::handler::{Ctx, Handler, Origin};
+use crate::span::Span;
+use crate::token::{Descriptor, Key, Op};
+
+use super::TIMER_ACCEPT;
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// Takes one completion in.
+    #[inline]
+    pub(super) fn dispatch(&mut self, completion: Completion) {
+        let (op, key, activation) = completion.token.decode();
+        match op {
+            Op::Receive => self.on_receive(key, activation, completion),
+            Op::Send => self.on_send(key, activation, &completion),
+            Op::Connect | Op::Watch | Op::Shutdown | Op::Close => {
+                self.on_other(op, key, activation, completion.result);
+            }
+            Op::Cancel => {
+                self.connections.handle(key, Input::CancelDone);
+            }
+            Op::AcceptMany
+            | Op::AcceptOne
+            | Op::WatchListener
+            | Op::CancelAccept
+            | Op::CloseOther => self.on_accept(op, key, activation, &completion),
+            Op::Wake => self.on_wake(),
+        }
+    }
+
+    fn expects(&self, op: Op, key: Key, activation: u8) -> bool {
+        let slot = self.connections.slots.get(key);
+        slot.is_some_and(|slot| slot.connection.expects(op, activation))
+    }
+
+    #[cold]
+    fn on_stale(&mut self, span: Option<Span>) {
+        self.connections.counters.stale_completions += 1;
+        if let Some(span) = span {
+            self.connections.memory.release(span);
+        }
+    }
+
+    #[inline]
+    fn on_receive(&mut self, key: Key, activation: u8, completion: Completion) {
+        if !self.expects(Op::Receive, key, activation) {
+            return self.on_stale(completion.span);
+        }
+        let bytes = completion.span.as_ref().map_or(0, Span::length);
+        // A completion waits behind those of its connection that were put off, whatever it says.
+        let in_turn = match bytes {
+            0 => !self.connections.is_deferred(key),
+            bytes => self.connections.take_share(key, bytes),
+        };
+        if !in_turn {
+            self.connections.counters.completions_deferred += 1;
+            return self.deferred.push_back(completion);
+        }
+        let Some(span) = completion.span else {
+            let input = match completion.result {
+                Ok(_) => Input::EndOfStream,
+                Err(fault) => Input::ReceiveEnded(fault),
+            };
+            let event = self.connections.handle(key, input);
+            return self.tell(key, event);
+        };
+        self.connections.counters.bytes_received += u64::from(bytes);
+        match self.connections.handle(key, Input::Received { bytes, more: completion.more }) {
+            Event::Data => {
+                let lease = self.connections.memory.lease(span);
+                self.current = Some((key, false));
+                self.handler.on_data(&mut Ctx::new(&mut self.connections, key), lease);
+                self.current = None;
+            }
+            _ => self.connections.memory.release(span),
+        }
+    }
+
+    #[inline]
+    fn on_send(&mut self, key: Key, activation: u8, completion: &Completion) {
+        if completion.notification {
+            let slot = self.connections.slots.get(key);
+            if !slot.is_some_and(|slot| slot.connection.expects_notification()) {
+                return self.on_stale(None);
+            }
+            self.connections.counters.zero_copy_copied += u64::from(completion.hint);
+            self.connections.handle(key, Input::Notified { copied: completion.hint });
+            return;
+        }
+        if !self.expects(Op::Send, key, activation) {
+            return self.on_stale(None);
+        }
+        self.connections.counters.bytes_sent += u64::from(completion.result.unwrap_or(0));
+        let input = Input::Sent { result: completion.result, more: completion.more };
+        let event = self.connections.handle(key, input);
+        let slot = self.connections.slots.get(key);
+        if slot.is_some_and(|slot| slot.connection.is_blocked()) {
+            self.connections.note_blocked(key);
+        }
+        self.tell(key, event);
+    }
+
+    fn on_other(&mut self, op: Op, key: Key, activation: u8, result: Result<u32, Fault>) {
+        if !self.expects(op, key, activation) {
+            return self.on_stale(None);
+        }
+        let nothing = result.map(|_| ());
+        let input = match op {
+            Op::Connect => Input::Connected(nothing),
+            Op::Watch => Input::Writable,
+            Op::Shutdown => Input::ShutdownDone(nothing),
+            _ => {
+                self.acceptor.descriptor_returned();
+                Input::Closed
+            }
+        };
+        let event = self.connections.handle(key, input);
+        self.tell(key, event);
+    }
+
+    pub(super) fn on_connection_timer(&mut self, index: u32) {
+        let Some(key) = self.connections.slots.key_at(index) else { return };
+        let event = self.connections.handle(key, Input::TimerExpired);
+        self.tell(key, event);
+    }
+
+    /// Tells the handler what it has to know.
+    #[inline]
+    fn tell(&mut self, key: Key, event: Event) {
+        if event == Event::None {
+            return;
+        }
+        self.current = Some((key, false));
+        let ctx = &mut Ctx::new(&mut self.connections, key);
+        match event {
+            Event::Opened => self.handler.on_open(ctx, Origin::Dialed),
+            Event::EndOfStream => self.handler.on_eof(ctx),
+            Event::Writable => self.handler.on_writable(ctx),
+            Event::KeepAlive => self.handler.on_keep_alive(ctx),
+            Event::Parked => {
+                self.connections.counters.receives_parked += 1;
+                self.parked.push_back(key);
+            }
+            Event::None | Event::Data | Event::Discard => {}
+        }
+        self.current = None;
+    }
+
+    fn on_accept(&mut self, op: Op, key: Key, activation: u8, completion: &Completion) {
+        match self.acceptor.handle(op, key, activation, completion) {
+            Accepted::Client { descriptor, listener } => self.open(descriptor, listener),
+            Accepted::Nothing => {}
+            Accepted::Paused => {
+                let counters = &mut self.connections.counters;
+                counters.accept_pauses += 1;
+                let timer = self.connections.slots.capacity() + TIMER_ACCEPT;
+                self.wheel.arm(timer, self.connections.now_ms() + PAUSE_MS);
+            }
+        }
+        self.connections.counters.accept_errors +=
+            u64::from(completion.result.is_err_and(|fault| fault != Fault::Cancelled));
+    }
+
+    /// A client came in.
+    pub(super) fn open(&mut self, descriptor: Descriptor, listener: u16) {
+        let Some(key) = self.connections.accept(descriptor, listener) else {
+            unreachable!("a permit means a slot: the slab holds as many as the process may accept");
+        };
+        self.current = Some((key, false));
+        let origin = Origin::Accepted(usize::from(listener));
+        self.handler.on_open(&mut Ctx::new(&mut self.connections, key), origin);
+        self.current = None;
+    }
+
+    /// Ends the life of a slot: nobody holds anything of it any more.
+    pub(super) fn free(&mut self, key: Key) {
+        self.wheel.disarm(key.index());
+        if let Some(slot) = self.connections.free(key)
+            && matches!(slot.origin, Placed::Accepted(_))
+        {
+            self.acceptor.release();
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A fixed number of slots, each with a generation that counts its lives.
+//!
+//! Storage is the `slab` crate's: a place is found and freed in constant time. What is added here is what
+//! a server needs of it: it never grows past its capacity (a full slab is an answer, not a reallocation),
+//! and a [`Key`] from an earlier life of a slot finds nothing. Memory is reserved at the start and touched
+//! as slots are first used.
+//!
+//! Hazard: after 2^32 lives of one slot a key repeats. At a million lives a second that takes an hour of
+//! holding a dead key; completions cannot be that late, since a slot is freed only once the kernel holds
+//! nothing of it.
+
+use crate::token::{Key, SLOTS_MAX};
+
+/// Slots for at most `capacity` values.
+#[derive(Debug)]
+pub struct Slab<T> {
+    slots: slab::Slab<T>,
+    generations: Vec<u32>,
+}
+
+impl<T> Slab<T> {
+    /// An empty slab.
+    ///
+    /// # Panics
+    /// If `capacity` is more than [`SLOTS_MAX`].
+    #[must_use]
+    pub fn new(capacity: u32) -> Self {
+        assert!(capacity <= SLOTS_MAX, "a slab of {capacity} slots cannot be addressed");
+        Self {
+            slots: slab::Slab::with_capacity(capacity as usize),
+            generations: vec![0; capacity as usize],
+        }
+    }
+
+    /// Values it can hold.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.generations.len() as u32
+    }
+
+    /// Values it holds.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether `insert` would fail.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len() == self.capacity()
+    }
+
+    /// Puts in what `make` builds of its own key; `None`, without calling it, when full.
+    pub fn insert_with(&mut self, make: impl FnOnce(Key) -> T) -> Option<Key> {
+        if self.is_full() {
+            return None;
+        }
+        let entry = self.slots.vacant_entry();
+        let index = entry.key();
+        let key = Key::new(index as u32, self.generations[index]);
+        entry.insert(make(key));
+        Some(key)
+    }
+
+    /// The value of `key`, unless it is stale.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, key: Key) -> Option<&T> {
+        let index = key.index() as usize;
+        if *self.generations.get(index)? != key.generation() {
+            return None;
+        }
+        self.slots.get(index)
+    }
+
+    /// The value of `key`, unless it is stale.
+    #[inline]
+    #[must_use]
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let index = key.index() as usize;
+        if *self.generations.get(index)? != key.generation() {
+            return None;
+        }
+        self.slots.get_mut(index)
+    }
+
+    /// The key of the value that lives in slot `index` now.
+    #[must_use]
+    pub fn key_at(&self, index: u32) -> Option<Key> {
+        self.slots
+            .contains(index as usize)
+            .then(|| Key::new(index, self.generations[index as usize]))
+    }
+
+    /// Takes the value of `key` out and ends this life of its slot; `None` if stale.
+    pub fn remove(&mut self, key: Key) -> Option<T> {
+        self.get(key)?;
+        let index = key.index() as usize;
+        self.generations[index] = self.generations[index].wrapping_add(1);
+        self.slots.try_remove(index)
+    }
+
+    /// The keys of all values, by slot.
+    pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        self.slots.iter().map(|(index, _)| Key::new(index as u32, self.generations[index]))
+    }
+}

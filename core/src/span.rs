@@ -1,0 +1,104 @@
+//! A range of received or owned bytes, as a plain value.
+//!
+//! [`Span`] is what the machine and the outbox move about: buffer number, offset, length, no memory. It is
+//! *linear*: whoever has it owns one reference to the buffer, so it can be neither cloned nor made up, and
+//! it must end in `Memory::release` or in a `Lease`. [`Segment`] is a look at one: it owns nothing, and
+//! tells the driver which bytes to send.
+
+/// Which buffer: a place in the buffer ring, or a block of owned bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BufferId(u32);
+
+/// Set in the ids of owned blocks.
+const OWNED: u32 = 1 << 31;
+
+impl BufferId {
+    /// A buffer of the ring.
+    #[inline]
+    pub fn ring(number: u16) -> Self {
+        Self(u32::from(number))
+    }
+
+    /// A block of owned bytes.
+    ///
+    /// # Panics
+    /// From 2^31 blocks on.
+    #[inline]
+    pub fn owned(number: usize) -> Self {
+        let number = u32::try_from(number).expect("fewer than 2^31 blocks");
+        assert!(number < OWNED, "fewer than 2^31 blocks");
+        Self(number | OWNED)
+    }
+
+    /// Whether the kernel may fill it again once it is released.
+    #[inline]
+    pub fn is_ring(self) -> bool {
+        self.0 & OWNED == 0
+    }
+
+    /// The number within its kind.
+    #[inline]
+    pub fn number(self) -> usize {
+        (self.0 & !OWNED) as usize
+    }
+}
+
+/// Some bytes of one buffer, without a claim on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// First byte, from the buffer's start.
+    pub offset: u32,
+    /// Bytes.
+    pub length: u32,
+}
+
+/// One reference to a buffer, and the bytes of it that are meant.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a span that is not released keeps its buffer for ever"]
+pub struct Span {
+    segment: Segment,
+}
+
+impl Span {
+    /// Only the store of the memory mints spans, one for each reference it counts.
+    pub(crate) fn mint(segment: Segment) -> Self {
+        Self { segment }
+    }
+
+    /// The bytes meant.
+    #[inline]
+    pub fn segment(&self) -> Segment {
+        self.segment
+    }
+
+    /// The buffer referred to.
+    #[inline]
+    pub fn buffer(&self) -> BufferId {
+        self.segment.buffer
+    }
+
+    /// Bytes left.
+    #[inline]
+    pub fn length(&self) -> u32 {
+        self.segment.length
+    }
+
+    /// Drops the first `bytes`.
+    ///
+    /// # Panics
+    /// If the span has fewer.
+    #[inline]
+    pub fn advance(&mut self, bytes: u32) {
+        assert!(bytes <= self.segment.length, "advanced past the end of a span");
+        self.segment.offset += bytes;
+        self.segment.length -= bytes;
+    }
+
+    /// Keeps the first `bytes` only.
+    #[inline]
+    pub fn truncate(&mut self, bytes: u32) {
+        self.segment.length = self.segment.length.min(bytes);
+    }
+}

@@ -1,0 +1,448 @@
+//! The store of all bytes a reactor holds: the buffers it shares with the kernel, and owned blocks.
+//!
+//! It decides who may look at which bytes, and nothing else; where they go is the outbox's business.
+//!
+//! ```text
+//!            claim (driver, on a completion)          release x references
+//!  published ------------------------------> held ------------------------> returned
+//!      ^      the kernel may write             | lease: read, keep, send        |
+//!      +---------------------------------------------------------------------- +
+//!                       take_returned (driver, when it recycles)
+//! ```
+//!
+//! *Soundness.* Bytes are read through a [`Lease`] only. A lease is one counted reference, a [`Span`] is one
+//! counted reference, and only this file makes either; a buffer with references is not published, so the
+//! kernel does not write to what a lease shows. Owned blocks are freed when their last reference goes, but
+//! not before the next `settle`: a send that was pushed in between still reads them.
+//!
+//! Buffers stand `COLOUR` bytes further apart than they are long, so that the first lines of all of them do
+//! not compete for the same few sets of the cache.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use crate::span::{BufferId, Segment, Span};
+
+/// Bytes between the end of a buffer and the start of the next: one cache line.
+const COLOUR: usize = 64;
+/// A page, for the alignment of the whole.
+const PAGE: usize = 4096;
+/// In the count of a buffer: it is published, the kernel may write to it.
+const PUBLISHED: u32 = u32::MAX;
+
+/// The bytes of a block, in the form they came.
+#[derive(Debug)]
+enum Bytes {
+    Heap(Box<[u8]>),
+    Static(&'static [u8]),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Heap(bytes) => bytes,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Block {
+    bytes: Bytes,
+    references: u32,
+}
+
+/// The store of one reactor. Shared by its driver and its leases; never leaves its thread.
+pub struct Memory {
+    start: NonNull<u8>,
+    layout: Layout,
+    stride: usize,
+    buffer_bytes: u32,
+    /// References to each buffer, or `PUBLISHED`.
+    counts: Box<[Cell<u32>]>,
+    returned: RefCell<Vec<u16>>,
+    /// Buffers the kernel has.
+    published: Cell<u32>,
+    blocks: RefCell<slab::Slab<Block>>,
+    /// Blocks without references that a pushed send may still read.
+    retired: RefCell<Vec<Bytes>>,
+    owned_bytes: Cell<u64>,
+    owned_bytes_max: u64,
+}
+
+impl Memory {
+    /// A store of `buffers` ring buffers of `buffer_bytes` each, all of them returned (not yet published),
+    /// that takes at most `owned_bytes_max` bytes of owned blocks. The pages are touched when used.
+    ///
+    /// # Panics
+    /// If there are more than 32768 buffers, or their sum does not fit the address space.
+    #[must_use]
+    pub fn new(buffers: u32, buffer_bytes: u32, owned_bytes_max: u64) -> Rc<Self> {
+        assert!((1..=1 << 15).contains(&buffers), "1 to 32768 buffers");
+        let stride = (buffer_bytes as usize).next_multiple_of(COLOUR) + COLOUR;
+        let layout = Layout::from_size_align(stride * buffers as usize, PAGE)
+            .expect("the sum of the buffers fits the address space");
+        // SAFETY: the layout has a size above zero, since there is at least one buffer with its colour.
+        let start = unsafe { alloc_zeroed(layout) };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        Rc::new(Self {
+            start,
+            layout,
+            stride,
+            buffer_bytes,
+            counts: (0..buffers).map(|_| Cell::new(0)).collect(),
+            // Lowest number last: the first published is the first used.
+            returned: RefCell::new((0..buffers as u16).rev().collect()),
+            published: Cell::new(0),
+            blocks: RefCell::new(slab::Slab::new()),
+            retired: RefCell::new(Vec::new()),
+            owned_bytes: Cell::new(0),
+            owned_bytes_max,
+        })
+    }
+
+    /// Ring buffers in all.
+    #[must_use]
+    pub fn buffers(&self) -> u32 {
+        self.counts.len() as u32
+    }
+
+    /// Bytes of each.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> u32 {
+        self.buffer_bytes
+    }
+
+    /// Buffers nobody refers to: with the kernel, or on their way to it.
+    #[must_use]
+    pub fn buffers_free(&self) -> u32 {
+        self.published.get() + self.returned.borrow().len() as u32
+    }
+
+    /// Buffers the kernel can fill now.
+    #[must_use]
+    pub fn buffers_published(&self) -> u32 {
+        self.published.get()
+    }
+
+    /// Bytes in owned blocks.
+    #[must_use]
+    pub fn owned_bytes(&self) -> u64 {
+        self.owned_bytes.get()
+    }
+
+    /// Takes over bytes, as a span of all of them; gives them back if the store may not hold so many more.
+    ///
+    /// # Errors
+    /// The bytes, when the bound on owned bytes would be passed.
+    pub fn adopt(&self, bytes: Vec<u8>) -> Result<Span, Vec<u8>> {
+        let total = self.owned_bytes.get() + bytes.len() as u64;
+        if total > self.owned_bytes_max || bytes.len() > u32::MAX as usize {
+            return Err(bytes);
+        }
+        self.owned_bytes.set(total);
+        Ok(self.block(Bytes::Heap(bytes.into_boxed_slice())))
+    }
+
+    /// A span of bytes that live for ever; they count towards no bound.
+    ///
+    /// # Panics
+    /// If there are 4 GiB of them or more.
+    pub fn borrow_static(&self, bytes: &'static [u8]) -> Span {
+        assert!(u32::try_from(bytes.len()).is_ok(), "4 GiB or more in one piece");
+        self.block(Bytes::Static(bytes))
+    }
+
+    fn block(&self, bytes: Bytes) -> Span {
+        let length = bytes.len() as u32;
+        let number = self.blocks.borrow_mut().insert(Block { bytes, references: 1 });
+        Span::mint(Segment { buffer: BufferId::owned(number), offset: 0, length })
+    }
+
+    /// Makes the reference readable.
+    ///
+    /// # Panics
+    /// If the span lies outside its buffer: it is of another store.
+    #[inline]
+    pub fn lease(self: &Rc<Self>, span: Span) -> Lease {
+        let start = self.locate(span.segment());
+        Lease { start, span: Some(span), memory: Rc::clone(self) }
+    }
+
+    /// Ends one reference.
+    ///
+    /// # Panics
+    /// If its buffer has none: the span is of another store.
+    #[inline]
+    pub fn release(&self, span: Span) {
+        self.release_buffer(span.buffer());
+    }
+
+    #[inline]
+    fn release_buffer(&self, buffer: BufferId) {
+        if !buffer.is_ring() {
+            return self.release_block(buffer.number());
+        }
+        let count = &self.counts[buffer.number()];
+        let references = count.get();
+        assert!(references > 0 && references != PUBLISHED, "released a buffer nobody held");
+        count.set(references - 1);
+        if references == 1 {
+            self.returned.borrow_mut().push(buffer.number() as u16);
+        }
+    }
+
+    fn release_block(&self, number: usize) {
+        let mut blocks = self.blocks.borrow_mut();
+        let block = &mut blocks[number];
+        block.references -= 1;
+        if block.references == 0 {
+            let bytes = blocks.remove(number).bytes;
+            if let Bytes::Heap(heap) = &bytes {
+                self.owned_bytes.set(self.owned_bytes.get() - heap.len() as u64);
+            }
+            self.retired.borrow_mut().push(bytes);
+        }
+    }
+
+    /// One more reference to the buffer of a segment. For drivers, which keep one while the kernel reads.
+    ///
+    /// # Panics
+    /// If nobody holds the buffer.
+    pub fn retain(&self, segment: Segment) -> Span {
+        let buffer = segment.buffer;
+        if buffer.is_ring() {
+            let count = &self.counts[buffer.number()];
+            let references = count.get();
+            assert!(references > 0 && references != PUBLISHED, "retained a buffer nobody holds");
+            count.set(references + 1);
+        } else {
+            self.blocks.borrow_mut()[buffer.number()].references += 1;
+        }
+        Span::mint(segment)
+    }
+
+    /// A copy of a ring buffer's span in an owned block, after which the span is released; the span itself
+    /// if it is no ring buffer's or the store may not own so many more bytes.
+    ///
+    /// # Errors
+    /// The span, unchanged.
+    pub fn spill(self: &Rc<Self>, span: Span) -> Result<Span, Span> {
+        if !span.buffer().is_ring() {
+            return Err(span);
+        }
+        let lease = self.lease(span);
+        match self.adopt(lease.to_vec()) {
+            Ok(copy) => Ok(copy),
+            Err(_) => Err(lease.into_span()),
+        }
+    }
+
+    /// The first byte of a segment. Valid as long as somebody holds a reference to its buffer.
+    #[inline]
+    pub(crate) fn locate(&self, segment: Segment) -> NonNull<u8> {
+        let Segment { buffer, offset, length } = segment;
+        let end = u64::from(offset) + u64::from(length);
+        if buffer.is_ring() {
+            let references = self.counts[buffer.number()].get();
+            assert!(references > 0 && references != PUBLISHED, "looked at a buffer nobody holds");
+            assert!(end <= u64::from(self.buffer_bytes), "looked past the end of a buffer");
+            // SAFETY: the number is below the count of buffers (indexing just checked it) and the offset
+            // within a buffer, so the sum stays inside the allocation.
+            unsafe { self.start.add(buffer.number() * self.stride + offset as usize) }
+        } else {
+            let blocks = self.blocks.borrow();
+            let bytes = &blocks[buffer.number()].bytes;
+            assert!(end <= bytes.len() as u64, "looked past the end of a block");
+            NonNull::from(&bytes[offset as usize..]).cast()
+        }
+    }
+
+    /// Where buffer `number` starts. For the driver that publishes it.
+    pub(crate) fn buffer_start(&self, number: u16) -> NonNull<u8> {
+        assert!(usize::from(number) < self.counts.len(), "no such buffer");
+        // SAFETY: the number is below the count of buffers, so the sum stays inside the allocation.
+        unsafe { self.start.add(usize::from(number) * self.stride) }
+    }
+
+    /// The next returned buffer, which is published thereby: the kernel may fill it from now on.
+    #[inline]
+    pub fn take_returned(&self) -> Option<u16> {
+        let number = self.returned.borrow_mut().pop()?;
+        self.counts[usize::from(number)].set(PUBLISHED);
+        self.published.set(self.published.get() + 1);
+        Some(number)
+    }
+
+    /// The kernel filled the first `length` bytes of a published buffer: it is held from now on.
+    ///
+    /// # Panics
+    /// If the buffer was not published, or is shorter.
+    #[inline]
+    pub fn claim(&self, number: u16, length: u32) -> Span {
+        let count = &self.counts[usize::from(number)];
+        assert!(count.get() == PUBLISHED, "the kernel filled a buffer it did not have");
+        assert!(length <= self.buffer_bytes, "the kernel filled more than a buffer");
+        count.set(1);
+        self.published.set(self.published.get() - 1);
+        Span::mint(Segment { buffer: BufferId::ring(number), offset: 0, length })
+    }
+
+    /// Writes to a published buffer as a kernel would. For drivers that are not one.
+    ///
+    /// # Panics
+    /// If the buffer is not published, or is shorter.
+    pub fn fill(&self, number: u16, offset: u32, bytes: &[u8]) {
+        assert!(self.counts[usize::from(number)].get() == PUBLISHED, "not the kernel's buffer");
+        assert!(
+            offset as usize + bytes.len() <= self.buffer_bytes as usize,
+            "wrote past the end of a buffer"
+        );
+        let start = self.buffer_start(number);
+        // SAFETY: within the buffer, as the assertion above says.
+        let target = unsafe { start.add(offset as usize) };
+        // SAFETY: nobody has a reference to the buffer, so no lease shows these bytes, and `bytes` lies
+        // elsewhere, since a borrowed slice is never part of a published buffer.
+        unsafe { target.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+    }
+
+    /// Frees retired blocks. For the driver: after the kernel took every pushed send.
+    #[inline]
+    pub fn settle(&self) {
+        let mut retired = self.retired.borrow_mut();
+        if !retired.is_empty() {
+            retired.clear();
+            retired.shrink_to(64);
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout; leases hold the store, so none is left.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory")
+            .field("buffers", &self.buffers())
+            .field("buffer_bytes", &self.buffer_bytes)
+            .field("published", &self.published.get())
+            .field("owned_bytes", &self.owned_bytes.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Received bytes, where the kernel put them.
+///
+/// Read it as a slice, keep it, cut it down, or send it on: to the connection it came from or to another
+/// of the same reactor, without a copy. Dropping it gives the buffer back. A lease that is kept keeps a
+/// whole buffer of the reactor's ring, of which there are few: copy what is to be kept for long.
+///
+/// ```
+/// # use slipring_core::sys::memory::Memory;
+/// # let memory = Memory::new(1, 64, 1024);
+/// # let span = memory.adopt(b"hello world".to_vec()).unwrap();
+/// let mut lease = memory.lease(span);
+/// let hello = lease.split_to(5);
+/// lease.advance(1);
+/// assert_eq!((&*hello, &*lease), (&b"hello"[..], &b"world"[..]));
+/// ```
+pub struct Lease {
+    start: NonNull<u8>,
+    /// `None` only while it is being taken apart.
+    span: Option<Span>,
+    memory: Rc<Memory>,
+}
+
+impl Lease {
+    fn span_mut(&mut self) -> &mut Span {
+        self.span.as_mut().expect("a lease has its span until it is taken apart")
+    }
+
+    /// Drops the first `bytes`.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn advance(&mut self, bytes: usize) {
+        let bytes = u32::try_from(bytes).expect("no longer than a lease");
+        self.span_mut().advance(bytes);
+        // SAFETY: `advance` has checked that the bytes are within the span.
+        self.start = unsafe { self.start.add(bytes as usize) };
+    }
+
+    /// Keeps the first `bytes` only; does nothing if there are fewer.
+    pub fn truncate(&mut self, bytes: usize) {
+        self.span_mut().truncate(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// Cuts off the first `bytes` as a lease of their own, of the same buffer.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[must_use]
+    pub fn split_to(&mut self, bytes: usize) -> Self {
+        let mut front = self.clone();
+        self.advance(bytes);
+        front.truncate(bytes);
+        front
+    }
+
+    /// The reference, as a plain value.
+    pub(crate) fn into_span(mut self) -> Span {
+        self.span.take().expect("a lease has its span until it is taken apart")
+    }
+
+    /// Whether the bytes belong to this store.
+    pub(crate) fn is_of(&self, memory: &Rc<Memory>) -> bool {
+        Rc::ptr_eq(&self.memory, memory)
+    }
+}
+
+impl Clone for Lease {
+    /// A second reference to the same bytes.
+    fn clone(&self) -> Self {
+        let segment = self.span.as_ref().expect("a lease has its span").segment();
+        let span = self.memory.retain(segment);
+        Self { start: self.start, span: Some(span), memory: Rc::clone(&self.memory) }
+    }
+}
+
+impl Deref for Lease {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        let length = self.span.as_ref().map_or(0, Span::length) as usize;
+        // SAFETY: `locate` found these bytes inside the store and `advance`, `truncate` only narrow them;
+        // the reference in `span` keeps the kernel from writing to them and the block from being freed.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), length) }
+    }
+}
+
+impl AsRef<[u8]> for Lease {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({} bytes)", self.len())
+    }
+}
+
+impl Drop for Lease {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(span) = self.span.take() {
+            self.memory.release(span);
+        }
+    }
+}

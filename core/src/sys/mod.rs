@@ -1,0 +1,19 @@
+//! The kernel's room: everything `unsafe`, everything with an errno, every system call.
+//!
+//! Other modules of this crate name from here only [`memory`], the store whose types they pass about.
+#![allow(unsafe_code, reason = "the one place for it: each block names the invariant it leans on")]
+
+mod buffer_ring;
+mod errno;
+pub mod memory;
+mod probe;
+mod process;
+mod ring;
+mod socket;
+mod wake;
+
+pub use probe::{Features, Tier, probe};
+pub(crate) use process::{descriptors_max, ensure_descriptors};
+pub use ring::{Ring, RingConfig};
+pub use socket::Listening;
+pub use wake::Bell;

@@ -1,0 +1,549 @@
+//! The io_uring behind the [`Driver`] trait: plain submissions to SQEs, CQEs to plain completions.
+//!
+//! Set up as SINGLE_ISSUER + DEFER_TASKRUN: completions are made when this thread enters, and only then.
+//! SUBMIT_ALL: one bad submission does not hold up those behind it. Every send says MSG_DONTWAIT: it
+//! completes in the enter that submits it, so the memory it reads is never with the kernel for longer, and
+//! a connection whose socket is full is watched by a poll instead. (Zero-copy sends are the exception: their
+//! memory is referenced here until the notification.)
+//!
+//! After set-up the ring is restricted to the operations of this file.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+
+use io_uring::register::Restriction;
+use io_uring::types::Fd;
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::buffer_ring::{BufferRing, GROUP};
+use super::memory::Memory;
+use super::probe::{Features, set_up_error};
+use super::wake::Bell;
+use super::{errno, socket};
+use crate::clock::MonotonicClock;
+use crate::config::{Limits, MANAGEMENT_SHARE};
+use crate::driver::{
+    Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Submission, Wait,
+};
+use crate::error::{Fault, SetupError};
+use crate::span::{Segment, Span};
+use crate::token::{Descriptor, Token};
+
+/// Vectored sends that may be queued between two enters.
+const MESSAGES: usize = 512;
+/// Their segments, all together.
+const IOVECS: usize = 4096;
+/// Dials that may be queued between two enters.
+const ADDRESSES: usize = 256;
+/// Offset of `optlen` in an SQE: the cap of a multishot receive, which the crate has no name for.
+const SQE_OPTLEN: usize = 44;
+/// Report whether a zero-copy send was one.
+const SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
+/// In a notification's result: the bytes were copied.
+const ZC_COPIED: u32 = 1 << 31;
+const ENTER_GETEVENTS: u32 = 1;
+const ENTER_EXT_ARG: u32 = 1 << 3;
+const ENTER_REGISTERED_RING: u32 = 1 << 4;
+const ENTER_NO_IOWAIT: u32 = 1 << 7;
+const REGISTER_RING_FDS: u32 = 20;
+
+/// What a ring is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct RingConfig {
+    /// Sizes of the queues and the buffers.
+    pub limits: Limits,
+    /// What the kernel can do: see [`probe`](super::probe()).
+    pub features: Features,
+    /// Whether the completion queue is watched, so that the kernel has to say when there is work.
+    pub watched: bool,
+}
+
+#[repr(C)]
+struct GetEvents {
+    sigmask: u64,
+    sigmask_bytes: u32,
+    min_wait_us: u32,
+    timeout: u64,
+}
+
+#[repr(C)]
+struct RingUpdate {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+}
+
+/// What queued submissions point to until the kernel has read them.
+struct Arena {
+    iovecs: Box<[libc::iovec]>,
+    iovecs_used: usize,
+    messages: Box<[libc::msghdr]>,
+    messages_used: usize,
+    /// Never grows past the capacity it starts with: its elements must not move.
+    addresses: Vec<socket2::SockAddr>,
+}
+
+/// The io_uring of one reactor.
+pub struct Ring {
+    // Dropped in this order: the ring before the memory that the kernel knows through it.
+    ring: IoUring,
+    buffers: BufferRing,
+    memory: Rc<Memory>,
+    arena: Arena,
+    /// Zero-copy sends whose notification is awaited, with the references to what they read.
+    held: Vec<(Token, Vec<Span>)>,
+    bell: Bell,
+    clock: MonotonicClock,
+    abilities: Abilities,
+    enter_fd: i32,
+    enter_flags: u32,
+    /// Completions of operations nobody here pushed: must stay zero.
+    foreign: u64,
+}
+
+impl Ring {
+    /// Sets a ring up, restricted and ready. It belongs to the calling thread from now on.
+    ///
+    /// # Errors
+    /// [`SetupError`] with cause and remedy.
+    pub fn new(config: &RingConfig) -> Result<Self, SetupError> {
+        let RingConfig { limits, features, watched } = *config;
+        let step = |step| move |source| SetupError::Step { step, source };
+        let mut builder = IoUring::builder();
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_submit_all()
+            .setup_clamp()
+            .setup_r_disabled()
+            .setup_cqsize(limits.completions());
+        if features.no_sqarray {
+            builder.setup_no_sqarray();
+        }
+        if watched {
+            builder.setup_taskrun_flag();
+        }
+        let ring: IoUring = builder.build(limits.submissions).map_err(set_up_error)?;
+        let memory = Memory::new(limits.buffers, limits.buffer_bytes, limits.owned_bytes_max);
+        let buffers =
+            BufferRing::new(Rc::clone(&memory)).map_err(step("mapping the buffer ring"))?;
+        let submitter = ring.submitter();
+        buffers.register(&submitter).map_err(step("registering the buffer ring"))?;
+        // Sockets never need them; a number that stays zero is easier to watch than one that may grow.
+        submitter.register_iowq_max_workers(&mut [1, 1]).map_err(step("limiting io-wq"))?;
+        submitter
+            .register_restrictions(&mut restrictions())
+            .map_err(step("restricting the ring"))?;
+        submitter.register_enable_rings().map_err(step("enabling the ring"))?;
+        let (enter_fd, registered) = match features.registered_ring {
+            true => register_ring_fd(&ring).map(|fd| (fd, ENTER_REGISTERED_RING)),
+            false => Ok((ring.as_raw_fd(), 0)),
+        }
+        .map_err(step("registering the ring's descriptor"))?;
+        let no_iowait = if features.no_iowait { ENTER_NO_IOWAIT } else { 0 };
+        let mut ring = Self {
+            ring,
+            buffers,
+            memory,
+            arena: Arena::new(),
+            held: Vec::new(),
+            bell: Bell::new().map_err(step("making the wake descriptor"))?,
+            clock: MonotonicClock::start(),
+            abilities: Abilities {
+                receive_cap: features.receive_cap,
+                zero_copy: features.zero_copy,
+            },
+            enter_fd,
+            enter_flags: registered | no_iowait,
+            foreign: 0,
+        };
+        ring.recycle();
+        Ok(ring)
+    }
+
+    /// The bell other threads ring this reactor with.
+    #[must_use]
+    pub fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    fn entry_of_send(
+        &mut self,
+        descriptor: Descriptor,
+        segments: &[Segment],
+        zero_copy: bool,
+    ) -> Result<squeue::Entry, QueueFull> {
+        let fd = Fd(descriptor.0 as i32);
+        if let [segment] = segments
+            && !zero_copy
+        {
+            let start = self.memory.locate(*segment);
+            let send = opcode::Send::new(fd, start.as_ptr(), segment.length);
+            return Ok(send.flags(libc::MSG_DONTWAIT).build());
+        }
+        let message = self.arena.message(&self.memory, segments).ok_or(QueueFull)?;
+        Ok(if zero_copy {
+            opcode::SendMsgZc::new(fd, message)
+                .flags(libc::MSG_DONTWAIT as u32)
+                .ioprio(SEND_ZC_REPORT_USAGE)
+                .build()
+        } else {
+            opcode::SendMsg::new(fd, message).flags(libc::MSG_DONTWAIT as u32).build()
+        })
+    }
+
+    fn entry_of(&mut self, submission: Submission<'_>) -> Result<squeue::Entry, QueueFull> {
+        let fd = |descriptor: Descriptor| Fd(descriptor.0 as i32);
+        Ok(match submission {
+            Submission::Receive { descriptor, cap } => {
+                let mut entry = opcode::RecvMulti::new(fd(descriptor), GROUP).build();
+                if cap > 0 && self.abilities.receive_cap {
+                    set_optlen(&mut entry, cap);
+                }
+                entry
+            }
+            Submission::Send { descriptor, segments, zero_copy } => {
+                self.entry_of_send(descriptor, segments, zero_copy)?
+            }
+            Submission::AcceptMany(listener) => {
+                opcode::AcceptMulti::new(fd(listener)).flags(libc::SOCK_CLOEXEC).build()
+            }
+            Submission::AcceptOne(listener) => {
+                opcode::Accept::new(fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
+                    .flags(libc::SOCK_CLOEXEC)
+                    .build()
+            }
+            Submission::WatchReadable(descriptor) => {
+                opcode::PollAdd::new(fd(descriptor), libc::POLLIN as u32).build()
+            }
+            Submission::WatchWritable(descriptor) => {
+                opcode::PollAdd::new(fd(descriptor), libc::POLLOUT as u32).build()
+            }
+            Submission::Connect { descriptor, address } => {
+                let address = self.arena.address(address).ok_or(QueueFull)?;
+                opcode::Connect::new(fd(descriptor), address.as_ptr().cast(), address.len()).build()
+            }
+            Submission::ShutdownWrite(descriptor) => {
+                opcode::Shutdown::new(fd(descriptor), libc::SHUT_WR).build()
+            }
+            Submission::Cancel(target) => opcode::AsyncCancel::new(target.to_bits()).build(),
+            Submission::Close(descriptor) => opcode::Close::new(fd(descriptor)).build(),
+        })
+    }
+
+    fn push_entry(&mut self, entry: &squeue::Entry) -> Result<(), QueueFull> {
+        // SAFETY: what the entry points to is the store's (held by the reactor's spans until the
+        // completion, or by `held` until the notification) or the arena's (kept until the kernel has taken
+        // every queued submission); both outlive the ring.
+        unsafe { self.ring.submission().push(entry) }.map_err(|_| QueueFull)
+    }
+
+    /// The system call. An interrupted or refused one is an early return.
+    fn enter_kernel(&mut self, wait_for: u32, sleep_us: Option<u64>) -> Result<(), DriverFailed> {
+        let to_submit = self.ring.submission().len() as u32;
+        let timeout = sleep_us.map(|us| libc::timespec {
+            tv_sec: (us / 1_000_000) as libc::time_t,
+            tv_nsec: (us % 1_000_000 * 1000) as libc::c_long,
+        });
+        let argument = GetEvents {
+            sigmask: 0,
+            sigmask_bytes: 0,
+            min_wait_us: 0,
+            timeout: timeout.as_ref().map_or(0, |spec| std::ptr::from_ref(spec) as u64),
+        };
+        // SAFETY: the argument and the time it points to live until the call returns.
+        let taken = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                self.enter_fd,
+                to_submit,
+                wait_for,
+                ENTER_GETEVENTS | ENTER_EXT_ARG | self.enter_flags,
+                &raw const argument,
+                size_of::<GetEvents>(),
+            )
+        };
+        if taken < 0 {
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => {}
+                Some(libc::EBADR) => {
+                    return Err(DriverFailed { cause: "the kernel lost completions".to_owned() });
+                }
+                _ => return Err(DriverFailed { cause: error.to_string() }),
+            }
+        }
+        if self.ring.submission().is_empty() {
+            self.arena.reset();
+            self.memory.settle();
+        }
+        Ok(())
+    }
+
+    /// Watches the completion queue until more than `expected` completions are there, at most `spin_us`.
+    fn spin(&mut self, spin_us: u32, expected: u32) -> Result<(), DriverFailed> {
+        let until_us = self.clock.now_us() + u64::from(spin_us);
+        loop {
+            if self.ring.completion().len() as u32 > expected {
+                return Ok(());
+            }
+            if self.ring.submission().taskrun() {
+                self.enter_kernel(0, Some(0))?;
+            } else if self.clock.now_us() >= until_us {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn translate(&mut self, cqe: &cqueue::Entry) -> Option<Completion> {
+        let flags = cqe.flags();
+        let Some(token) = Token::from_bits(cqe.user_data()) else {
+            self.foreign += 1;
+            return None;
+        };
+        let result = u32::try_from(cqe.result()).map_err(|_| errno::fault(-cqe.result()));
+        let span = cqueue::buffer_select(flags).and_then(|number| {
+            let span = self.memory.claim(number, result.unwrap_or(0));
+            if span.length() == 0 {
+                self.memory.release(span);
+                return None;
+            }
+            Some(span)
+        });
+        let notification = cqueue::notif(flags);
+        let hint = if notification {
+            self.let_go(token);
+            cqe.result() as u32 & ZC_COPIED != 0
+        } else {
+            cqueue::sock_nonempty(flags)
+        };
+        let result = if notification { Ok(0) } else { result };
+        Some(Completion { token, result, span, more: cqueue::more(flags), notification, hint })
+    }
+
+    /// The kernel is done with the memory of a zero-copy send.
+    fn let_go(&mut self, token: Token) {
+        if let Some(place) = self.held.iter().position(|(held, _)| *held == token) {
+            let (_, spans) = self.held.swap_remove(place);
+            spans.into_iter().for_each(|span| self.memory.release(span));
+        }
+    }
+}
+
+impl Driver for Ring {
+    fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    #[inline]
+    fn now_us(&self) -> u64 {
+        self.clock.now_us()
+    }
+
+    #[inline]
+    fn memory(&self) -> &Rc<Memory> {
+        &self.memory
+    }
+
+    #[inline]
+    fn room(&self, share: Share) -> u32 {
+        // SAFETY: this thread alone submits, and no other view of the queue is alive in this function.
+        let queue = unsafe { self.ring.submission_shared() };
+        let free = (queue.capacity() - queue.len()) as u32;
+        match share {
+            Share::Management => free,
+            Share::Data => free.saturating_sub(self.ring.params().sq_entries() / MANAGEMENT_SHARE),
+        }
+    }
+
+    #[inline]
+    fn push(
+        &mut self,
+        token: Token,
+        submission: Submission<'_>,
+        share: Share,
+    ) -> Result<(), QueueFull> {
+        if self.room(share) == 0 {
+            return Err(QueueFull);
+        }
+        let entry = self.entry_of(submission)?.user_data(token.to_bits());
+        self.push_entry(&entry)?;
+        if let Submission::Send { segments, zero_copy: true, .. } = submission {
+            let spans = segments.iter().map(|segment| self.memory.retain(*segment)).collect();
+            self.held.push((token, spans));
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, wait: Wait) -> Result<(), DriverFailed> {
+        let Wait { spin_us, sleep_us, expected } = wait;
+        if spin_us > 0 {
+            self.enter_kernel(0, Some(0))?;
+            self.spin(spin_us, expected)?;
+            if self.ring.completion().len() as u32 > expected {
+                return Ok(());
+            }
+        }
+        match sleep_us {
+            Some(0) if spin_us > 0 => Ok(()),
+            Some(0) => self.enter_kernel(0, Some(0)),
+            sleep_us => self.enter_kernel(expected + 1, sleep_us),
+        }
+    }
+
+    fn has_completions(&self) -> bool {
+        // SAFETY: this thread alone reaps, and no other view of the queue is alive in this function.
+        !unsafe { self.ring.completion_shared() }.is_empty()
+    }
+
+    #[inline]
+    fn reap(&mut self, into: &mut VecDeque<Completion>, limit: usize) {
+        for _ in 0..limit {
+            let Some(cqe) = self.ring.completion().next() else { return };
+            if let Some(completion) = self.translate(&cqe) {
+                into.push_back(completion);
+            }
+        }
+    }
+
+    #[inline]
+    fn recycle(&mut self) -> u32 {
+        self.buffers.publish_returned()
+    }
+
+    fn open_socket(&mut self, address: &SocketAddr) -> Result<Descriptor, Fault> {
+        socket::open(address)
+    }
+
+    fn set_abortive(&mut self, descriptor: Descriptor) {
+        socket::set_abortive(descriptor);
+    }
+
+    fn push_wake(&mut self, token: Token) -> Result<(), QueueFull> {
+        let descriptor = Descriptor(self.bell.descriptor() as u32);
+        self.push(token, Submission::WatchReadable(descriptor), Share::Management)
+    }
+
+    fn clear_wake(&mut self) {
+        self.bell.clear();
+    }
+
+    fn addresses(&self, descriptor: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault> {
+        socket::addresses(descriptor)
+    }
+}
+
+impl Arena {
+    fn new() -> Self {
+        let iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        let message = libc::msghdr {
+            msg_name: std::ptr::null_mut(),
+            msg_namelen: 0,
+            msg_iov: std::ptr::null_mut(),
+            msg_iovlen: 0,
+            msg_control: std::ptr::null_mut(),
+            msg_controllen: 0,
+            msg_flags: 0,
+        };
+        Self {
+            iovecs: vec![iovec; IOVECS].into_boxed_slice(),
+            iovecs_used: 0,
+            messages: vec![message; MESSAGES].into_boxed_slice(),
+            messages_used: 0,
+            addresses: Vec::with_capacity(ADDRESSES),
+        }
+    }
+
+    /// A message of the segments, or `None` when the arena is used up.
+    fn message(&mut self, memory: &Memory, segments: &[Segment]) -> Option<*const libc::msghdr> {
+        let iovecs = self.iovecs.get_mut(self.iovecs_used..)?.get_mut(..segments.len())?;
+        let message = self.messages.get_mut(self.messages_used)?;
+        for (iovec, segment) in iovecs.iter_mut().zip(segments) {
+            iovec.iov_base = memory.locate(*segment).as_ptr().cast();
+            iovec.iov_len = segment.length as usize;
+        }
+        message.msg_iov = iovecs.as_mut_ptr();
+        message.msg_iovlen = segments.len();
+        self.iovecs_used += segments.len();
+        self.messages_used += 1;
+        Some(message)
+    }
+
+    fn address(&mut self, address: &SocketAddr) -> Option<&socket2::SockAddr> {
+        if self.addresses.len() == ADDRESSES {
+            return None;
+        }
+        self.addresses.push((*address).into());
+        self.addresses.last()
+    }
+
+    #[inline]
+    fn reset(&mut self) {
+        self.iovecs_used = 0;
+        self.messages_used = 0;
+        self.addresses.clear();
+    }
+}
+
+fn set_optlen(entry: &mut squeue::Entry, bytes: u32) {
+    let start = std::ptr::from_mut(entry).cast::<u8>();
+    // SAFETY: an entry is the kernel's 64-byte SQE (`repr(C)`), in which `optlen` stands at this offset.
+    let field = unsafe { start.add(SQE_OPTLEN) }.cast::<u32>();
+    // SAFETY: within the entry, aligned for u32 since the entry is aligned for u64.
+    unsafe { field.write(bytes) };
+}
+const _: () = assert!(size_of::<squeue::Entry>() == 64 && align_of::<squeue::Entry>() >= 4);
+
+fn register_ring_fd(ring: &IoUring) -> io::Result<i32> {
+    let mut update = RingUpdate { offset: u32::MAX, reserved: 0, data: ring.as_raw_fd() as u64 };
+    // SAFETY: the update lives until the call returns.
+    let registered = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            ring.as_raw_fd(),
+            REGISTER_RING_FDS,
+            &raw mut update,
+            1,
+        )
+    };
+    if registered < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(update.offset as i32)
+}
+
+/// What the ring may be used for once it is enabled: the operations of this file, and of the register calls
+/// the one that is made last.
+fn restrictions() -> Vec<Restriction> {
+    let operations = [
+        opcode::AcceptMulti::CODE,
+        opcode::PollAdd::CODE,
+        opcode::RecvMulti::CODE,
+        opcode::Send::CODE,
+        opcode::SendMsg::CODE,
+        opcode::SendMsgZc::CODE,
+        opcode::Connect::CODE,
+        opcode::Shutdown::CODE,
+        opcode::AsyncCancel::CODE,
+        opcode::Close::CODE,
+    ];
+    let mut all: Vec<_> = operations.into_iter().map(Restriction::sqe_op).collect();
+    all.push(Restriction::register_op(REGISTER_RING_FDS as u8));
+    all.push(Restriction::sqe_flags_allowed(squeue::Flags::BUFFER_SELECT.bits()));
+    all
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring")
+            .field("abilities", &self.abilities)
+            .field("memory", &self.memory)
+            .field("held", &self.held.len())
+            .field("foreign", &self.foreign)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,125 @@
+//! Sockets as the library makes them. The options stand on the listener: accepted sockets inherit them, so
+//! that an accept costs no system call beside the accept.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
+use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use super::errno::fault_of;
+use crate::error::{Fault, SetupError};
+use crate::token::Descriptor;
+
+/// Probe an idle peer after this long, then every `KEEPALIVE_INTERVAL`, `KEEPALIVE_PROBES` times.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 6;
+/// Bytes unacknowledged for this long end a connection (TCP_USER_TIMEOUT).
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listening {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Listens on `address`; `shared`: beside others of this process on the same port (SO_REUSEPORT).
+    ///
+    /// # Errors
+    /// [`SetupError::PortTaken`], or [`SetupError::Listen`] with what the kernel said.
+    pub fn open(address: SocketAddr, backlog: u32, shared: bool) -> Result<Self, SetupError> {
+        let listening = Self::try_open(address, backlog, shared);
+        listening.map_err(|source| match source.raw_os_error() {
+            Some(libc::EADDRINUSE) => SetupError::PortTaken { address },
+            _ => SetupError::Listen { address, source },
+        })
+    }
+
+    fn try_open(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // A restart must not wait for the connections of the process before.
+        socket.set_reuse_address(true)?;
+        if shared {
+            socket.set_reuse_port(true)?;
+        }
+        set_stream_options(&socket)?;
+        socket.bind(&address.into())?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        let address = address_of(socket.local_addr()?)?;
+        Ok(Self { socket, address })
+    }
+
+    /// Where it listens; the port is the real one.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether somebody, of this process or another, listens on the address already, so that sharing the
+    /// port would split the clients with them.
+    ///
+    /// # Errors
+    /// [`SetupError::PortTaken`] if so; [`SetupError::Listen`] if it cannot be told.
+    pub fn claim(address: SocketAddr) -> Result<(), SetupError> {
+        if address.port() == 0 {
+            return Ok(());
+        }
+        Self::open(address, 1, false).map(drop)
+    }
+
+    /// Gives the descriptor up: whoever has it closes it.
+    #[must_use]
+    pub fn into_descriptor(self) -> Descriptor {
+        Descriptor(self.socket.into_raw_fd() as u32)
+    }
+}
+
+fn set_stream_options(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_TIME)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+fn address_of(address: socket2::SockAddr) -> io::Result<SocketAddr> {
+    address.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
+}
+
+/// A socket to dial `address` with.
+pub(super) fn open(address: &SocketAddr) -> Result<Descriptor, Fault> {
+    let make = || {
+        let domain = Domain::for_address(*address);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        set_stream_options(&socket)?;
+        Ok(Descriptor(socket.into_raw_fd() as u32))
+    };
+    make().map_err(|error: io::Error| fault_of(&error))
+}
+
+/// The socket behind a descriptor of ours, without the duty to close it.
+fn borrow(descriptor: Descriptor) -> ManuallyDrop<Socket> {
+    // SAFETY: the descriptor is open, since the connection that names it has not closed it yet, and
+    // `ManuallyDrop` keeps this second owner from closing it.
+    ManuallyDrop::new(unsafe { Socket::from_raw_fd(descriptor.0 as RawFd) })
+}
+
+/// Makes the next close a reset.
+pub(super) fn set_abortive(descriptor: Descriptor) {
+    // A socket that is not connected any more has nothing to reset.
+    let _ = borrow(descriptor).set_linger(Some(Duration::ZERO));
+}
+
+/// Local and peer address.
+pub(super) fn addresses(descriptor: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault> {
+    let socket = borrow(descriptor);
+    let both = || Ok((address_of(socket.local_addr()?)?, address_of(socket.peer_addr()?)?));
+    both().map_err(|error: io::Error| fault_of(&error))
+}

@@ -1,0 +1,180 @@
+//! Identity: which operation of which slot a completion belongs to.
+//!
+//! A [`Token`] is the `user_data` of a submission and comes back in its completions. A [`Key`] is what
+//! user code holds of a connection. Both carry a generation, so that one that outlived its connection
+//! is *stale* and can be told apart from its successor in the same slot.
+//!
+//! ```text
+//!  63    60 59        52 51                32 31                              0
+//! +--------+------------+--------------------+--------------------------------+
+//! |   op   | activation |       index        |           generation           |
+//! +--------+------------+--------------------+--------------------------------+
+//! ```
+//!
+//! The *generation* counts the lives of a slot, the *activation* the times an operation was armed in one
+//! life. Eight bits are enough for it: an operation is armed again only after the terminal completion of
+//! the activation before, so the two that must be told apart are neighbours.
+
+/// Slots one reactor can address: the width of `index` in a token.
+pub const SLOTS_MAX: u32 = 1 << INDEX_BITS;
+
+const INDEX_BITS: u32 = 20;
+const ACTIVATION_BITS: u32 = 8;
+const GENERATION_BITS: u32 = 32;
+const OP_BITS: u32 = 4;
+const _: () = assert!(OP_BITS + ACTIVATION_BITS + INDEX_BITS + GENERATION_BITS == 64);
+const _: () = assert!(Op::ALL.len() < 1 << OP_BITS);
+
+/// What a submission asked for, as far as the dispatch of its completion needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Op {
+    /// Dialing: connect of a connection's socket.
+    Connect = 0,
+    /// Multishot receive of a connection.
+    Receive = 1,
+    /// The one send in flight of a connection.
+    Send = 2,
+    /// One-shot poll: tell when a blocked connection can be written to again.
+    Watch = 3,
+    /// Half-close of a connection.
+    Shutdown = 4,
+    /// Close of a connection's descriptor.
+    Close = 5,
+    /// Cancel of one of the above; the activation is the [`Op`] it is aimed at.
+    Cancel = 6,
+    /// Multishot accept of a listener.
+    AcceptMany = 7,
+    /// Accept of one connection of a listener.
+    AcceptOne = 8,
+    /// One-shot poll: tell when a listener has a client waiting.
+    WatchListener = 9,
+    /// Cancel of a listener's multishot accept or poll.
+    CancelAccept = 10,
+    /// Close of a listener, or of a descriptor that nobody wants.
+    CloseOther = 11,
+    /// Another thread rang.
+    Wake = 12,
+}
+
+impl Op {
+    /// Every operation, in the order of their numbers.
+    pub const ALL: [Self; 13] = [
+        Self::Connect,
+        Self::Receive,
+        Self::Send,
+        Self::Watch,
+        Self::Shutdown,
+        Self::Close,
+        Self::Cancel,
+        Self::AcceptMany,
+        Self::AcceptOne,
+        Self::WatchListener,
+        Self::CancelAccept,
+        Self::CloseOther,
+        Self::Wake,
+    ];
+}
+
+/// A file descriptor, as a plain number: it closes nothing when dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Descriptor(pub u32);
+
+/// Names one connection of one reactor, for as long as it lives.
+///
+/// Using a key whose connection has ended is not an error: it finds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    index: u32,
+    generation: u32,
+}
+
+impl Key {
+    /// The key of the slot `index` in its life number `generation`.
+    ///
+    /// # Panics
+    /// If `index` is [`SLOTS_MAX`] or more.
+    #[inline]
+    pub fn new(index: u32, generation: u32) -> Self {
+        assert!(index < SLOTS_MAX, "slot {index} does not fit a token");
+        Self { index, generation }
+    }
+
+    /// The slot, below [`SLOTS_MAX`].
+    #[inline]
+    pub fn index(self) -> u32 {
+        self.index
+    }
+
+    /// Which life of the slot.
+    #[inline]
+    pub fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+/// The `user_data` of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(u64);
+
+impl Token {
+    /// The token of one activation of `op` on what `key` names.
+    #[inline]
+    pub fn new(op: Op, key: Key, activation: u8) -> Self {
+        Self(
+            (op as u64) << (ACTIVATION_BITS + INDEX_BITS + GENERATION_BITS)
+                | u64::from(activation) << (INDEX_BITS + GENERATION_BITS)
+                | u64::from(key.index) << GENERATION_BITS
+                | u64::from(key.generation),
+        )
+    }
+
+    /// The token as the kernel carries it.
+    #[inline]
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The token a completion brought back; `None` if it names no operation (none of ours).
+    #[inline]
+    pub fn from_bits(bits: u64) -> Option<Self> {
+        let op = bits >> (ACTIVATION_BITS + INDEX_BITS + GENERATION_BITS);
+        ((op as usize) < Op::ALL.len()).then_some(Self(bits))
+    }
+
+    /// Operation, key and activation.
+    #[inline]
+    pub fn decode(self) -> (Op, Key, u8) {
+        let op = Op::ALL[(self.0 >> (ACTIVATION_BITS + INDEX_BITS + GENERATION_BITS)) as usize];
+        let index = (self.0 >> GENERATION_BITS) as u32 & (SLOTS_MAX - 1);
+        let activation = (self.0 >> (INDEX_BITS + GENERATION_BITS)) as u8;
+        (op, Key { index, generation: self.0 as u32 }, activation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_back_as_it_went() {
+        for (number, op) in Op::ALL.into_iter().enumerate() {
+            assert_eq!(op as usize, number);
+            for index in [0, 1, 77, SLOTS_MAX - 1] {
+                for generation in [0, 1, u32::MAX] {
+                    for activation in [0, 1, u8::MAX] {
+                        let key = Key::new(index, generation);
+                        let bits = Token::new(op, key, activation).to_bits();
+                        let token = Token::from_bits(bits).expect("one of ours");
+                        assert_eq!(token.decode(), (op, key, activation));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_user_data_is_no_token() {
+        assert_eq!(Token::from_bits(u64::MAX), None);
+    }
+}

@@ -1,0 +1,8 @@
+//! What the binaries share, so that each of them shows its one idea and nothing else.
+//!
+//! Is not a library to build on: it is not published, and its shape follows `echo` and `proxy`.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod service;

@@ -1,0 +1,139 @@
+//! The life of a binary: options onto a runtime, what it says at its start, signals, the exit code.
+//!
+//! stdout carries one line for each listener, `listening on IP:PORT`, and nothing else, so that scripts can
+//! read it; everything for people goes to stderr.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use slipring::{Builder, Counters, Handler, Limits, Running, Runtime, Timeout, Timeouts};
+
+use crate::cli::{SharedOptions, fail};
+
+/// Sends log lines to stderr: warnings and errors, or what `SLIPRING_LOG` asks for.
+pub fn log_to_stderr() {
+    let level = std::env::var("SLIPRING_LOG").ok().and_then(|level| level.parse().ok());
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(level.unwrap_or(tracing::Level::WARN))
+        .with_target(false)
+        .init();
+}
+
+/// A runtime that listens on `listen`, with the options asked for. `idle` is the binary's own default;
+/// `paired`: each accepted connection comes with a dialed one.
+pub fn builder(
+    options: &SharedOptions,
+    listen: &[SocketAddr],
+    idle: Timeout,
+    paired: bool,
+) -> Builder {
+    let defaults = Limits::default();
+    let accepted_max = options.max_connections.unwrap_or(defaults.accepted_max);
+    let limits = Limits {
+        accepted_max,
+        dialed_max: if paired { accepted_max } else { 0 },
+        buffers: options.buffers.unwrap_or(defaults.buffers),
+        buffer_bytes: options.buffer_size.unwrap_or(defaults.buffer_bytes),
+        ..defaults
+    };
+    let timeouts = Timeouts { idle: options.idle_timeout.unwrap_or(idle), ..Timeouts::default() };
+    let mut builder = Runtime::builder().limits(limits).timeouts(timeouts);
+    for &address in listen {
+        builder = builder.listen(address);
+    }
+    if let Some(cores) = &options.cores {
+        builder = builder.cores(cores.iter().copied());
+    }
+    if let Some(poll) = options.poll {
+        builder = builder.poll(poll.into());
+    }
+    if let Some(deadline) = options.drain_deadline {
+        builder = builder.drain_deadline(deadline);
+    }
+    match options.max_connections {
+        Some(_) => builder,
+        None => builder.fit_connections(paired).unwrap_or_else(|error| fail(error)),
+    }
+}
+
+/// Starts the runtime, or ends the process with exit code 2 and one line that says why not.
+pub fn start<H: Handler + 'static>(
+    builder: Builder,
+    make: impl Fn(usize) -> H + Send + Sync + 'static,
+) -> Running {
+    builder.start(make).unwrap_or_else(|error| fail(error))
+}
+
+/// Says what runs: addresses on stdout, tier and bounds on stderr.
+pub fn announce(running: &Running) {
+    let mut stderr = io::stderr().lock();
+    // Whoever closed stderr does not want to know.
+    let _ = writeln!(stderr, "tier: {}", running.features());
+    let _ = writeln!(
+        stderr,
+        "limits: {} connections, {} reactor(s)",
+        running.max_connections(),
+        running.reactors()
+    );
+    let _ = writeln!(
+        stderr,
+        "memory bound: {:.1} MiB, touched as used",
+        running.memory_bound() as f64 / f64::from(1 << 20)
+    );
+    let mut stdout = io::stdout().lock();
+    for address in running.addresses() {
+        let _ = writeln!(stdout, "listening on {address}");
+    }
+    let _ = stdout.flush();
+}
+
+/// Catches SIGTERM and SIGINT from now on. Called first: a signal must find its watcher as soon as an
+/// address has been printed.
+#[must_use]
+pub fn catch_signals() -> Signals {
+    Signals::new([SIGTERM, SIGINT]).unwrap_or_else(|error| {
+        fail(format_args!("cannot watch for signals: {error}; report this"))
+    })
+}
+
+/// Drains on the first signal and aborts on the second; returns when all is over.
+#[must_use]
+pub fn run_until_signal(mut signals: Signals, running: Vec<Running>) -> ExitCode {
+    let handles: Vec<_> = running.iter().map(Running::handle).collect();
+    let watch = signals.handle();
+    let watcher = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for (number, _) in signals.forever().enumerate() {
+            let handles = handles.iter();
+            match number {
+                0 => handles.for_each(slipring::Handle::drain),
+                _ => handles.for_each(slipring::Handle::abort),
+            }
+        }
+    });
+    let mut code = ExitCode::SUCCESS;
+    for running in running {
+        match running.join() {
+            Ok(counters) => log_counters(&counters),
+            Err(error) => {
+                tracing::error!(%error, "stopped");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    watch.close();
+    if let Ok(watcher) = watcher {
+        // It ends when its handle is closed; a panic in it would have ended the process by its own line.
+        let _ = watcher.join();
+    }
+    code
+}
+
+fn log_counters(counters: &[Counters]) {
+    for (reactor, counters) in counters.iter().enumerate() {
+        tracing::info!(reactor, ?counters, "drained");
+    }
+}
