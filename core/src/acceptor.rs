@@ -238,10 +238,13 @@ impl Acceptor {
         let descriptor = listener.descriptor;
         match listener.state {
             State::Many if self.stopping || self.admission.is_tight() => {
-                self.cancel(number, driver)?;
-                self.listeners[number].state = State::Cancelling;
+                let cancelled = self.cancel(number, driver)?;
+                let after = if cancelled { State::Cancelling } else { State::Many };
+                self.listeners[number].state = after;
             }
-            State::Watching if self.stopping => self.cancel(number, driver)?,
+            State::Watching if self.stopping => {
+                self.cancel(number, driver)?;
+            }
             // A permit is in hand. The activation was counted with the watch before it.
             State::One if listener.op == Op::WatchListener => {
                 listener.op = Op::AcceptOne;
@@ -252,7 +255,9 @@ impl Acceptor {
                     return Err(QueueFull);
                 }
             }
-            State::One if self.stopping => self.cancel(number, driver)?,
+            State::One if self.stopping => {
+                self.cancel(number, driver)?;
+            }
             State::Idle if self.stopping => {
                 let token = Token::new(Op::CloseOther, key, 0);
                 driver.push(token, Submission::Close(descriptor), Share::Management)?;
@@ -283,16 +288,17 @@ impl Acceptor {
         driver.push(token, submission, Share::Data)
     }
 
-    fn cancel<D: Driver>(&mut self, number: usize, driver: &mut D) -> Result<(), QueueFull> {
+    /// Cancels the operation in flight; false while an earlier cancel is unanswered, whose answer asks again.
+    fn cancel<D: Driver>(&mut self, number: usize, driver: &mut D) -> Result<bool, QueueFull> {
         let key = Key::new(number as u32, 0);
         let listener = &mut self.listeners[number];
         if listener.cancel_in_flight {
-            return Ok(());
+            return Ok(false);
         }
         let target = Token::new(listener.op, key, listener.activation);
         let token = Token::new(Op::CancelAccept, key, 0);
         driver.push(token, Submission::Cancel(target), Share::Management)?;
         listener.cancel_in_flight = true;
-        Ok(())
+        Ok(true)
     }
 }

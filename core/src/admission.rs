@@ -178,6 +178,11 @@ impl Admission {
         }
     }
 
+    /// Rings every reactor.
+    pub fn ring_all(&self) {
+        (0..self.reactors).for_each(|reactor| self.wake(reactor));
+    }
+
     fn wake(&self, reactor: usize) {
         if let Some(ring) = self.ring.get() {
             ring(reactor);

@@ -97,7 +97,8 @@ impl Default for Timeouts {
 /// Sizes of one reactor, and how many connections the process may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Accepted connections the process may hold; each reactor has a slot for every one. Default 8192 †.
+    /// Accepted connections the process may hold; each reactor has a slot for every one. Default
+    /// 16384 †: twice two backlogs, so that two reactors can accept by multishot.
     pub accepted_max: u32,
     /// Dialed connections the process may hold; likewise. Default 0: a plain server dials nobody.
     pub dialed_max: u32,
@@ -133,7 +134,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            accepted_max: 8192,
+            accepted_max: 16_384,
             dialed_max: 0,
             buffers: 256,
             buffer_bytes: 64 << 10,

@@ -169,7 +169,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.connections.counters.turns += 1;
         self.expire();
         self.work_through_panics();
-        self.tend_buffers();
+        // Those that the end of a connection released.
+        self.driver.recycle();
         Ok(())
     }
 
@@ -237,6 +238,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let busy = !self.inbox.is_empty()
             || !self.connections.dirty.is_empty()
             || self.more_due
+            || self.can_unpark()
             || self.driver.has_completions();
         if busy {
             return Wait::NOT;
@@ -255,6 +257,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         Wait { spin_us, sleep_us, expected: self.expected }
     }
 
+    /// Whether a receive is parked that would find a buffer.
+    fn can_unpark(&self) -> bool {
+        !self.parked.is_empty() && self.connections.memory.buffers_published() > 0
+    }
+
     fn expire(&mut self) {
         let now_ms = self.connections.now_ms();
         self.more_due = self.wheel.expire(now_ms, TIMERS_PER_TURN_MAX, &mut self.due);
@@ -269,6 +276,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         while let Some(timer) = self.due.pop() {
             self.on_timer(timer);
         }
+        self.tend_buffers();
         self.apply_all();
     }
 

@@ -94,7 +94,7 @@ impl Builder {
     }
 
     /// The process holds at most so many accepted connections; further clients wait in the backlog.
-    /// Default 8192.
+    /// Default 16384.
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.limits.accepted_max = connections;
         self
@@ -236,10 +236,11 @@ impl Builder {
             let make = Arc::clone(&make);
             threads.push(starts.spawn(*core, ring, setup, move || make(number))?);
         }
-        let bells = starts.finish()?;
+        let bells = starts.ready()?;
         let handle = Handle { control, bells: bells.into() };
         let rung = handle.clone();
         admission.connect(move |reactor| rung.ring(reactor));
+        starts.go();
         Ok(Running { handle, addresses, threads, features, memory_bound, max_connections: cap })
     }
 
@@ -273,7 +274,8 @@ type ReactorThread = JoinHandle<Result<(), DriverFailed>>;
 /// Reactors on their way: each tells that it is ready, or why not; then all are told to go, or, by the end
 /// of this value, to go home.
 struct Starts {
-    tell: mpsc::Sender<(usize, Result<Bell, SetupError>)>,
+    /// `None` once all have been started.
+    tell: Option<mpsc::Sender<(usize, Result<Bell, SetupError>)>>,
     told: mpsc::Receiver<(usize, Result<Bell, SetupError>)>,
     go: Vec<mpsc::Sender<()>>,
 }
@@ -281,7 +283,7 @@ struct Starts {
 impl Starts {
     fn new() -> Self {
         let (tell, told) = mpsc::channel();
-        Self { tell, told, go: Vec::new() }
+        Self { tell: Some(tell), told, go: Vec::new() }
     }
 
     fn spawn<H: Handler + 'static>(
@@ -296,37 +298,60 @@ impl Starts {
         let (go, wait) = mpsc::channel();
         self.go.push(go);
         let run = move || {
-            // Nobody listens to what is told once another reactor has failed.
-            let ring = match pin(core).and_then(|()| Ring::new(&ring)) {
+            let ring = pin(core).and_then(|()| Ring::new(&ring));
+            // Nobody listens any more once another reactor has failed.
+            let say = |told| tell.map(|tell| tell.send((number, told)));
+            let ring = match ring {
                 Ok(ring) => ring,
                 Err(error) => {
-                    let _ = tell.send((number, Err(error)));
+                    let _ = say(Err(error));
                     return Ok(());
                 }
             };
-            let _ = tell.send((number, Ok(ring.bell())));
-            drop(tell);
-            match wait.recv() {
-                Ok(()) => Reactor::new(ring, make(), setup).run(),
-                Err(mpsc::RecvError) => Ok(()),
-            }
+            let _ = say(Ok(ring.bell()));
+            let Ok(()) = wait.recv() else { return Ok(()) };
+            let _end = EndsAll {
+                control: Arc::clone(&setup.control),
+                admission: Arc::clone(&setup.admission),
+            };
+            Reactor::new(ring, make(), setup).run()
         };
         let thread = std::thread::Builder::new().name(format!("slipring-{number}"));
         thread.spawn(run).map_err(|source| SetupError::Step { step: "starting a thread", source })
     }
 
-    /// Waits until all are ready and lets them go. If one is not, none runs.
-    fn finish(self) -> Result<Vec<Bell>, SetupError> {
-        drop(self.tell);
+    /// Waits until all are ready. If one is not, none will run.
+    fn ready(&mut self) -> Result<Vec<Bell>, SetupError> {
         let mut bells: Vec<Option<Bell>> = self.go.iter().map(|_| None).collect();
-        for (number, told) in self.told {
+        self.tell = None;
+        for (number, told) in &self.told {
             bells[number] = Some(told?);
         }
         let bells: Option<Vec<Bell>> = bells.into_iter().collect();
+        bells.ok_or_else(|| SetupError::Step {
+            step: "starting the reactors",
+            source: std::io::Error::other("a reactor's thread ended before it was ready"),
+        })
+    }
+
+    /// Lets all of them go.
+    fn go(self) {
         for go in &self.go {
             let _ = go.send(());
         }
-        Ok(bells.expect("every reactor told that it is ready"))
+    }
+}
+
+/// A reactor that ends, however it ends, lets the others drain: a runtime is whole or over.
+struct EndsAll {
+    control: Arc<Control>,
+    admission: Arc<Admission>,
+}
+
+impl Drop for EndsAll {
+    fn drop(&mut self) {
+        self.control.order_drain();
+        self.admission.ring_all();
     }
 }
 
@@ -435,7 +460,6 @@ impl Running {
                 Ok(Err(failed)) => RunError::Driver { reactor, failed },
                 Err(_) => RunError::Panicked { reactor },
             };
-            self.handle.drain();
             result = result.and(Err(ended));
         }
         result.map(|()| self.handle.control.reports())

@@ -14,8 +14,8 @@
 //! 3 the reactor   handler connections reactor acceptor dialer
 //! 2 the kernel    driver, sys/*                          (the only unsafe)
 //! 1 the machine   slab wheel outbox connection
-//!                 admission polling                      (cannot name floor 2)
-//! 0 words         token span clock config error counters (std)
+//!                 admission polling drain                (cannot name floor 2)
+//! 0 words         token span clock config error counters control (std)
 //! ```
 //!
 //! Why a test and not crates: the floors of one crate share private types, and a package a floor
@@ -56,7 +56,7 @@ const CORE: &[Row] = &[
     Row { floor: 0, modules: &["error"], floors: &[0], also: &[], crates: &["thiserror"] },
     Row {
         floor: 0,
-        modules: &["token", "span", "clock", "config", "counters"],
+        modules: &["token", "span", "clock", "config", "counters", "control"],
         floors: &[0],
         also: &[],
         crates: &[],
@@ -64,7 +64,7 @@ const CORE: &[Row] = &[
     Row { floor: 1, modules: &["slab"], floors: &[0, 1], also: &[], crates: &["slab"] },
     Row {
         floor: 1,
-        modules: &["wheel", "outbox", "connection", "admission", "polling"],
+        modules: &["wheel", "outbox", "connection", "admission", "polling", "drain"],
         floors: &[0, 1],
         also: &[],
         crates: &[],

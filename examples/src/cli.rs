@@ -45,7 +45,7 @@ pub struct SharedOptions {
     pub cores: Option<Cores>,
 
     /// Accepted connections at once, over all cores; clients beyond wait in the kernel's backlog
-    /// [default: 8192, or what the limit of descriptors has room for]
+    /// [default: 16384, or what the limit of descriptors has room for]
     #[arg(long, value_name = "N", value_parser = count)]
     pub max_connections: Option<u32>,
 
