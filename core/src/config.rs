@@ -58,10 +58,11 @@ impl From<Duration> for Timeout {
 /// What a reactor does before it sleeps with nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Poll {
-    /// Sleep at once.
+    /// Sleep at once. The default: watching spends processor time to save latency, and on a shared core it
+    /// is somebody else's time.
+    #[default]
     Off,
     /// Watch the completion queue for up to 50 us first, as long as that pays.
-    #[default]
     Adaptive,
     /// Never sleep. Costs a core.
     Always,

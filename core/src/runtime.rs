@@ -44,6 +44,8 @@ use crate::token::Descriptor;
 const DESCRIPTORS_BESIDE: u64 = 32;
 /// Descriptors of a reactor beside its connections and listeners: its ring and its bell.
 const DESCRIPTORS_OF_REACTOR: u64 = 2;
+/// Fewer connections than this are not chosen by themselves.
+const FIT_CONNECTIONS_MIN: u32 = 64;
 /// Bytes of the wheel and the slab's generation for each slot.
 const BYTES_BESIDE_SLOT: u64 = 20;
 /// Bytes of a submission and of its eight completions.
@@ -118,7 +120,7 @@ impl Builder {
         self
     }
 
-    /// What reactors do before they sleep. Default adaptive.
+    /// What reactors do before they sleep. Default: nothing.
     pub fn poll(mut self, poll: Poll) -> Self {
         self.poll = poll;
         self
@@ -181,22 +183,25 @@ impl Builder {
         connections + reactors as u64 * of_reactor + DESCRIPTORS_BESIDE
     }
 
-    /// Lowers the number of accepted connections, and of dialed ones if `paired`, to what the limit of
-    /// descriptors has room for, but not below 64: a limit lower than that is refused at the start. For
-    /// programs whose user did not ask for a number.
+    /// Lowers the number of accepted connections to what the limit of descriptors has room for beside the
+    /// dialed ones, of which there are `dialed_for(accepted)`; but not below 64: a limit lower than that is
+    /// refused at the start. For programs whose user did not ask for a number.
     ///
     /// # Errors
     /// [`SetupError::Step`] if the limit cannot be read.
-    pub fn fit_connections(mut self, paired: bool) -> Result<Self, SetupError> {
+    pub fn fit_connections(mut self, dialed_for: impl Fn(u32) -> u32) -> Result<Self, SetupError> {
         let reactors = self.reactor_cores()?.len();
-        self.limits.dialed_max = if paired { self.limits.accepted_max } else { 0 };
-        let needed = self.descriptors(reactors);
-        let missing = needed.saturating_sub(descriptors_max()?);
-        let share = if paired { missing.div_ceil(2) } else { missing };
-        let fewer = u64::from(self.limits.accepted_max).saturating_sub(share).max(64);
-        self.limits.accepted_max = self.limits.accepted_max.min(fewer as u32);
-        self.limits.dialed_max = self.limits.dialed_max.min(self.limits.accepted_max);
-        Ok(self)
+        let available = descriptors_max()?;
+        loop {
+            self.limits.dialed_max = dialed_for(self.limits.accepted_max);
+            let missing = self.descriptors(reactors).saturating_sub(available);
+            if missing == 0 || self.limits.accepted_max <= FIT_CONNECTIONS_MIN {
+                return Ok(self);
+            }
+            let share = u32::try_from(missing.div_ceil(4)).unwrap_or(u32::MAX);
+            let fewer = self.limits.accepted_max.saturating_sub(share);
+            self.limits.accepted_max = fewer.max(FIT_CONNECTIONS_MIN);
+        }
     }
 
     /// Sets everything up and lets the reactors run. `make` makes the handler of each, on its thread, from

@@ -58,7 +58,7 @@ pub struct SharedOptions {
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub drain_deadline: Option<Duration>,
 
-    /// What an idle reactor does before it sleeps [default: adaptive]
+    /// What an idle reactor does before it sleeps [default: off]
     #[arg(long, value_enum, value_name = "off|adaptive|always", hide_possible_values = true)]
     pub poll: Option<Poll>,
 

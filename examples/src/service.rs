@@ -23,6 +23,11 @@ pub fn log_to_stderr() {
         .init();
 }
 
+/// Dials for so many clients: one for each, and a few for upstreams that close after their client.
+fn dials_beside(accepted: u32) -> u32 {
+    accepted.saturating_add((accepted / 8).max(64))
+}
+
 /// A runtime that listens on `listen`, with the options asked for. `idle` is the binary's own default;
 /// `paired`: each accepted connection comes with a dialed one.
 pub fn builder(
@@ -32,10 +37,11 @@ pub fn builder(
     paired: bool,
 ) -> Builder {
     let defaults = Limits::default();
+    let dialed_for = |accepted| if paired { dials_beside(accepted) } else { 0 };
     let accepted_max = options.max_connections.unwrap_or(defaults.accepted_max);
     let limits = Limits {
         accepted_max,
-        dialed_max: if paired { accepted_max } else { 0 },
+        dialed_max: dialed_for(accepted_max),
         buffers: options.buffers.unwrap_or(defaults.buffers),
         buffer_bytes: options.buffer_size.unwrap_or(defaults.buffer_bytes),
         ..defaults
@@ -56,7 +62,7 @@ pub fn builder(
     }
     match options.max_connections {
         Some(_) => builder,
-        None => builder.fit_connections(paired).unwrap_or_else(|error| fail(error)),
+        None => builder.fit_connections(dialed_for).unwrap_or_else(|error| fail(error)),
     }
 }
 

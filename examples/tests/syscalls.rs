@@ -101,7 +101,8 @@ fn a_busy_reactor_only_enters_its_ring() {
     let mut line = String::new();
     let stdout = echo.0.stdout.take().expect("piped");
     BufReader::new(stdout).read_line(&mut line).expect("a line");
-    let address = line.trim().strip_prefix("listening on ").expect("the contract's line").to_owned();
+    let address =
+        line.trim().strip_prefix("listening on ").expect("the contract's line").to_owned();
 
     let stop = Arc::new(AtomicBool::new(false));
     let warm = Arc::new(std::sync::Barrier::new(CLIENTS + 1));

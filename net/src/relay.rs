@@ -14,8 +14,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use slipring_core::{CloseReason, Connections, Ctx, Handler, Key, Lease, Origin};
+use slipring_core::{CloseReason, Connections, Ctx, Handler, Key, Lease, Origin, Timeout};
+
+/// A client for which no dial was free asks again after this long.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// One leg of a relayed pair.
 #[derive(Debug, Default, Clone, Copy)]
@@ -30,7 +34,8 @@ pub struct Leg {
 
 /// Relays every accepted connection to one of several upstreams, in turn.
 ///
-/// Needs a dialed connection for each accepted one: see `Builder::max_dialed`.
+/// Needs a dialed connection for each accepted one, and a few more for upstreams that are still closing when
+/// their client is gone: see `Builder::max_dialed`. While none is free, a client waits.
 ///
 /// ```no_run
 /// use slipring::{Relay, Runtime};
@@ -66,6 +71,7 @@ impl Relay {
     }
 
     /// Dials an upstream for a client: the next in turn, or the one after those that refused.
+    /// If no dial is free, the client is asked again in a moment.
     fn dial(&mut self, connections: &mut Connections<Leg>, client: Key, retry: Option<Leg>) {
         let count = self.upstreams.len();
         let (first, refused) = match retry {
@@ -85,8 +91,9 @@ impl Relay {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "a client is turned away");
-                connections.abort_of(client);
+                // Upstreams that linger after their client left: one is free in a moment.
+                tracing::debug!(%error, "a client waits for a dial");
+                connections.set_keep_alive_of(client, Timeout::After(RETRY));
             }
         }
     }
@@ -99,8 +106,9 @@ impl Relay {
         let count = self.upstreams.len();
         let failed = (usize::from(leg.first) + usize::from(leg.refused) - 1) % count;
         tracing::debug!(upstream = %self.upstreams[failed], %reason, "upstream not reached");
-        if ctx.state_of(client).is_none() {
-            return;
+        match ctx.state_of(client) {
+            Some(leg) => leg.other = None,
+            None => return,
         }
         if usize::from(leg.refused) < count {
             self.dial(ctx, client, Some(leg));
@@ -129,6 +137,14 @@ impl Handler for Relay {
                     _ => ctx.abort(),
                 }
             }
+        }
+    }
+
+    fn on_keep_alive(&mut self, ctx: &mut Ctx<'_, Leg>) {
+        ctx.set_keep_alive(Timeout::Never);
+        let client = ctx.key();
+        if ctx.state().other.is_none() {
+            self.dial(ctx, client, None);
         }
     }
 
