@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
+use super::mapping::Mapping;
 use super::memory::Memory;
 
 /// The one group of a ring.
@@ -18,8 +19,7 @@ pub(super) const GROUP: u16 = 0;
 
 /// The shared entries. Must be dropped after the ring it is registered with.
 pub(super) struct BufferRing {
-    entries: NonNull<BufRingEntry>,
-    bytes: usize,
+    entries: Mapping,
     count: u16,
     tail: u16,
     memory: Rc<Memory>,
@@ -29,29 +29,17 @@ impl BufferRing {
     /// Maps the entries for all buffers of the store; nothing is published yet.
     pub(super) fn new(memory: Rc<Memory>) -> io::Result<Self> {
         let count = memory.buffers() as u16;
-        let bytes = usize::from(count) * size_of::<BufRingEntry>();
-        // SAFETY: an anonymous private mapping of a size above zero, at no fixed address, touches nothing
-        // that exists.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let entries = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { entries, bytes, count, tail: 0, memory })
+        let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
+        Ok(Self { entries, count, tail: 0, memory })
+    }
+
+    fn first_entry(&self) -> NonNull<BufRingEntry> {
+        self.entries.start().cast()
     }
 
     /// Tells the kernel where the entries are.
     pub(super) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
-        let address = self.entries.as_ptr() as u64;
+        let address = self.first_entry().as_ptr() as u64;
         // SAFETY: the mapping is page-aligned, holds `count` entries, and outlives the ring: `Ring` drops
         // the ring first.
         unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
@@ -64,7 +52,7 @@ impl BufferRing {
         let mask = self.count - 1;
         while let Some(number) = self.memory.take_returned() {
             // SAFETY: the masked tail is below `count`, so this stays inside the mapping.
-            let slot = unsafe { self.entries.add(usize::from(self.tail & mask)) };
+            let slot = unsafe { self.first_entry().add(usize::from(self.tail & mask)) };
             // SAFETY: at most `count` buffers exist, so the kernel has consumed this entry; until the tail
             // is stored only we look at it.
             let entry = unsafe { &mut *slot.as_ptr() };
@@ -77,18 +65,11 @@ impl BufferRing {
         if published > 0 {
             // SAFETY: the first entry of a mapping with at least one; the tail overlays its last field,
             // which is not touched by the setters above.
-            let tail = unsafe { BufRingEntry::tail(self.entries.as_ptr()) };
+            let tail = unsafe { BufRingEntry::tail(self.first_entry().as_ptr()) };
             // SAFETY: aligned for u16 inside the mapping, and written only through this atomic.
             let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
             tail.store(self.tail, Ordering::Release);
         }
         u32::from(published)
-    }
-}
-
-impl Drop for BufferRing {
-    fn drop(&mut self) {
-        // SAFETY: mapped in `new` with this length, and the ring that read it is gone.
-        unsafe { libc::munmap(self.entries.as_ptr().cast(), self.bytes) };
     }
 }

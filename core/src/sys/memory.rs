@@ -18,19 +18,18 @@
 //! Buffers stand `COLOUR` bytes further apart than they are long, so that the first lines of all of them do
 //! not compete for the same few sets of the cache.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+use super::mapping::Mapping;
 use crate::span::{BufferId, Segment, Span};
 
 /// Bytes between the end of a buffer and the start of the next: one cache line.
 const COLOUR: usize = 64;
-/// A page, for the alignment of the whole.
-const PAGE: usize = 4096;
 /// In the count of a buffer: it is published, the kernel may write to it.
 const PUBLISHED: u32 = u32::MAX;
 
@@ -59,8 +58,7 @@ struct Block {
 
 /// The store of one reactor. Shared by its driver and its leases; never leaves its thread.
 pub struct Memory {
-    start: NonNull<u8>,
-    layout: Layout,
+    ring: Mapping,
     stride: usize,
     buffer_bytes: u32,
     /// References to each buffer, or `PUBLISHED`.
@@ -79,20 +77,17 @@ impl Memory {
     /// A store of `buffers` ring buffers of `buffer_bytes` each, all of them returned (not yet published),
     /// that takes at most `owned_bytes_max` bytes of owned blocks. The pages are touched when used.
     ///
+    /// # Errors
+    /// When the kernel has no address space for the sum of the buffers.
+    ///
     /// # Panics
-    /// If there are more than 32768 buffers, or their sum does not fit the address space.
-    #[must_use]
-    pub fn new(buffers: u32, buffer_bytes: u32, owned_bytes_max: u64) -> Rc<Self> {
+    /// If there are none, or more than 32768.
+    pub fn try_new(buffers: u32, buffer_bytes: u32, owned_bytes_max: u64) -> io::Result<Rc<Self>> {
         assert!((1..=1 << 15).contains(&buffers), "1 to 32768 buffers");
         let stride = (buffer_bytes as usize).next_multiple_of(COLOUR) + COLOUR;
-        let layout = Layout::from_size_align(stride * buffers as usize, PAGE)
-            .expect("the sum of the buffers fits the address space");
-        // SAFETY: the layout has a size above zero, since there is at least one buffer with its colour.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Rc::new(Self {
-            start,
-            layout,
+        let ring = Mapping::new(stride * buffers as usize)?;
+        Ok(Rc::new(Self {
+            ring,
             stride,
             buffer_bytes,
             counts: (0..buffers).map(|_| Cell::new(0)).collect(),
@@ -103,7 +98,17 @@ impl Memory {
             retired: RefCell::new(Vec::new()),
             owned_bytes: Cell::new(0),
             owned_bytes_max,
-        })
+        }))
+    }
+
+    /// The same, for tests and small stores.
+    ///
+    /// # Panics
+    /// If it cannot be had.
+    #[must_use]
+    pub fn new(buffers: u32, buffer_bytes: u32, owned_bytes_max: u64) -> Rc<Self> {
+        Self::try_new(buffers, buffer_bytes, owned_bytes_max)
+            .expect("address space for the buffers")
     }
 
     /// Ring buffers in all.
@@ -254,7 +259,7 @@ impl Memory {
             assert!(end <= u64::from(self.buffer_bytes), "looked past the end of a buffer");
             // SAFETY: the number is below the count of buffers (indexing just checked it) and the offset
             // within a buffer, so the sum stays inside the allocation.
-            unsafe { self.start.add(buffer.number() * self.stride + offset as usize) }
+            unsafe { self.ring.start().add(buffer.number() * self.stride + offset as usize) }
         } else {
             let blocks = self.blocks.borrow();
             let bytes = &blocks[buffer.number()].bytes;
@@ -267,7 +272,7 @@ impl Memory {
     pub(crate) fn buffer_start(&self, number: u16) -> NonNull<u8> {
         assert!(usize::from(number) < self.counts.len(), "no such buffer");
         // SAFETY: the number is below the count of buffers, so the sum stays inside the allocation.
-        unsafe { self.start.add(usize::from(number) * self.stride) }
+        unsafe { self.ring.start().add(usize::from(number) * self.stride) }
     }
 
     /// The next returned buffer, which is published thereby: the kernel may fill it from now on.
@@ -319,13 +324,6 @@ impl Memory {
             retired.clear();
             retired.shrink_to(64);
         }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout; leases hold the store, so none is left.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
 }
 

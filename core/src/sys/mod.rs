@@ -5,6 +5,7 @@
 
 mod buffer_ring;
 mod errno;
+mod mapping;
 pub mod memory;
 mod probe;
 mod process;

@@ -127,7 +127,8 @@ impl Ring {
             builder.setup_taskrun_flag();
         }
         let ring: IoUring = builder.build(limits.submissions).map_err(set_up_error)?;
-        let memory = Memory::new(limits.buffers, limits.buffer_bytes, limits.owned_bytes_max);
+        let memory = Memory::try_new(limits.buffers, limits.buffer_bytes, limits.owned_bytes_max)
+            .map_err(step("mapping the buffers"))?;
         let buffers =
             BufferRing::new(Rc::clone(&memory)).map_err(step("mapping the buffer ring"))?;
         let submitter = ring.submitter();
