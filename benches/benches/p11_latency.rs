@@ -1,7 +1,7 @@
 //! P11: ping-pong latency of a lightly loaded server, and what an idle one costs.
 //!
-//! One and eight connections, a 64 B message each in flight. Ours runs once with every way of polling
-//! its completion queue before it sleeps. Then the price: the CPU time of our idle server, polling
+//! One and eight connections, a 64 B message each in flight. Ours runs once with every way of
+//! polling its completion queue before it sleeps. Then the price: the CPU time of our idle server, polling
 //! adaptively, shortly after it was busy.
 
 use std::io;

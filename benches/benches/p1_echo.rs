@@ -1,4 +1,4 @@
-//! P1: echo of 64 B on 64 connections, closed loop. Server CPU a message, relative to the ring floor.
+//! P1: echo of 64 B on 64 connections, closed loop. Server CPU a message, against the ring floor.
 
 use std::process::ExitCode;
 

@@ -3,8 +3,8 @@
 //! ```text
 //!   load (CPU 1) ──> proxy under test (CPU 0) ──> floor epoll-echo (CPU 1)   and back
 //! ```
-//! Ratios are to the relay floor; below each table ours stands against each of the proxies, round by
-//! round, since that is what the aim is stated in.
+//! Ratios are to the relay floor; below each table ours stands against each of the proxies, round
+//! by round, since that is what the aim is stated in.
 
 use std::io;
 use std::process::ExitCode;

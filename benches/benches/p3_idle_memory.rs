@@ -1,8 +1,8 @@
 //! P3: user memory of a server that holds 10,000 idle connections, after one echo of 64 B on each.
 //!
-//! User memory is what the server's process has resident of its own (`measure::usage`): its heap, its
-//! buffers as far as they were ever touched, its rings. What the kernel keeps for each socket is not
-//! in it. Read three times: before any connection; after one connection echoed often enough that
+//! User memory is what the server's process has resident of its own (`measure::usage`): its heap,
+//! its buffers as far as they were ever touched, its rings. What the kernel keeps for each socket is
+//! not in it. Read three times: before any connection; after one connection echoed often enough that
 //! buffers shared by all connections have been used; and with all connections. The growth from the
 //! second to the third is what the connections themselves cost; from the first, all that is there.
 //! This process is the client: it holds the other ends, from several source addresses so that ports

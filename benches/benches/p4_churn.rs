@@ -1,4 +1,4 @@
-//! P4: connect, echo 64 B, close, 64 at a time. Server CPU a connection, relative to the ring floor.
+//! P4: connect, echo 64 B, close, 64 at a time. Server CPU a connection, against the ring floor.
 
 use std::process::ExitCode;
 

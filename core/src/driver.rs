@@ -100,13 +100,11 @@ pub struct Wait {
     pub spin_us: u32,
     /// Sleep at most this long, microseconds; zero: do not sleep; `None`: until something completes.
     pub sleep_us: Option<u64>,
-    /// Completions that come at once, of what is queued: neither watching nor sleeping ends for them.
-    pub expected: u32,
 }
 
 impl Wait {
     /// Submit, take what is there, and come back.
-    pub const NOT: Self = Self { spin_us: 0, sleep_us: Some(0), expected: 0 };
+    pub const NOT: Self = Self { spin_us: 0, sleep_us: Some(0) };
 }
 
 /// The submission queue's share is used up: enter, then push again.

@@ -12,7 +12,7 @@ use crate::config::Poll;
 
 /// Longest watch, microseconds.
 pub const SPIN_US_MAX: u32 = 50;
-/// Completions beyond those expected at once, in sixteenths: more than this a turn is a batch.
+/// Completions a wait, in sixteenths: more than this is a batch.
 const BATCH_MAX: u32 = 24;
 /// Averages are kept in sixteenths and move by an eighth.
 const SCALE: u32 = 16;
@@ -48,7 +48,7 @@ impl Polling {
         }
     }
 
-    /// A wait took `waited_us` and brought so many completions that had not been due at once.
+    /// A wait took `waited_us` and brought so many completions, those of sends left out.
     #[inline]
     pub fn note(&mut self, waited_us: u64, completions: u32) {
         let waited = (waited_us.min(u64::from(WAIT_US_CLIP)) as u32) * SCALE;

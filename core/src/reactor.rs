@@ -41,8 +41,6 @@ use crate::span::Segment;
 use crate::token::{Descriptor, Key};
 use crate::wheel::Wheel;
 
-/// Longest sleep while completions that come at once are still to be looked at, microseconds.
-const EXPECTED_SLEEP_US: u64 = 1000;
 /// Below this part of all buffers, stalled readers give theirs up: one eighth.
 const SPILL_SHARE: u32 = 8;
 /// The reactor's own timers stand behind those of the slots.
@@ -93,8 +91,8 @@ pub struct Reactor<D, H: Handler> {
     /// The connection a handler is being called for, and whether it is being told of its end.
     current: Option<(Key, bool)>,
     segments: Vec<Segment>,
-    /// Queued submissions whose completion comes at once and tells nothing urgent.
-    expected: u32,
+    /// Sends queued since the last enter: they complete in the next one, which is no news.
+    sends_queued: u32,
     receive_cap: u32,
     wake_armed: bool,
 }
@@ -129,7 +127,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             aborting: false,
             current: None,
             segments: Vec::with_capacity(SEGMENTS_PER_SEND_MAX),
-            expected: 0,
+            sends_queued: 0,
             receive_cap: if abilities.receive_cap { limits.turn_bytes_max } else { 0 },
             wake_armed: false,
             driver,
@@ -216,14 +214,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.driver.reap(&mut self.inbox, COMPLETIONS_PER_TURN_MAX);
         let reaped = (self.inbox.len() - before) as u32;
         self.connections.counters.completions += u64::from(reaped);
-        if wait.sleep_us != Some(0) {
-            let news = reaped.saturating_sub(self.expected);
+        let news = reaped.saturating_sub(std::mem::take(&mut self.sends_queued));
+        if wait.sleep_us != Some(0) && news > 0 {
             self.polling.note(self.connections.now_us - before_us, news);
             if wait.spin_us > 0 {
                 self.count_poll(wait.spin_us, before_us);
             }
         }
-        self.expected = 0;
         Ok(())
     }
 
@@ -244,17 +241,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return Wait::NOT;
         }
         let now_us = self.connections.now_us;
-        let until_timer =
+        let sleep_us =
             self.wheel.next_expiry_ms().map(|ms| (ms * 1000).saturating_sub(now_us).max(1));
-        let sleep_us = match self.expected {
-            0 => until_timer,
-            _ => Some(until_timer.unwrap_or(u64::MAX).min(EXPECTED_SLEEP_US)),
-        };
         let spin_us = match (self.polling.spin_us(), sleep_us) {
             (u32::MAX, Some(sleep_us)) => u32::try_from(sleep_us).unwrap_or(u32::MAX),
             (spin_us, _) => spin_us,
         };
-        Wait { spin_us, sleep_us, expected: self.expected }
+        Wait { spin_us, sleep_us }
     }
 
     /// Whether a receive is parked that would find a buffer.

@@ -215,7 +215,7 @@ impl Builder {
     ) -> Result<Running, SetupError> {
         let cores = self.reactor_cores()?;
         self.check(cores.len())?;
-        let features = probe()?;
+        let features = probe_aside()?;
         let memory_bound = self.memory_bound::<H>();
         let (listeners, addresses) = self.open_listeners(cores.len())?;
         let drain_ms = u32::try_from(millis(self.drain)).unwrap_or(u32::MAX);
@@ -358,6 +358,15 @@ impl Drop for EndsAll {
         self.control.order_drain();
         self.admission.ring_all();
     }
+}
+
+/// Probes on a thread that ends with it. The kernel takes a ring apart some time after its close and signals
+/// the thread that had made it: the caller's blocking calls would fail with EINTR.
+fn probe_aside() -> Result<Features, SetupError> {
+    let thread = std::thread::Builder::new().name("slipring-probe".to_owned());
+    let thread = thread.spawn(probe);
+    let thread = thread.map_err(|source| SetupError::Step { step: "starting a thread", source })?;
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn pin(core: core_affinity::CoreId) -> Result<(), SetupError> {

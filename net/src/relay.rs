@@ -25,9 +25,9 @@ const RETRY: Duration = Duration::from_millis(20);
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Leg {
     other: Option<Key>,
-    /// Upstreams that refused so far; of a dialed leg.
+    /// Upstreams that refused so far; of a dialed leg, or of a client that waits for a dial.
     refused: u16,
-    /// Which upstream was dialed first; of a dialed leg.
+    /// Which upstream was dialed first; likewise.
     first: u16,
     connected: bool,
 }
@@ -93,6 +93,10 @@ impl Relay {
             Err(error) => {
                 // Upstreams that linger after their client left: one is free in a moment.
                 tracing::debug!(%error, "a client waits for a dial");
+                if let Some(waiting) = connections.state_of(client) {
+                    // It goes on where it stands: each upstream is tried once, and turns are kept.
+                    *waiting = Leg { other: None, ..leg };
+                }
                 connections.set_keep_alive_of(client, Timeout::After(RETRY));
             }
         }
@@ -143,8 +147,9 @@ impl Handler for Relay {
     fn on_keep_alive(&mut self, ctx: &mut Ctx<'_, Leg>) {
         ctx.set_keep_alive(Timeout::Never);
         let client = ctx.key();
-        if ctx.state().other.is_none() {
-            self.dial(ctx, client, None);
+        let waiting = *ctx.state();
+        if waiting.other.is_none() {
+            self.dial(ctx, client, Some(waiting));
         }
     }
 

@@ -1,6 +1,6 @@
 //! What every peer does before its runtime starts: options, pinning, and the listening socket.
 //!
-//! Not a framework: each peer's loop stands in its own file, written as its documentation writes it.
+//! Not a framework: each peer's loop stands in its own file, written as its own documentation does.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};

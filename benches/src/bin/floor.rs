@@ -1,7 +1,7 @@
 //! `floor`: one of the bare servers that the benches measure against.
 //!
-//! It prints `listening on IP:PORT` and serves until it is ended by a signal. What each floor is, and
-//! why there are floors at all, is told in `slipring_benches::floor`.
+//! It prints `listening on IP:PORT` and serves until it is ended by a signal. What each floor is,
+//! and why there are floors at all, is told in `slipring_benches::floor`.
 
 use std::net::SocketAddr;
 

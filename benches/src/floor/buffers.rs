@@ -1,7 +1,7 @@
 //! The floors' receive buffers: a provided-buffer ring, and queues of what was received in them.
 //!
 //! The memory is mapped once and never unmapped: a floor lives as long as its process, so no
-//! operation can outlive the bytes it was given. That one fact is what every `SAFETY` line leans on.
+//! operation can outlive the bytes it was given. Every `SAFETY` line leans on that one fact.
 //!
 //! ```text
 //!   kernel ──take──> lease {start, end} ──Queue::push──> outbox ──advance──> give back ──> kernel

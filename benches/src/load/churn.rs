@@ -5,10 +5,10 @@
 //!       └───────────┴─────────────── fault: counted, the berth rests ──┘
 //! ```
 //! A berth is the place of one connection at a time; there are as many as `--connections`. A closed
-//! loop fills a free berth at once, an open loop when the next connection is due. Connecting is not a
-//! state of its own: the first write blocks until the connection stands, or tells why it never will.
-//! After a fault the berth rests a moment, since a server that is gone refuses faster than any other
-//! answer comes, and would be all the load measures.
+//! loop fills a free berth at once, an open loop when the next connection is due. Connecting is not
+//! a state of its own: the first write blocks until the connection stands, or tells why it never
+//! will. After a fault the berth rests a moment, since a server that is gone refuses faster than
+//! any other answer comes, and would be all the load measures.
 //!
 //! The load ends its stream first, so TIME_WAIT is on its side and not the server's.
 
@@ -74,7 +74,7 @@ impl Churn {
     /// # Errors
     /// When it does not answer.
     pub fn find(plan: &Plan, rig: &Rig) -> Result<Self, Refusal> {
-        let (dialer, _) = Dialer::find(&plan.targets, plan.timeout)?;
+        let (dialer, _) = Dialer::find(&plan.addresses, plan.timeout)?;
         Ok(Self {
             dialer,
             message_bytes: plan.message_bytes,

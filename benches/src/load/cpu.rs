@@ -16,6 +16,9 @@ const TICK: Duration = Duration::from_millis(10);
 /// Fields of `stat` after the program's name, of which `utime` and `stime` are wanted.
 const UTIME_FIELD: usize = 11;
 
+/// Readings tried while threads of the process come and go.
+const TRIES: usize = 20;
+
 /// One process to read the CPU time of.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuMeter {
@@ -35,12 +38,9 @@ impl CpuMeter {
     /// # Errors
     /// When there is no such process.
     pub fn of(pid: u32) -> io::Result<Self> {
-        let source = match usage::cpu_time(pid) {
-            Ok(_) => Source::Nanoseconds,
-            Err(_) => Source::Ticks,
-        };
-        let meter = Self { pid, source };
-        meter.read().map(|_| meter)
+        let precise = Self { pid, source: Source::Nanoseconds };
+        let coarse = Self { pid, source: Source::Ticks };
+        if precise.read().is_ok() { Ok(precise) } else { coarse.read().map(|_| coarse) }
     }
 
     /// A meter on this process.
@@ -57,10 +57,23 @@ impl CpuMeter {
     /// When the process has ended.
     pub fn read(&self) -> io::Result<Duration> {
         match self.source {
-            Source::Nanoseconds => usage::cpu_time(self.pid),
+            Source::Nanoseconds => nanoseconds(self.pid),
             Source::Ticks => ticks(&fs::read_to_string(format!("/proc/{}/stat", self.pid))?),
         }
     }
+}
+
+/// CPU time of all threads. One that ends between being listed and being read fails the reading,
+/// so it is tried again; what an ended thread had used is in no later reading.
+fn nanoseconds(pid: u32) -> io::Result<Duration> {
+    let mut reading = usage::cpu_time(pid);
+    for _ in 1..TRIES {
+        if reading.is_ok() {
+            break;
+        }
+        reading = usage::cpu_time(pid);
+    }
+    reading
 }
 
 /// `utime` and `stime` of a `stat` line.

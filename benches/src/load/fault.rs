@@ -1,7 +1,7 @@
 //! What can go wrong with one connection while the load runs, and the counts of it by kind.
 //!
-//! Is: the run's record of what the server (or the machine) did wrong. Is not: a reason to stop; the
-//! connection ends, the load goes on, and the exit code tells at the end. What keeps a run from
+//! Is: the run's record of what the server (or the machine) did wrong. Is not: a reason to stop;
+//! the connection ends, the load goes on, and the exit code tells at the end. What keeps a run from
 //! starting is a `Refusal` instead.
 
 use std::io;

@@ -14,8 +14,8 @@
 //! those behind it), or churn (`--churn`: a connection for every message).
 //!
 //! It is not an HTTP client and knows one protocol: what is sent comes back. No code of the product
-//! is used, since a shared mistake would cancel out. One thread on epoll, so that the load is cheaper
-//! than what it loads and a bench can give it one CPU; to load more than one core, run several.
+//! is used, since a shared mistake would cancel out. One thread on epoll, to which a bench gives
+//! one CPU; to load a server of several cores, run several.
 
 pub mod churn;
 pub mod connection;

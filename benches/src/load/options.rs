@@ -1,8 +1,8 @@
 //! The command line of `load`, and what a run is once it has been understood.
 //!
-//! Is: text in, a [`Plan`] out, whose fields fit together and are bounded, so that nothing behind it
-//! checks them again. Is not: a judge of the machine or the server; their refusals come when the run
-//! starts, in the same form: one line, the cause; the remedy.
+//! Is: text in, a [`Plan`] out, whose fields fit together and are bounded, so that nothing behind
+//! it checks them again. Is not: a judge of the machine or the server; their refusals come when the
+//! run starts, in the same form: one line, the cause; the remedy.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -24,27 +24,33 @@ const SECONDS_MAX: f64 = 86_400.0;
 /// Every byte that comes back is checked. Ends with 0 when all was well, 1 when anything was wrong
 /// with the answers, 2 when the load could not start.
 #[derive(Parser, Debug)]
-#[command(name = "load")]
+#[command(name = "load", args_override_self = true)]
 struct Arguments {
     /// The echo server: IP:PORT or HOST:PORT
     #[arg(value_name = "ADDR", value_parser = addresses)]
     addresses: Addresses,
 
     /// Connections at a time
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=CONNECTIONS_MAX))]
+    #[arg(
+        long, value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..=CONNECTIONS_MAX)
+    )]
     connections: u64,
 
     /// Bytes of a message, up to 64 MiB
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=MESSAGE_BYTES_MAX))]
+    #[arg(
+        long, value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(1..=MESSAGE_BYTES_MAX)
+    )]
     size: u64,
 
     /// How long to measure
-    #[arg(long, value_name = "S", value_parser = time)]
+    #[arg(long, value_name = "S", value_parser = time, allow_negative_numbers = true)]
     seconds: Duration,
 
     /// Open loop: messages (with --churn: connections) a second, all together. Latency counts from
     /// the instant a message was due
-    #[arg(long, value_name = "R", value_parser = rate)]
+    #[arg(long, value_name = "R", value_parser = rate, allow_negative_numbers = true)]
     rate: Option<f64>,
 
     /// A new connection for every message: connect, echo, shutdown, wait for the peer's end
@@ -52,7 +58,10 @@ struct Arguments {
     churn: bool,
 
     /// Messages a connection has in flight at most
-    #[arg(long, value_name = "D", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=DEPTH_MAX))]
+    #[arg(
+        long, value_name = "D", default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..=DEPTH_MAX)
+    )]
     depth: u64,
 
     /// Load before the measurement, which no figure includes
@@ -80,7 +89,7 @@ struct Arguments {
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where the server may be; the first that answers is loaded.
-    pub targets: Vec<SocketAddr>,
+    pub addresses: Vec<SocketAddr>,
     /// Connections at a time.
     pub connections: usize,
     /// Bytes of a message.
@@ -136,7 +145,7 @@ impl Plan {
             return Err(NoPlan::Refused(Refusal::new(text)));
         }
         Ok(Self {
-            targets: given.addresses,
+            addresses: given.addresses,
             connections: given.connections as usize,
             message_bytes: given.size,
             depth: given.depth,

@@ -4,15 +4,15 @@
 //!   byte(position) = BASE[position % 4096]  ^  byte position % 8 of key(seed, position / 4096)
 //!                    tells places in a block   tells blocks, and connections, apart
 //! ```
-//! Any byte can be made or checked from its position alone, so nothing of a message is kept, however
-//! long it is: what was sent need not be remembered, and what did not fit is made again. Loss,
-//! duplication, reordering and bytes of another connection all show as bytes that differ (a single
-//! byte may agree by chance, one time in 256; what follows it does not).
+//! Any byte can be made or checked from its position alone, so nothing of a message is kept,
+//! however long it is: what was sent need not be remembered, and what did not fit is made again.
+//! Loss, duplication, reordering and bytes of another connection all show as bytes that differ (a
+//! single byte may agree by chance, one time in 256; what follows it does not).
 //!
 //! It is not random, nor meant to resist anybody. Why no generator with a state, such as xorshift
 //! over the stream: each word would wait for the one before. Here a block costs one key, and the
-//! words are independent loads and exclusive ors, which the compiler turns into vector code, so that
-//! making and checking cost less than the kernel's copy of the same bytes.
+//! words are independent loads and exclusive ors, which the compiler turns into vector code, so
+//! that making and checking cost less than the kernel's copy of the same bytes.
 
 /// Bytes under one key.
 const BLOCK_BYTES: usize = 4096;

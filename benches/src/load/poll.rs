@@ -1,11 +1,11 @@
-//! The calls to the kernel that neither std nor socket2 offers: epoll, one socket option, one limit.
+//! The kernel calls that neither std nor socket2 offers: epoll, one socket option, one limit.
 //!
 //! Is: a thin wrapper whose safe functions cannot be misused into undefined behaviour. Is not: a
 //! reactor; what an event means is for the caller.
 //!
 //! Sockets are watched edge-triggered, for reading and writing at once and for good: one
-//! `epoll_ctl` a connection, however often its writes block. The price is the caller's duty to go on
-//! reading until a read comes back short, and to come back by itself when it stops earlier.
+//! `epoll_ctl` a connection, however often its writes block. The price is the caller's duty to go
+//! on reading until a read comes back short, and to come back by itself when it stops earlier.
 
 #![expect(unsafe_code, reason = "epoll, setsockopt and rlimits have no safe form in std")]
 

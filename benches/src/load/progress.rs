@@ -1,8 +1,8 @@
 //! The progress bar: for a person at a terminal, and nobody else.
 //!
 //! Drawn from the loop's own checks, without a thread: the load has one CPU and its figures are of
-//! it. On standard error, so that the report can be kept apart; not drawn at all when standard error
-//! is no terminal or JSON was asked for.
+//! it. On standard error, so that the report can be kept apart; not drawn at all when standard
+//! error is no terminal or JSON was asked for.
 
 use std::io::{self, IsTerminal as _};
 

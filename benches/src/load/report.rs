@@ -193,7 +193,7 @@ mod tests {
              \"errors\":{\"refused\":0,\"reset\":0,\"early_eof\":1,\"timeout\":0,\"no_port\":0,\
              \"no_descriptor\":0,\"other\":0},\"corrupted\":0,\"rate_per_s\":2,\"mb_per_s\":0,\
              \"latency_us\":{\"p50\":10.007,\"p90\":20.015,\"p99\":20.015,\"p999\":20.015,\
-             \"max\":20.015,\"mean\":12.506},\"cpu_s\":1.5,\"unanswered\":3,\
+             \"max\":20.015,\"mean\":12.505},\"cpu_s\":1.5,\"unanswered\":3,\
              \"server_cpu_us_per_message\":10.5}"
         );
         assert!(!report.is_clean());

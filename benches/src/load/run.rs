@@ -8,7 +8,8 @@
 //! What was unanswered when the measured time was over is reported. The wait after it exists only
 //! for the faults: an answer that never comes, or comes wrong, is to be known.
 //!
-//! One thread, on purpose: it has a CPU of its own in the benches, and costs less than what it loads.
+//! One thread, on purpose: a bench gives it one CPU, and nothing in here waits for anything but the
+//! server.
 
 use std::time::Duration;
 
@@ -24,8 +25,9 @@ use crate::pin;
 
 /// How often timeouts, the phase and the progress bar are looked at, if nothing is due earlier.
 const CHECK_NS: u64 = 50_000_000;
-/// The longest timeout error, as a share of the timeout.
+/// How often at least within one timeout, so that none is found much too late.
 const CHECKS_IN_TIMEOUT: u64 = 4;
+/// No more often than this, however short the timeout.
 const CHECK_NS_MIN: u64 = 1_000_000;
 
 /// An open loop does not sleep through the last of the wait for a due message: waking takes tens of
@@ -35,7 +37,7 @@ const SPIN_NS: u64 = 100_000;
 /// Descriptors beside the connections: standard streams, epoll, `/proc`, the probe.
 const DESCRIPTORS_BESIDE: u64 = 16;
 
-/// What stops the clock of a phase.
+/// Where a run is: see the picture above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     WarmUp,
@@ -43,7 +45,7 @@ enum Phase {
     LastAnswers,
 }
 
-/// The CPU times and the clock at the start of the measured window, then over all of it.
+/// The clocks of the measured window, and what they showed when it began.
 #[derive(Debug)]
 struct Window {
     own: CpuMeter,

@@ -5,9 +5,9 @@
 //!   open     message m is due at schedule(m), on lane m % n, and waits there (as a number, not as
 //!            bytes) while `depth` others are in flight
 //! ```
-//! A lane is one connection and its messages. One whose connection failed stays without: a load that
-//! quietly connected again would hide that the server lost it. Its share of an open loop's messages
-//! stays unanswered.
+//! A lane is one connection and its messages. One whose connection failed stays without: a load
+//! that quietly connected again would hide that the server lost it. Its share of an open loop's
+//! messages stays unanswered.
 
 use std::collections::VecDeque;
 
@@ -76,7 +76,7 @@ impl Streams {
     /// # Errors
     /// When one does not connect.
     pub fn connect(plan: &Plan, rig: &mut Rig) -> Result<Self, Refusal> {
-        let (mut dialer, first) = Dialer::find(&plan.targets, plan.timeout)?;
+        let (mut dialer, first) = Dialer::find(&plan.addresses, plan.timeout)?;
         let mut first = Some(first);
         let mut lanes = Vec::with_capacity(plan.connections);
         for index in 0..plan.connections {

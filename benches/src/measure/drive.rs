@@ -1,8 +1,8 @@
 //! One run of the load generator against one server, and what came of it.
 //!
-//! The generator is a child process, so that its memory, descriptors and CPU are its own. Of its JSON
-//! only a few numbers are wanted, each under a key of its own, so they are picked out by key; this is
-//! not a JSON parser, and answers nothing when a key is missing.
+//! The generator is a child process, so that its memory, descriptors and CPU are its own. Of its
+//! JSON only a few numbers are wanted, each under a key of its own, so they are picked out by key;
+//! this is not a JSON parser, and answers nothing when a key is missing.
 
 use std::io;
 use std::process::{Command, Stdio};

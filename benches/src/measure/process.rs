@@ -76,7 +76,7 @@ impl Recipe {
         server.address = match self.ready {
             Ready::Announces => announced(output)?,
             Ready::At(address) => {
-                wait_for("listening", START_PATIENCE, || TcpStream::connect(address).ok())?;
+                wait_for("listening", START_PATIENCE, || reached(address))?;
                 address
             }
         };
@@ -111,8 +111,8 @@ impl Drop for Server {
 pub fn spawn_bound(command: &mut Command, cpu: usize) -> io::Result<Child> {
     let bind = move || {
         // SAFETY: a plain system call on the child itself; no memory is passed.
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-        pin_to_cpu(cpu)
+        let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { pin_to_cpu(cpu) }
     };
     // SAFETY: `bind` makes two system calls and neither allocates nor locks.
     unsafe { command.pre_exec(bind) };
@@ -125,6 +125,12 @@ fn announced(output: UnixStream) -> io::Result<SocketAddr> {
     BufReader::new(output).read_line(&mut line)?;
     let address = line.trim_end().strip_prefix("listening on ").and_then(|text| text.parse().ok());
     address.ok_or_else(|| io::Error::other(format!("said {line:?} instead of where it listens")))
+}
+
+/// Whether somebody listens there. While nobody does, loopback may connect a socket to itself.
+fn reached(address: SocketAddr) -> Option<()> {
+    let stream = TcpStream::connect(address).ok()?;
+    (stream.local_addr().ok()? != address).then_some(())
 }
 
 /// A port that was free a moment ago, for servers that must be told one.

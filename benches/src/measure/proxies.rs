@@ -1,7 +1,7 @@
 //! HAProxy and nginx as TCP proxies: as their distribution ships them, and tuned.
 //!
-//! Each runs in the foreground as one process with one thread, listens on loopback only, and reads a
-//! configuration written for this run into a directory that is removed at its end. The
+//! Each runs in the foreground as one process with one thread, listens on loopback only, and reads
+//! a configuration written for this run into a directory that is removed at its end. The
 //! distribution's own services and configurations are not touched.
 
 use std::fs;

@@ -3,8 +3,8 @@
 //! CPU time is the nanoseconds its threads have been on a CPU, in user and kernel mode together
 //! (`schedstat`), since the clock ticks of `stat` are too coarse for runs of two seconds. Memory is
 //! what the process itself has resident: anonymous and shared pages, so its heap, its buffers as
-//! far as they were touched, and its rings. Memory the kernel keeps for sockets is not in it, and is
-//! the same for everybody.
+//! far as they were touched, and its rings. Memory the kernel keeps for sockets is not in it, and
+//! is the same for everybody.
 
 use std::fs;
 use std::io;

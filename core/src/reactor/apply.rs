@@ -8,9 +8,6 @@ use crate::error::{CloseReason, Fault};
 use crate::handler::{Ctx, Handler};
 use crate::token::{Key, Op, Token};
 
-/// A send of at most this many bytes is expected to be taken whole, and at once.
-const SMALL_SEND: u32 = 4096;
-
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Carries out what every dirty connection wants. What does not fit the submission queue stays dirty.
     pub(super) fn apply_all(&mut self) {
@@ -116,9 +113,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             let _ = self.driver.enter(Wait::NOT);
             pushed = self.driver.push(token, send, Share::Data);
         }
+        self.sends_queued += u32::from(pushed.is_ok());
         match pushed {
             Ok(()) if zero_copy => self.connections.counters.zero_copy_sends += 1,
-            Ok(()) => self.expected += u32::from(bytes <= SMALL_SEND),
+            Ok(()) => {}
             Err(QueueFull) => {
                 let input = Input::Sent { result: Err(Fault::Cancelled), more: false };
                 self.connections.handle(key, input);

@@ -284,11 +284,11 @@ impl Ring {
         Ok(())
     }
 
-    /// Watches the completion queue until more than `expected` completions are there, at most `spin_us`.
-    fn spin(&mut self, spin_us: u32, expected: u32) -> Result<(), DriverFailed> {
+    /// Watches the completion queue until something is there, at most `spin_us`.
+    fn spin(&mut self, spin_us: u32) -> Result<(), DriverFailed> {
         let until_us = self.clock.now_us() + u64::from(spin_us);
         loop {
-            if self.ring.completion().len() as u32 > expected {
+            if self.has_completions() {
                 return Ok(());
             }
             if self.ring.submission().taskrun() {
@@ -306,7 +306,11 @@ impl Ring {
             self.foreign += 1;
             return None;
         };
-        let result = u32::try_from(cqe.result()).map_err(|_| errno::fault(-cqe.result()));
+        // A notification's result is no errno, however negative.
+        let result = match cqueue::notif(flags) {
+            true => Ok(0),
+            false => u32::try_from(cqe.result()).map_err(|_| errno::fault(-cqe.result())),
+        };
         let span = cqueue::buffer_select(flags).and_then(|number| {
             let span = self.memory.claim(number, result.unwrap_or(0));
             if span.length() == 0 {
@@ -322,7 +326,6 @@ impl Ring {
         } else {
             cqueue::sock_nonempty(flags)
         };
-        let result = if notification { Ok(0) } else { result };
         Some(Completion { token, result, span, more: cqueue::more(flags), notification, hint })
     }
 
@@ -381,18 +384,18 @@ impl Driver for Ring {
     }
 
     fn enter(&mut self, wait: Wait) -> Result<(), DriverFailed> {
-        let Wait { spin_us, sleep_us, expected } = wait;
+        let Wait { spin_us, sleep_us } = wait;
         if spin_us > 0 {
             self.enter_kernel(0, Some(0))?;
-            self.spin(spin_us, expected)?;
-            if self.ring.completion().len() as u32 > expected {
+            self.spin(spin_us)?;
+            if self.has_completions() {
                 return Ok(());
             }
         }
         match sleep_us {
             Some(0) if spin_us > 0 => Ok(()),
             Some(0) => self.enter_kernel(0, Some(0)),
-            sleep_us => self.enter_kernel(expected + 1, sleep_us),
+            sleep_us => self.enter_kernel(1, sleep_us),
         }
     }
 

@@ -13,16 +13,18 @@ const CONNECTIONS: u32 = 12_000;
 
 struct Echo;
 
+async fn echo(connection: ConnCtx) {
+    connection.enable_recv_forward();
+    loop {
+        connection.recv_ready().await;
+        let Ok(sent) = connection.forward_held() else { return };
+        let Ok(1..) = sent.await else { return };
+    }
+}
+
 impl AsyncEventHandler for Echo {
     fn on_accept(&self, connection: ConnCtx) -> impl Future<Output = ()> + 'static {
-        async move {
-            connection.enable_recv_forward();
-            loop {
-                connection.recv_ready().await;
-                let Ok(sent) = connection.forward_held() else { return };
-                let Ok(1..) = sent.await else { return };
-            }
-        }
+        echo(connection)
     }
 
     fn create_for_worker(_worker: usize) -> Self {
