@@ -46,8 +46,11 @@ const DESCRIPTORS_BESIDE: u64 = 32;
 const DESCRIPTORS_OF_REACTOR: u64 = 2;
 /// Fewer connections than this are not chosen by themselves.
 const FIT_CONNECTIONS_MIN: u32 = 64;
-/// Bytes of the wheel and the slab's generation for each slot.
-const BYTES_BESIDE_SLOT: u64 = 20;
+/// Bytes beside each slot: its timer and generation, and its places in the queues of the dirty, the parked
+/// and the stalled.
+const BYTES_BESIDE_SLOT: u64 = 8 + 4 + 3 * 8;
+/// Bytes of the list entries of one buffer's pieces in outboxes, and of its place among the returned.
+const BYTES_BESIDE_BUFFER: u64 = 128;
 /// Bytes of a submission and of its eight completions.
 const BYTES_PER_SUBMISSION: u64 = 64 + 8 * 16;
 
@@ -137,7 +140,8 @@ impl Builder {
     pub fn memory_bound<H: Handler>(&self) -> u64 {
         let limits = &self.limits;
         let reactors = self.reactor_cores().map_or(1, |cores| cores.len() as u64);
-        let buffers = u64::from(limits.buffers) * (u64::from(limits.buffer_bytes) + 128);
+        let buffers =
+            u64::from(limits.buffers) * (u64::from(limits.buffer_bytes) + BYTES_BESIDE_BUFFER);
         let slot = slot_bytes::<H::State>() as u64 + BYTES_BESIDE_SLOT;
         let slots = u64::from(limits.slots()) * slot;
         let queues = u64::from(limits.submissions) * BYTES_PER_SUBMISSION;

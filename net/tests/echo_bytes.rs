@@ -146,7 +146,9 @@ fn with_and_without_zero_copy() {
             let sends = server.finish().zero_copy_sends;
             match zero_copy_min_bytes {
                 None => assert_eq!(sends, 0),
-                Some(1) => assert!(sends > 0 || !supported, "every send should try to avoid a copy"),
+                Some(1) => {
+                    assert!(sends > 0 || !supported, "every send should try to avoid a copy")
+                }
                 Some(_) => {}
             }
         }

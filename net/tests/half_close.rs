@@ -133,7 +133,8 @@ fn a_relay_passes_the_clients_end_on_and_the_reply_back() {
             let stream = accept(&upstream);
             let request = read_pattern(&stream, 4).expect("the request comes");
             // Only now that the client's direction is over.
-            write_pattern(&stream, 5, MEBIBYTES as u64, 200_000).expect("the relay takes the reply");
+            write_pattern(&stream, 5, MEBIBYTES as u64, 200_000)
+                .expect("the relay takes the reply");
             request
         });
         write_pattern(&client, 4, MEBIBYTES as u64, 200_000).expect("the relay takes the request");

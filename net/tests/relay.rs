@@ -7,7 +7,9 @@ use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
-use slipring::{Builder, CloseReason, Ctx, Handler, Lease, Limits, Origin, Relay, Timeout, Timeouts};
+use slipring::{
+    Builder, CloseReason, Ctx, Handler, Lease, Limits, Origin, Relay, Timeout, Timeouts,
+};
 use support::{
     BlackHole, Echo, Rng, Server, What, alone, assert_kept, bounded, connect, descriptors,
     echo_pattern, expect_eof, expect_reset, hears_within, ms, now, one_reactor, ping, read_bytes,

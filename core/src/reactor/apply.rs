@@ -103,7 +103,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let segments = &mut self.segments;
         let bytes =
             connection.outbox.segments(&self.connections.pieces, SEGMENTS_PER_SEND_MAX, segments);
-        let zero_copy = connection.begin_send(bytes, &self.connections.rules);
+        // The kernel keeps the buffers of such a send until the peer has read: of half of them at most, or
+        // readers that stall would keep them all.
+        let memory = &self.connections.memory;
+        let may_keep = memory.buffers_free() > memory.buffers() / 2;
+        let zero_copy = connection.begin_send(bytes, &self.connections.rules) && may_keep;
         let Some(descriptor) = connection.descriptor() else { return };
         let token = connection.token(Op::Send, key);
         let send = Submission::Send { descriptor, segments: &self.segments, zero_copy };

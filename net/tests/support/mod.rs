@@ -4,7 +4,10 @@
 //! Nothing here decides whether a test passes, but for two promises that hold in every test: a server's
 //! counters balance when it is over (`Server::finish`), and no test runs longer than `bounded` lets it.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses its share of this")]
-#![expect(clippy::disallowed_methods, reason = "the one place of the tests with threads and a clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place of the tests with threads and a clock"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
