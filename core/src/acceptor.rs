@@ -150,6 +150,10 @@ impl Acceptor {
         match op {
             Op::CancelAccept => {
                 listener.cancel_in_flight = false;
+                // It may have come too early or too late: what is still in flight is looked at again.
+                if listener.state == State::Cancelling {
+                    listener.state = State::Many;
+                }
                 return Accepted::Nothing;
             }
             Op::CloseOther => {

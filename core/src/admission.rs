@@ -137,7 +137,8 @@ impl Admission {
     pub fn has_room(&self, reactor: usize) -> bool {
         let room = self.take(reactor);
         if room {
-            self.word.fetch_sub(ONE_OPEN, Ordering::SeqCst);
+            // Another reactor may have looked in between, and have to be told that it looked too early.
+            self.release(reactor);
         }
         room
     }
