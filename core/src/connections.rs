@@ -412,7 +412,7 @@ impl<S> Connections<S> {
             now_ms,
         };
         let event = slot.connection.handle(input, around);
-        if !slot.dirty {
+        if !slot.dirty && !slot.connection.is_settled() {
             slot.dirty = true;
             self.dirty.push_back(key);
         }

@@ -118,11 +118,11 @@ fn the_deadline_aborts_the_rest() {
         let _alone = alone();
         let deadline = ms(700);
         let server = echo(deadline);
-        let client = connect(server.address);
-        ping(&client, b"before");
         // One that would never be asked to go, since bytes wait for it.
         let stalled = connect(server.address);
         support::stuff(&stalled, 1);
+        let client = connect(server.address);
+        ping(&client, b"before");
         let started = now();
         server.handle.drain();
         let error = talk(&client, ms(5000)).expect_err("the deadline ends it");

@@ -24,7 +24,6 @@ enum Place {
     Writable,
     KeepAlive,
     Close,
-    Start,
 }
 
 /// Echoes. The `n`th connection panics where the `n`th place says.

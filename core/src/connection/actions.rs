@@ -46,6 +46,18 @@ impl Connection {
         None
     }
 
+    /// Whether [`poll_action`](Self::poll_action) would say `None`, for the common case and at the price of a
+    /// few comparisons. False may mean either.
+    #[inline]
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        matches!(self.state, State::Established)
+            && self.in_flight(Op::Receive)
+            && (self.outbox.is_empty() || self.flights & SEND_OR_WATCH != 0)
+            && self.paused == 0
+            && !self.timer_nearer
+    }
+
     #[inline]
     fn is_open(&self) -> bool {
         !matches!(self.state, State::Opening { .. })
