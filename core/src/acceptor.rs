@@ -224,6 +224,12 @@ impl Acceptor {
         self.early.pop_front()
     }
 
+    /// Whether the queue had no room for what should be under way.
+    #[inline]
+    pub(crate) fn is_behind(&self) -> bool {
+        self.changed
+    }
+
     /// Starts what should be under way. Called once a turn; does nothing unless something changed.
     pub(crate) fn poll<D: Driver>(&mut self, driver: &mut D) -> Result<(), QueueFull> {
         if !self.changed {
@@ -248,6 +254,12 @@ impl Acceptor {
             }
             State::Watching if self.stopping => {
                 self.cancel(number, driver)?;
+            }
+            State::One if listener.op == Op::WatchListener && self.stopping => {
+                // Not begun yet, and not to be begun: its permit goes back.
+                listener.state = State::Idle;
+                self.admission.release(self.reactor);
+                return self.poll_listener(number, driver);
             }
             // A permit is in hand. The activation was counted with the watch before it.
             State::One if listener.op == Op::WatchListener => {

@@ -23,14 +23,14 @@
 //! Shutdown done      | -           | -           | .                | -                  | .        | .
 //! Shutdown failed    | -           | -           | Closing          | -                  | Closing  | .
 //! Timer              | Closing     | Closing     | Closing          | Closing            | Closing  | .
-//! Asked to shut down | Draining    | HalfClosed(Ours) | .           | Draining           | .        | .
+//! Asked to shut down | .           | HalfClosed(Ours) | .           | Draining           | .        | .
 //! Asked to close     | Closing     | Draining    | Draining         | Draining           | .        | .
 //! Asked to abort     | Closing     | Closing     | Closing          | Closing            | Closing  | .
 //! ```
 //!
 //! (Timer: if a deadline has really passed; otherwise it is armed again for the rest. An opening connection
-//! asked to shut down has nothing to half-close: it drains once it is open. End of stream while draining:
-//! once what is still to be sent is out.)
+//! asked to shut down has nothing to half-close yet: once connected it is HalfClosed(Ours), at once. End of
+//! stream while draining: once what is still to be sent is out.)
 //!
 //! *Closing is a join.* The slot is freed when the kernel holds nothing of it: every operation has had its
 //! terminal completion, every zero-copy send its notification, the descriptor its close. Order: cancel what
@@ -121,7 +121,7 @@ impl Connection {
     /// A connection to be dialed until `deadline_ms`.
     #[must_use]
     pub fn dialing(deadline_ms: u64, rules: &Rules, now_ms: u64) -> Self {
-        Self::new(State::Opening { deadline_ms, drain: false }, None, rules, now_ms)
+        Self::new(State::Opening { deadline_ms, shut_down: false }, None, rules, now_ms)
     }
 
     fn new(state: State, descriptor: Option<Descriptor>, rules: &Rules, now_ms: u64) -> Self {
@@ -196,7 +196,7 @@ impl Connection {
     pub fn may_send(&self) -> bool {
         matches!(
             self.state,
-            State::Opening { drain: false, .. }
+            State::Opening { shut_down: false, .. }
                 | State::Established
                 | State::HalfClosed { side: Side::Theirs, .. }
         )
@@ -298,7 +298,7 @@ impl Connection {
         match input {
             Input::Received { bytes, more } => self.on_received(bytes, more, now_ms),
             Input::Sent { result, more } => self.on_sent(result, more, &mut around),
-            Input::Connected(result) => self.on_connected(result, now_ms),
+            Input::Connected(result) => self.on_connected(result, &mut around),
             Input::EndOfStream => self.on_end_of_stream(now_ms),
             Input::ReceiveEnded(fault) => self.on_receive_ended(fault, &mut around),
             Input::Notified { copied } => {
@@ -338,22 +338,27 @@ impl Connection {
         }
     }
 
-    fn on_connected(&mut self, result: Result<(), Fault>, now_ms: u64) -> Event {
+    fn on_connected<R: FnMut(Span)>(
+        &mut self,
+        result: Result<(), Fault>,
+        around: &mut Surroundings<'_, R>,
+    ) -> Event {
         self.land(Op::Connect);
-        let State::Opening { drain, .. } = self.state else { return Event::None };
+        let State::Opening { shut_down, .. } = self.state else { return Event::None };
+        let now_ms = around.now_ms;
         self.timer_nearer = true;
         match result {
             Ok(()) => {
                 self.active_at_ms = now_ms;
                 self.progress_at_ms = now_ms;
                 self.state = State::Established;
-                if drain {
-                    self.drain(CloseReason::LocalClosed, false, now_ms);
+                if shut_down {
+                    self.on_shutdown_asked(now_ms);
                 }
                 Event::Opened
             }
             Err(fault) => {
-                self.state = State::Closing { reason: CloseReason::DialFailed(fault) };
+                self.end(CloseReason::DialFailed(fault), around);
                 Event::None
             }
         }
@@ -380,6 +385,9 @@ impl Connection {
     }
 
     fn on_end_of_stream(&mut self, now_ms: u64) -> Event {
+        if !self.in_flight(Op::Receive) {
+            return Event::None;
+        }
         self.land(Op::Receive);
         match &mut self.state {
             State::Established => {
@@ -404,6 +412,9 @@ impl Connection {
         fault: Fault,
         around: &mut Surroundings<'_, R>,
     ) -> Event {
+        if !self.in_flight(Op::Receive) {
+            return Event::None;
+        }
         self.land(Op::Receive);
         match fault {
             // Means nothing by itself: whether to arm again is decided by the wish to receive.
@@ -427,6 +438,9 @@ impl Connection {
         more: bool,
         around: &mut Surroundings<'_, R>,
     ) -> Event {
+        if !self.in_flight(Op::Send) {
+            return Event::None;
+        }
         self.land(Op::Send);
         self.notifications += u16::from(more);
         if matches!(self.state, State::Closing { .. }) {
@@ -467,6 +481,9 @@ impl Connection {
         result: Result<(), Fault>,
         around: &mut Surroundings<'_, R>,
     ) -> Event {
+        if !self.in_flight(Op::Shutdown) {
+            return Event::None;
+        }
         self.land(Op::Shutdown);
         if let Err(fault) = result {
             self.fail(fault, around);
@@ -486,7 +503,7 @@ impl Connection {
 
     fn on_shutdown_asked(&mut self, now_ms: u64) -> Event {
         match &mut self.state {
-            State::Opening { drain, .. } => *drain = true,
+            State::Opening { shut_down, .. } => *shut_down = true,
             State::Established => {
                 self.state = State::HalfClosed { side: Side::Ours, since_ms: now_ms };
                 self.timer_nearer = true;
@@ -506,6 +523,10 @@ impl Connection {
     ) {
         let now_ms = around.now_ms;
         match self.state {
+            // What waits will never be sent: that is no end in order.
+            State::Opening { .. } if !self.outbox.is_empty() => {
+                self.end(CloseReason::Aborted, around);
+            }
             State::Opening { .. } => self.end(reason, around),
             State::Established => self.drain(reason, false, now_ms),
             State::HalfClosed { side: Side::Ours, .. } => {

@@ -25,6 +25,9 @@ use crate::span::Span;
 use crate::sys::memory::Memory;
 use crate::token::{Descriptor, Key};
 
+/// Fewer stale keys than this are not worth a look.
+const DEAD_MIN: usize = 64;
+
 /// Why a dial was not even begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no slot is free for a dialed connection (limit {limit})")]
@@ -339,9 +342,13 @@ impl<S> Connections<S> {
         };
         slot.connection.append(span, around);
         let high = slot.connection.is_high();
+        let stalls = slot.connection.is_blocked();
         if !slot.dirty {
             slot.dirty = true;
             self.dirty.push_back(to);
+        }
+        if stalls {
+            self.list_stalled(to);
         }
         Ok(high)
     }
@@ -505,11 +512,24 @@ impl<S> Connections<S> {
     /// Remembers a connection whose socket takes no more.
     pub(crate) fn note_blocked(&mut self, key: Key) {
         self.counters.sends_blocked += 1;
-        if let Some(slot) = self.slots.get_mut(key)
-            && !slot.listed
-        {
-            slot.listed = true;
-            self.stalled.push_back(key);
+        self.list_stalled(key);
+    }
+
+    /// Puts a connection that holds buffers and sends none of them on the list for [`Self::spill`].
+    fn list_stalled(&mut self, key: Key) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if std::mem::replace(&mut slot.listed, true) {
+            return;
         }
+        forget_the_dead(&mut self.stalled, &self.slots);
+        self.stalled.push_back(key);
+    }
+}
+
+/// Drops the keys that have become stale, once they are the most: a list of living connections, each at
+/// most once in it, stays as short as they are few.
+pub(crate) fn forget_the_dead<S>(list: &mut VecDeque<Key>, slots: &Slab<Slot<S>>) {
+    if list.len() > 2 * slots.len() as usize + DEAD_MIN {
+        list.retain(|key| slots.get(*key).is_some());
     }
 }

@@ -235,6 +235,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let busy = !self.inbox.is_empty()
             || !self.connections.dirty.is_empty()
             || self.more_due
+            || self.acceptor.is_behind()
+            || !self.wake_armed
             || self.can_unpark()
             || self.driver.has_completions();
         if busy {

@@ -584,9 +584,7 @@ mod tests {
         let error = proxy("--help").expect_err("clap hands help over as an error");
         assert!(!error.use_stderr());
         let help = joined(&error.to_string());
-        for words in
-            ["--cores <LIST>", "echo 60s, proxy 1h", "30s]", "adaptive]", "all the process"]
-        {
+        for words in ["--cores <LIST>", "echo 60s, proxy 1h", "30s]", "off]", "all the process"] {
             assert!(help.contains(words), "`{words}` is not in:\n{help}");
         }
     }

@@ -85,8 +85,11 @@ fn entered(thread: libc::pid_t) -> Option<u64> {
         )
     };
     assert!(written > 0, "ptrace info: {}", std::io::Error::last_os_error());
+    if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+        return None;
+    }
     // SAFETY: `op` says that this member of the union is the one written.
-    (info.op == libc::PTRACE_SYSCALL_INFO_ENTRY).then(|| unsafe { info.u.entry }.nr)
+    Some(unsafe { info.u.entry }.nr)
 }
 
 #[test]

@@ -6,12 +6,10 @@ mod support;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 
-use slipring::{
-    CloseReason, Connections, Ctx, Handler, Lease, Limits, Origin, RunError, Timeout,
-};
+use slipring::{CloseReason, Connections, Ctx, Handler, Lease, Limits, Origin, RunError, Timeout};
 use support::{
-    Echo, Server, What, bounded, connect, expect_reset, ms, one_reactor, ping, two_reactors,
-    try_connect,
+    Echo, Server, What, bounded, connect, expect_reset, ms, one_reactor, ping, try_connect,
+    two_reactors,
 };
 
 /// Where a handler panics.

@@ -189,9 +189,13 @@ impl Scripted {
         scripted
     }
 
-    /// Sets the size of the submission queue, and how much of it is for management only.
+    /// Sets the size of the submission queue, and how much of it is for management only. A queue without room
+    /// refuses every push.
+    ///
+    /// # Panics
+    /// If the share is more than the whole.
     pub fn set_queue(&mut self, size: u32, management: u32) {
-        assert!(management < size, "a share is less than the whole");
+        assert!(management <= size, "a share is no more than the whole");
         self.queue_size = size;
         self.management = management;
     }
@@ -324,8 +328,10 @@ impl Driver for Scripted {
     fn reap(&mut self, into: &mut VecDeque<Completion>, limit: usize) {
         for _ in 0..limit {
             let Some(completion) = self.completions.pop_front() else { return };
-            if !completion.more && !completion.notification {
-                let token = completion.token;
+            let token = completion.token;
+            // After the result of a send only its notification follows, which is not the operation's.
+            let last = !completion.more || token.decode().0 == Op::Send;
+            if last && !completion.notification {
                 let ended = |o: &Operation| o.token == token && o.place == Place::Posted;
                 if let Some(place) = self.operations.iter().position(ended) {
                     self.operations.remove(place);

@@ -145,14 +145,19 @@ impl<H: Handler> Stage<H> {
         self.reactor.driver().take_waits()[0]
     }
 
-    /// Turns until the reactor would sleep. Nothing but what the test has completed, completes.
+    /// Turns until the reactor would sleep with all it wants in flight. Nothing but what the test has completed,
+    /// completes.
     ///
     /// # Panics
     /// If it does not come to rest.
     #[track_caller]
     pub fn rest(&mut self) {
+        // A turn that slept may have found work that did not come from the driver: the next one tells.
+        let mut slept = 0;
         for _ in 0..TURNS_MAX {
-            if self.turn().sleep_us != Some(0) {
+            let rests = self.turn().sleep_us != Some(0) && !self.driver().has_queued();
+            slept = if rests { slept + 1 } else { 0 };
+            if slept == 2 {
                 return;
             }
         }

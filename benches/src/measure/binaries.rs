@@ -70,6 +70,25 @@ impl Binaries {
     }
 }
 
+/// Builds one peer and nothing else; `None`, and a line that says why, when it is not to be had.
+///
+/// # Errors
+/// When this process was not started by `cargo bench`.
+pub fn single_peer(name: &str, peers: &Peers) -> io::Result<Option<PathBuf>> {
+    if !peers.include(name) {
+        note(format_args!("{name}: left out, SLIPRING_BENCH_PEERS does not name it"));
+        return Ok(None);
+    }
+    let target = target_directory()?.join("peers");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/Cargo.toml");
+    let binary = format!("peer-{name}");
+    if !cargo_build(&manifest, &target, &["--bin", &binary])? {
+        note(format_args!("{name}: left out, {binary} does not build"));
+        return Ok(None);
+    }
+    Ok(Some(target.join("release").join(binary)))
+}
+
 /// The bench runs as `TARGET/release/deps/NAME-HASH`.
 fn target_directory() -> io::Result<PathBuf> {
     let bench = std::env::current_exe()?;

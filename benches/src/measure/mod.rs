@@ -10,13 +10,15 @@
 //! unit of work: it holds still when wall throughput does not.
 //!
 //! All of it is loopback on one machine: no network card, no wire, no packet loss. It is not a
-//! criterion bench (that times a function in this process) and keeps no history; a result worth
-//! keeping is written into `docs/performance.md` by whoever ran it.
+//! criterion bench and keeps no history; a result worth keeping is written into
+//! `docs/performance.md` by whoever ran it. The rows that time a function of this process (P6, P7)
+//! are criterion's; [`micro`] is what they share.
 
 pub mod binaries;
 pub mod clock;
 pub mod contenders;
 pub mod drive;
+pub mod micro;
 pub mod process;
 pub mod proxies;
 pub mod rounds;

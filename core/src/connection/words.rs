@@ -65,7 +65,7 @@ pub enum State {
         /// When the dial is given up.
         deadline_ms: u64,
         /// Asked to shut down meanwhile.
-        drain: bool,
+        shut_down: bool,
     },
     /// Both directions open.
     Established,

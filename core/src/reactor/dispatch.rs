@@ -3,9 +3,9 @@
 use super::Reactor;
 use crate::acceptor::{Accepted, PAUSE_MS};
 use crate::connection::{Event, Input};
-use crate::connections::Placed;
+use crate::connections::{Placed, forget_the_dead};
 use crate::driver::{Completion, Driver};
-use crate::error::Fault;
+use crate::error::{CloseReason, Fault};
 use crate::handler::{Ctx, Handler, Origin};
 use crate::span::Span;
 use crate::token::{Descriptor, Key, Op};
@@ -146,11 +146,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Event::KeepAlive => self.handler.on_keep_alive(ctx),
             Event::Parked => {
                 self.connections.counters.receives_parked += 1;
+                forget_the_dead(&mut self.parked, &self.connections.slots);
                 self.parked.push_back(key);
             }
             Event::None | Event::Data | Event::Discard => {}
         }
         self.current = None;
+        if event == Event::Opened {
+            self.abort_latecomer(key);
+        }
     }
 
     fn on_accept(&mut self, op: Op, key: Key, activation: u8, completion: &Completion) {
@@ -177,6 +181,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let origin = Origin::Accepted(usize::from(listener));
         self.handler.on_open(&mut Ctx::new(&mut self.connections, key), origin);
         self.current = None;
+        self.abort_latecomer(key);
+    }
+
+    /// What opens once all have been aborted is aborted too, or nothing would ever end it.
+    fn abort_latecomer(&mut self, key: Key) {
+        if self.aborting {
+            self.connections.counters.drain_aborted += 1;
+            self.connections.ask(key, Input::Abort(CloseReason::DrainDeadline));
+        }
     }
 
     /// Ends the life of a slot: nobody holds anything of it any more.

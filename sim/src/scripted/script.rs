@@ -13,6 +13,12 @@ impl Scripted {
         self.operations.iter().filter(|operation| operation.place == Place::Kernel)
     }
 
+    /// Whether something was pushed that the next `enter` takes.
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        self.queued() > 0
+    }
+
     /// The token of what is in flight on a descriptor.
     #[must_use]
     pub fn find(&self, op: Op, descriptor: Descriptor) -> Option<Token> {
@@ -107,10 +113,22 @@ impl Scripted {
         self.held.len()
     }
 
+    /// The zero-copy sends that may be notified of now.
+    #[must_use]
+    pub fn awaiting_notification(&self) -> Vec<Token> {
+        self.held.iter().filter(|held| held.answered).map(|held| held.token).collect()
+    }
+
     /// Buffers the kernel could fill.
     #[must_use]
     pub fn published(&self) -> usize {
         self.published.len()
+    }
+
+    /// The buffer that would be filled next.
+    #[must_use]
+    pub fn first_published(&self) -> Option<u16> {
+        self.published.front().copied()
     }
 
     /// Rings so far.
@@ -213,8 +231,7 @@ impl Scripted {
                 self.let_go(held);
             }
         }
-        // Its only later completion is the notification, which is not the operation's.
-        self.operations.remove(place);
+        self.operations[place].place = Place::Posted;
     }
 
     fn let_go(&mut self, place: usize) {
@@ -288,9 +305,7 @@ impl Scripted {
         self.memory.fill(number, 0, bytes);
         let span = Some(self.memory.claim(number, bytes.len() as u32));
         let result = Ok(bytes.len() as u32);
-        if !more
-            && let Some(operation) = self.operations.iter_mut().find(|o| o.token == token)
-        {
+        if !more && let Some(operation) = self.operations.iter_mut().find(|o| o.token == token) {
             operation.place = Place::Posted;
         }
         let (notification, hint) = (false, false);

@@ -1,0 +1,294 @@
+//! The machine against a model of the kernel: any legal order of completions and wishes.
+//!
+//! The model (`connection/world.rs`) knows what the kernel holds of the connection (operations, cancels,
+//! notifications), where the timer stands, and which bytes were appended; it knows nothing of states. Every
+//! action is checked when it comes, everything that must hold at rest whenever nothing is wanted.
+
+#[path = "connection/world.rs"]
+mod world;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use slipring_core::config::NOTIFICATIONS_MAX;
+use slipring_core::connection::{Input, Pause, State};
+use slipring_core::token::Op;
+use slipring_core::{CloseReason, Fault};
+
+use world::{Answer, DIAL_MS, START_MS, World, rules};
+
+// ------------------------------------------------------------------------- any order of anything
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append { bytes: u32 },
+    Complete { which: Index, answer: Answer },
+    Wait { ms: u64 },
+    WaitForTimer { less_ms: u64 },
+    TimerEarly,
+    Unpark,
+    OpenSocket { good: bool },
+    Pause { outbox: bool, on: bool },
+    IdleMs(u32),
+    KeepAliveMs(u32),
+    Ask(Input),
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let faults = prop_oneof![
+        4 => Just(Fault::Cancelled),
+        2 => Just(Fault::NoBuffers),
+        2 => Just(Fault::WouldBlock),
+        1 => Just(Fault::Memory),
+        1 => Just(Fault::Reset),
+        1 => Just(Fault::BrokenPipe),
+    ];
+    prop_oneof![
+        10 => (any::<u8>(), any::<bool>()).prop_map(|(share, more)| Answer::Good { share, more }),
+        1 => any::<bool>().prop_map(|more| Answer::Good { share: 0, more }),
+        2 => faults.prop_map(Answer::Bad),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let ask = prop_oneof![
+        3 => Just(Input::Shutdown),
+        2 => Just(Input::Close(CloseReason::LocalClosed)),
+        1 => Just(Input::Abort(CloseReason::Aborted)),
+    ];
+    prop_oneof![
+        12 => prop_oneof![0..20_u32, 0..700_u32].prop_map(|bytes| Step::Append { bytes }),
+        30 => (any::<Index>(), answer())
+            .prop_map(|(which, answer)| Step::Complete { which, answer }),
+        4 => prop_oneof![0..50_u64, 0..15_000_u64].prop_map(|ms| Step::Wait { ms }),
+        2 => (0..3_u64).prop_map(|less_ms| Step::WaitForTimer { less_ms }),
+        2 => Just(Step::TimerEarly),
+        3 => Just(Step::Unpark),
+        4 => prop::bool::weighted(0.9).prop_map(|good| Step::OpenSocket { good }),
+        4 => any::<(bool, bool)>().prop_map(|(outbox, on)| Step::Pause { outbox, on }),
+        1 => (1..100_000_u32).prop_map(Step::IdleMs),
+        1 => (0..10_000_u32).prop_map(Step::KeepAliveMs),
+        2 => ask.prop_map(Step::Ask),
+    ]
+}
+
+fn take(world: &mut World, step: &Step) {
+    match *step {
+        Step::Append { bytes } => world.append(bytes),
+        Step::Complete { which, answer } => {
+            let held = world.held();
+            if !held.is_empty() {
+                world.complete(*which.get(&held), answer);
+            }
+        }
+        Step::Wait { ms } => world.wait(ms),
+        Step::WaitForTimer { less_ms } => {
+            let until_ms = world.armed_ms.map_or(0, |ms| ms.saturating_sub(less_ms));
+            world.wait(until_ms.saturating_sub(world.now_ms));
+        }
+        Step::TimerEarly => world.expire(),
+        Step::Unpark => {
+            if std::mem::take(&mut world.parked) {
+                world.handle(Input::Unparked);
+            }
+        }
+        Step::OpenSocket { good } => world.open_socket(good),
+        Step::Pause { outbox, on } => {
+            let who = if outbox { Pause::Outbox } else { Pause::Handler };
+            if on {
+                world.paused.insert(who as u8);
+                world.connection.pause(who);
+            } else {
+                world.paused.remove(&(who as u8));
+                world.connection.resume(who);
+            }
+        }
+        Step::IdleMs(ms) => world.connection.set_idle_ms(ms),
+        Step::KeepAliveMs(ms) => world.connection.set_keep_alive_ms(ms),
+        Step::Ask(input) => {
+            world.handle(input);
+        }
+    }
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// `polled`: whether the reactor gets round to the connection after the step, or only later.
+    #[test]
+    fn whatever_happens_the_kernel_is_asked_in_order_and_everything_comes_back(
+        dialed in any::<bool>(),
+        receive_cap in any::<bool>(),
+        zero_copy in any::<bool>(),
+        steps in prop::collection::vec((step(), prop::bool::weighted(0.7)), 1..150),
+    ) {
+        let mut world = World::new(dialed, rules(receive_cap, if zero_copy { 64 } else { 0 }));
+        for (step, polled) in &steps {
+            take(&mut world, step);
+            if *polled {
+                world.poll();
+            }
+            if world.freed.is_some() {
+                break;
+            }
+        }
+        if world.freed.is_none() {
+            world.finish();
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------ one thing at a time
+
+const ALL: Answer = Answer::Good { share: u8::MAX, more: false };
+const DATA: Answer = Answer::Good { share: 1, more: true };
+
+/// A peer that sends a little, as long as anybody listens.
+fn trickle(world: &mut World) {
+    if world.flights.contains(&Op::Receive) {
+        world.step(Op::Receive, DATA);
+    }
+}
+
+#[test]
+fn a_trickle_neither_extends_nor_shortens_the_wait_for_the_fin() {
+    for peer in [trickle as fn(&mut World), |_| {}] {
+        let mut world = World::new(false, rules(true, 0));
+        world.wait(7_000);
+        world.ask(Input::Close(CloseReason::LocalClosed));
+        world.wait(500);
+        world.step(Op::Shutdown, ALL);
+        assert_eq!(world.wait_for_the_end(peer), 1_000, "from our FIN on");
+        assert_eq!(world.finish(), CloseReason::LocalClosed);
+    }
+}
+
+#[test]
+fn a_trickle_does_not_extend_the_flush() {
+    let mut world = World::new(false, rules(true, 0));
+    world.append(10);
+    world.poll();
+    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    world.ask(Input::Close(CloseReason::LocalClosed));
+    assert_eq!(world.wait_for_the_end(trickle), 9_000);
+    assert_eq!(world.finish(), CloseReason::WriteStall);
+}
+
+#[test]
+fn a_trickle_extends_the_idle_timeout_and_not_the_stall() {
+    let mut world = World::new(false, rules(true, 0));
+    for _ in 0..1_000 {
+        world.wait(59_000);
+        world.poll();
+        world.step(Op::Receive, DATA);
+    }
+    assert_eq!(world.connection.state(), State::Established);
+    world.append(10);
+    world.poll();
+    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    assert_eq!(world.wait_for_the_end(trickle), 9_000);
+    assert_eq!(world.finish(), CloseReason::WriteStall);
+}
+
+#[test]
+fn a_dial_ends_at_its_deadline() {
+    for has_socket in [false, true] {
+        let mut world = World::new(true, rules(true, 0));
+        world.append(10);
+        if has_socket {
+            world.open_socket(true);
+        }
+        world.expire();
+        assert_eq!(world.armed_ms, None);
+        world.poll();
+        assert_eq!(world.armed_ms, Some(START_MS + DIAL_MS), "armed again");
+        assert_eq!(world.wait_for_the_end(|_| {}), DIAL_MS);
+        assert_eq!(world.finish(), CloseReason::DialTimeout);
+    }
+}
+
+#[test]
+fn what_waits_for_a_dial_that_fails_is_released() {
+    for socket in [false, true] {
+        let mut world = World::new(true, rules(true, 0));
+        world.append(10);
+        world.append(20);
+        world.open_socket(socket);
+        if socket {
+            world.step(Op::Connect, Answer::Bad(Fault::Refused));
+        }
+        assert_eq!(world.released, 2);
+        assert!(matches!(world.finish(), CloseReason::DialFailed(_)));
+    }
+}
+
+#[test]
+fn closing_a_dial_says_whether_bytes_were_lost() {
+    for (bytes, reason) in [(0, CloseReason::LocalClosed), (1, CloseReason::Aborted)] {
+        let mut world = World::new(true, rules(true, 0));
+        world.append(bytes);
+        world.ask(Input::Close(CloseReason::LocalClosed));
+        assert_eq!(world.freed, Some(reason), "nothing to wait for");
+    }
+}
+
+#[test]
+fn after_our_fin_so_much_is_read_and_no_more() {
+    let mut world = World::new(false, rules(true, 0));
+    world.ask(Input::Close(CloseReason::LocalClosed));
+    world.step(Op::Shutdown, ALL);
+    let mut bytes = 0;
+    while matches!(world.connection.state(), State::Draining { .. }) {
+        world.step(Op::Receive, DATA);
+        bytes += 100;
+    }
+    assert!((64 << 10..(64 << 10) + 200).contains(&bytes), "{bytes}");
+    assert_eq!(world.finish(), CloseReason::LocalClosed);
+}
+
+#[test]
+fn what_is_being_sent_stays_until_the_kernel_is_done_with_it() {
+    let mut world = World::new(false, rules(true, 64));
+    world.append(100);
+    world.poll();
+    world.append(100);
+    world.ask(Input::Abort(CloseReason::Aborted));
+    assert_eq!(world.released, 0, "the kernel reads it");
+    world.step(Op::Send, Answer::Good { share: u8::MAX, more: true });
+    assert_eq!((world.released, world.notifications), (2, 1));
+    world.step(Op::Receive, Answer::Bad(Fault::Cancelled));
+    assert!(!world.flights.contains(&Op::Close), "the cancel is not answered");
+    world.step(Op::Cancel, ALL);
+    world.step(Op::Close, ALL);
+    assert_eq!(world.freed, None, "the notification is due");
+    world.step(Op::Wake, ALL);
+    assert_eq!(world.freed, Some(CloseReason::Aborted));
+}
+
+#[test]
+fn beyond_so_many_notifications_sends_copy() {
+    let mut world = World::new(false, rules(true, 64));
+    let all = Answer::Good { share: u8::MAX, more: true };
+    let send = |world: &mut World| {
+        world.append(64);
+        world.poll();
+        let zero_copy = world.sending.as_ref().expect("in flight").zero_copy;
+        world.step(Op::Send, all);
+        zero_copy
+    };
+    assert!(send(&mut world), "the first one asks");
+    assert!(!send(&mut world), "no second before the answer");
+    world.step(Op::Wake, ALL);
+    for _ in 0..NOTIFICATIONS_MAX {
+        assert!(send(&mut world));
+    }
+    assert!(!send(&mut world), "too many");
+    world.step(Op::Wake, ALL);
+    assert!(send(&mut world));
+    world.step(Op::Wake, Answer::Bad(Fault::Cancelled));
+    assert!(!send(&mut world), "the kernel copies all the same");
+    world.finish();
+}

@@ -1,0 +1,26 @@
+//! The production reactor over a scripted driver: what it submits, tells its handler and survives, for any
+//! kernel the test cares to play.
+//!
+//! One topic a file, in `reactor/`. The driver checks the contract of every push beside
+//! (`slipring_sim::Scripted`); what a test asserts is what the contract leaves open.
+
+#[path = "reactor/accept.rs"]
+mod accept;
+#[path = "reactor/budget.rs"]
+mod budget;
+#[path = "reactor/close.rs"]
+mod close;
+#[path = "reactor/deadlines.rs"]
+mod deadlines;
+#[path = "reactor/dial.rs"]
+mod dial;
+#[path = "reactor/drain.rs"]
+mod drain;
+#[path = "reactor/receive.rs"]
+mod receive;
+#[path = "reactor/send.rs"]
+mod send;
+#[path = "reactor/support.rs"]
+mod support;
+#[path = "reactor/zero_copy.rs"]
+mod zero_copy;

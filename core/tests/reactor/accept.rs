@@ -1,0 +1,186 @@
+//! Accepting: many at once far from the cap, one by one near it, never more; pauses that end.
+
+use slipring_core::Fault;
+use slipring_core::token::Op;
+use slipring_sim::{Conditions, Submitted};
+
+use crate::support::{Noted, Told, echo, ignore, limited, stage};
+
+/// A cap of `accepted_max`, and a backlog of 16: a multishot reserves 17.
+fn capped(accepted_max: u32) -> Noted {
+    stage(&limited(|limits| limits.accepted_max = accepted_max), ignore)
+}
+
+fn opened(stage: &mut Noted) -> usize {
+    stage.handler().take_told().iter().filter(|(_, told)| matches!(told, Told::Open(_))).count()
+}
+
+#[test]
+fn far_from_the_cap_a_multishot_takes_all_and_is_armed_again_when_it_ends() {
+    let mut stage = capped(64);
+    let listener = stage.listener();
+    let many = stage.driver().expect(Op::AcceptMany, listener);
+    stage.driver().accept(listener);
+    stage.driver().accept(listener);
+    let last = stage.driver().descriptor();
+    stage.driver().complete(many, Ok(last.0));
+    stage.settle();
+    assert_eq!(opened(&mut stage), 3, "the one that came with its end, too");
+    assert!(stage.driver().find(Op::AcceptMany, listener).is_some());
+    assert!(stage.driver().find(Op::Receive, last).is_some());
+}
+
+#[test]
+fn near_the_cap_clients_come_one_by_one_and_at_the_cap_none() {
+    let mut stage = capped(20);
+    let listener = stage.listener();
+    let clients: Vec<_> = (0..20).map(|_| stage.accept()).collect();
+    assert_eq!((stage.admission().open(), opened(&mut stage)), (20, 20));
+    let of_listener =
+        |s: &Submitted| s.descriptor() == Some(listener) && !matches!(s, Submitted::Close(_));
+    let armed = stage.driver().in_flight().filter(|o| of_listener(&o.submitted)).count();
+    assert_eq!(armed, 0, "clients stay in the backlog");
+    stage.reset(clients[3]);
+    assert!(stage.driver().find(Op::WatchListener, listener).is_some(), "room for one");
+    stage.accept();
+    assert_eq!(stage.admission().open(), 20);
+    for &client in &clients[4..] {
+        stage.reset(client);
+    }
+    assert_eq!(stage.admission().open(), 4);
+    for &client in &clients[..3] {
+        stage.reset(client);
+    }
+    let watch = stage.driver().expect(Op::WatchListener, listener);
+    stage.driver().complete(watch, Ok(1));
+    stage.rest();
+    let accept = stage.driver().expect(Op::AcceptOne, listener);
+    stage.driver().complete(accept, Err(Fault::WouldBlock));
+    stage.settle();
+    assert!(stage.driver().find(Op::AcceptMany, listener).is_some(), "far from the cap again");
+}
+
+#[test]
+fn a_client_that_left_before_it_was_accepted_costs_no_place() {
+    let mut stage = capped(2);
+    let listener = stage.listener();
+    for _ in 0..10 {
+        let watch = stage.driver().expect(Op::WatchListener, listener);
+        stage.driver().complete(watch, Ok(1));
+        stage.rest();
+        let accept = stage.driver().expect(Op::AcceptOne, listener);
+        assert_eq!(stage.admission().open(), 1, "its permit is in hand");
+        stage.driver().complete(accept, Err(Fault::WouldBlock));
+        stage.rest();
+    }
+    assert_eq!(stage.admission().open(), 0);
+}
+
+#[test]
+fn a_multishot_is_recalled_when_it_reserves_what_is_not_there() {
+    let mut stage = capped(18);
+    let listener = stage.listener();
+    let many = stage.driver().expect(Op::AcceptMany, listener);
+    stage.accept();
+    assert_eq!(stage.driver().expect(Op::AcceptMany, listener), many, "1 + 17 fit 18");
+    stage.driver().accept(listener);
+    stage.rest();
+    let cancel = stage.driver().expect_cancel(many);
+    stage.driver().complete(cancel, Ok(0));
+    stage.driver().complete(many, Err(Fault::Cancelled));
+    stage.settle();
+    assert!(stage.driver().find(Op::WatchListener, listener).is_some());
+    assert_eq!(stage.counters().accept_errors, 0);
+}
+
+#[test]
+fn clients_beyond_the_reservation_wait_for_a_place() {
+    let mut stage = capped(17);
+    let listener = stage.listener();
+    let clients: Vec<_> = (0..20).map(|_| stage.driver().accept(listener)).collect();
+    stage.settle();
+    assert_eq!((stage.admission().open(), opened(&mut stage)), (17, 17));
+    assert!(clients.iter().all(|&client| !stage.driver().is_closed(client)), "none is refused");
+    for number in 0..3 {
+        stage.reset(clients[number]);
+        assert_eq!(opened(&mut stage), 1);
+        assert!(stage.driver().find(Op::Receive, clients[17 + number]).is_some(), "in order");
+    }
+    assert_eq!(stage.admission().open(), 17);
+}
+
+#[test]
+fn for_want_of_descriptors_accepting_rests_until_the_timer() {
+    for fault in [Fault::DescriptorsOfProcess, Fault::DescriptorsOfHost, Fault::Memory] {
+        let mut stage = capped(64);
+        let listener = stage.listener();
+        let many = stage.driver().expect(Op::AcceptMany, listener);
+        stage.driver().complete(many, Err(fault));
+        stage.pass_ms(99);
+        assert!(stage.driver().find(Op::AcceptMany, listener).is_none());
+        stage.pass_ms(20);
+        assert!(stage.driver().find(Op::AcceptMany, listener).is_some(), "{fault}");
+        assert_eq!((stage.counters().accept_pauses, stage.counters().accept_errors), (1, 1));
+    }
+}
+
+#[test]
+fn a_descriptor_that_comes_back_ends_the_rest() {
+    let mut stage = capped(64);
+    let listener = stage.listener();
+    let client = stage.accept();
+    let many = stage.driver().expect(Op::AcceptMany, listener);
+    stage.driver().complete(many, Err(Fault::DescriptorsOfProcess));
+    stage.settle();
+    assert!(stage.driver().find(Op::AcceptMany, listener).is_none());
+    stage.reset(client);
+    assert!(stage.driver().find(Op::AcceptMany, listener).is_some());
+    stage.pass_ms(500);
+}
+
+#[test]
+fn a_storm_of_failures_is_answered_with_a_rest_and_kills_no_listener() {
+    let mut stage = capped(64);
+    let listener = stage.listener();
+    for failure in 1..=32 {
+        let many = stage.driver().find(Op::AcceptMany, listener);
+        let many = many.unwrap_or_else(|| panic!("no accept after {failure} failures"));
+        stage.driver().complete(many, Err(Fault::Other(71)));
+        stage.settle();
+    }
+    assert!(stage.driver().find(Op::AcceptMany, listener).is_none());
+    assert_eq!((stage.counters().accept_pauses, stage.counters().accept_errors), (1, 32));
+    stage.pass_ms(200);
+    assert!(stage.driver().find(Op::AcceptMany, listener).is_some());
+}
+
+#[test]
+fn a_success_in_between_is_no_storm() {
+    let mut stage = capped(64);
+    let listener = stage.listener();
+    for _ in 0..3 {
+        for _ in 0..31 {
+            let many = stage.driver().expect(Op::AcceptMany, listener);
+            stage.driver().complete(many, Err(Fault::Reset));
+            stage.settle();
+        }
+        stage.accept();
+    }
+    assert_eq!(stage.counters().accept_pauses, 0);
+}
+
+#[test]
+fn listeners_share_the_cap() {
+    let conditions = limited(|limits| (limits.accepted_max, limits.backlog) = (70, 16));
+    let mut stage = stage(&Conditions { listeners: 2, ..conditions }, echo);
+    let first = stage.listener();
+    let many = stage.driver().in_flight().filter(|o| o.op() == Op::AcceptMany).count();
+    assert_eq!(many, 2, "two backlogs of 33 fit 70");
+    for _ in 0..5 {
+        stage.driver().accept(first);
+    }
+    stage.settle();
+    let many = stage.driver().in_flight().filter(|o| o.op() == Op::AcceptMany).count();
+    assert!(many < 2, "5 + 66 do not");
+    assert_eq!(stage.admission().open(), 5);
+}

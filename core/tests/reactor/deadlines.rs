@@ -1,0 +1,201 @@
+//! Deadlines as the reactor keeps them: armed once, checked when they fire, slept towards and no longer.
+
+use std::time::Duration;
+
+use slipring_core::token::{Descriptor, Op};
+use slipring_core::{CloseReason, Fault, Poll, Timeout, Timeouts};
+use slipring_sim::Conditions;
+
+use crate::support::{Noted, Told, echo, ignore, stage};
+
+fn ms(ms: u64) -> Timeout {
+    Timeout::After(Duration::from_millis(ms))
+}
+
+fn with(change: impl FnOnce(&mut Timeouts)) -> Conditions {
+    let mut conditions = Conditions::default();
+    change(&mut conditions.timeouts);
+    conditions
+}
+
+fn ended(stage: &mut Noted) -> Option<CloseReason> {
+    match stage.handler().take_told_of(0).last() {
+        Some(Told::Close(reason)) => Some(*reason),
+        _ => None,
+    }
+}
+
+fn block(stage: &mut Noted, client: Descriptor) {
+    stage.driver().receive(client, b"bytes to send");
+    stage.rest();
+    let send = stage.driver().expect(Op::Send, client);
+    stage.driver().complete(send, Err(Fault::WouldBlock));
+    stage.rest();
+}
+
+#[test]
+fn a_silent_connection_ends_and_an_active_one_does_not() {
+    let mut stage = stage(&with(|t| t.idle = ms(1000)), echo);
+    let client = stage.accept();
+    let busy = stage.accept();
+    for _ in 0..10 {
+        stage.pass_ms(99);
+        stage.receive(busy, b"x");
+    }
+    assert_eq!(ended(&mut stage), None);
+    // 1000 ms fall on level 2 of the wheel: up to 63 ms late.
+    stage.pass_ms(10 + 64);
+    assert!(stage.driver().is_closed(client) && !stage.driver().is_abortive(client));
+    assert_eq!(ended(&mut stage), Some(CloseReason::IdleTimeout));
+    assert!(stage.driver().find(Op::Receive, busy).is_some());
+    stage.pass_ms(1000 + 64);
+    assert!(stage.driver().is_closed(busy), "its turn comes");
+}
+
+#[test]
+fn a_reactor_without_work_sleeps_until_its_first_deadline() {
+    let mut stage = stage(&with(|t| t.idle = ms(1000)), ignore);
+    assert_eq!(stage.turn().sleep_us, None, "nothing to wake for");
+    stage.accept();
+    let sleep_us = stage.turn().sleep_us.expect("a deadline");
+    assert!((1_000_000..1_064_000).contains(&sleep_us), "{sleep_us}");
+    for _ in 0..5 {
+        // Woken for nothing, it sleeps again.
+        stage.driver().advance_us(1000);
+        let wait = stage.turn();
+        assert!(wait.sleep_us.expect("a deadline") > 900_000 && wait.spin_us == 0);
+    }
+}
+
+#[test]
+fn polling_ends_before_the_next_deadline() {
+    let conditions = Conditions { poll: Poll::Always, ..with(|t| t.idle = ms(10)) };
+    let mut stage = stage(&conditions, ignore);
+    assert_eq!(stage.turn().spin_us, u32::MAX);
+    stage.accept();
+    let wait = stage.turn();
+    assert_eq!(Some(u64::from(wait.spin_us)), wait.sleep_us);
+}
+
+#[test]
+fn a_connection_is_asked_to_keep_itself_alive_while_it_is_quiet() {
+    let mut stage = stage(&with(|t| t.idle = ms(100_000)), |ctx, told, _| {
+        if matches!(told, Told::Open(_)) {
+            ctx.set_keep_alive(ms(20));
+        }
+    });
+    let client = stage.accept();
+    for _ in 0..9 {
+        stage.pass_ms(10);
+        stage.receive(client, b"x");
+    }
+    let alive = |stage: &mut Noted| {
+        stage.handler().take_told_of(0).iter().filter(|t| **t == Told::KeepAlive).count()
+    };
+    assert_eq!(alive(&mut stage), 0, "not while something moves");
+    stage.pass_ms(100);
+    assert_eq!(alive(&mut stage), 5);
+}
+
+#[test]
+fn a_reader_that_takes_nothing_is_reset() {
+    let mut stage = stage(&with(|t| t.write_stall = ms(50)), echo);
+    let client = stage.accept();
+    block(&mut stage, client);
+    stage.pass_ms(49);
+    assert_eq!(ended(&mut stage), None);
+    stage.pass_ms(2);
+    assert_eq!(ended(&mut stage), Some(CloseReason::WriteStall));
+    assert!(stage.driver().is_abortive(client));
+}
+
+#[test]
+fn bytes_that_come_do_not_excuse_a_reader_that_takes_none() {
+    let mut stage = stage(&with(|t| t.write_stall = ms(50)), echo);
+    let client = stage.accept();
+    block(&mut stage, client);
+    for _ in 0..5 {
+        stage.pass_ms(9);
+        stage.driver().receive(client, b"x");
+    }
+    stage.pass_ms(7);
+    assert_eq!(ended(&mut stage), Some(CloseReason::WriteStall));
+}
+
+#[test]
+fn half_closed_and_silent_is_not_for_ever() {
+    for ours in [true, false] {
+        let mut stage = stage(&with(|t| t.half_closed = ms(50)), move |ctx, told, _| {
+            if ours && matches!(told, Told::Open(_)) {
+                ctx.shutdown();
+            }
+        });
+        let client = stage.accept();
+        if !ours {
+            stage.end_of_stream(client);
+        }
+        stage.pass_ms(49);
+        assert_eq!(ended(&mut stage), None);
+        stage.pass_ms(2);
+        assert_eq!(ended(&mut stage), Some(CloseReason::HalfClosedTimeout));
+        assert!(stage.driver().is_abortive(client));
+    }
+}
+
+#[test]
+fn a_peer_that_never_closes_is_lingered_for_and_no_longer() {
+    let mut stage = stage(&with(|t| t.linger = ms(50)), |ctx, told, _| {
+        if matches!(told, Told::Open(_)) {
+            ctx.close();
+        }
+    });
+    let client = stage.accept();
+    for _ in 0..5 {
+        // A trickle extends nothing.
+        stage.pass_ms(9);
+        stage.receive(client, b"x");
+    }
+    assert!(!stage.driver().is_closed(client));
+    stage.pass_ms(6);
+    assert!(stage.driver().is_closed(client));
+    assert_eq!(ended(&mut stage), Some(CloseReason::LocalClosed));
+}
+
+#[test]
+fn a_peer_that_floods_a_closing_connection_is_not_listened_to_for_long() {
+    let mut stage = stage(&Conditions::default(), |ctx, told, _| {
+        if matches!(told, Told::Open(_)) {
+            ctx.close();
+        }
+    });
+    let client = stage.accept();
+    for _ in 0..16 {
+        stage.receive(client, &[0; 4096]);
+    }
+    assert!(!stage.driver().is_closed(client), "64 KiB are dropped");
+    stage.receive(client, &[0; 1]);
+    assert!(stage.driver().is_closed(client));
+}
+
+#[test]
+fn timeouts_can_be_set_for_one_connection() {
+    let mut stage = stage(&Conditions::default(), |ctx, told, _| {
+        if matches!(told, Told::Open(_)) {
+            ctx.set_idle_timeout(ms(30));
+        }
+    });
+    let client = stage.accept();
+    stage.pass_ms(31);
+    assert!(stage.driver().is_closed(client));
+}
+
+#[test]
+fn never_means_never() {
+    let never = with(|t| (t.idle, t.half_closed) = (Timeout::Never, Timeout::Never));
+    let mut stage = stage(&never, ignore);
+    let client = stage.accept();
+    assert_eq!(stage.turn().sleep_us, None);
+    stage.end_of_stream(client);
+    stage.pass_ms(100_000_000);
+    assert_eq!(ended(&mut stage), None);
+}

@@ -1,0 +1,185 @@
+//! Drains: no new client, the quiet asked to go, the busy let finish, the rest aborted, everything closed.
+
+use slipring_core::token::Op;
+use slipring_core::{CloseReason, Fault};
+use slipring_sim::Conditions;
+
+use crate::support::{Noted, Told, echo, ignore, limited, stage};
+
+fn conditions(drain_ms: u32) -> Conditions {
+    Conditions { drain_ms, ..Conditions::default() }
+}
+
+fn closes(stage: &mut Noted) -> Vec<CloseReason> {
+    let close = |told: Told| match told {
+        Told::Close(reason) => Some(reason),
+        _ => None,
+    };
+    stage.handler().take_told().into_iter().filter_map(|(_, told)| close(told)).collect()
+}
+
+#[test]
+fn a_reactor_without_clients_drains_at_once() {
+    let mut stage = stage(&conditions(30_000), ignore);
+    assert!(!stage.is_drained());
+    stage.drain();
+    stage.settle();
+    assert!(stage.is_drained());
+    assert_eq!(stage.driver().open_descriptors(), 0, "the listener is closed, by us");
+}
+
+#[test]
+fn quiet_connections_are_asked_over_half_the_time_and_busy_ones_may_finish() {
+    let mut stage = stage(&conditions(12_800), echo);
+    let clients: Vec<_> = (0..8).map(|_| stage.accept()).collect();
+    stage.pass_ms(1000);
+    stage.receive(clients[0], b"busy");
+    stage.drain();
+    stage.settle();
+    let listener = stage.listener();
+    assert!(stage.driver().is_closed(listener));
+    let mut gone_at = vec![None; clients.len()];
+    for step in 0..100_u32 {
+        stage.pass_ms(90);
+        stage.receive(clients[0], b"busy");
+        for (client, gone_at) in clients.iter().zip(&mut gone_at) {
+            if gone_at.is_none() && stage.driver().is_shut(*client) {
+                *gone_at = Some(step);
+                stage.end_of_stream(*client);
+            }
+        }
+    }
+    assert_eq!(gone_at[0], None, "not while it talks");
+    assert!(gone_at[1..].iter().all(|at| at.is_some_and(|step| step < 12)), "{gone_at:?}");
+    let mut different = gone_at[1..].to_vec();
+    different.dedup();
+    assert!(different.len() > 3, "not all at once: {gone_at:?}");
+    assert_eq!(closes(&mut stage), [CloseReason::Drained; 7]);
+    stage.pass_ms(300);
+    assert!(stage.driver().is_shut(clients[0]), "quiet at last");
+    stage.end_of_stream(clients[0]);
+    assert!(stage.is_drained());
+}
+
+#[test]
+fn at_the_deadline_the_rest_is_aborted() {
+    let mut stage = stage(&conditions(1000), echo);
+    let client = stage.accept();
+    stage.drain();
+    for _ in 0..25 {
+        stage.pass_ms(39);
+        assert!(!stage.is_drained());
+        stage.receive(client, b"busy");
+    }
+    stage.pass_ms(30);
+    assert!(stage.is_drained());
+    assert!(stage.driver().is_abortive(client));
+    assert_eq!(closes(&mut stage), [CloseReason::DrainDeadline]);
+    assert_eq!(stage.counters().drain_aborted, 1);
+}
+
+#[test]
+fn an_abort_waits_for_nobody() {
+    let mut stage = stage(&conditions(30_000), echo);
+    for _ in 0..5 {
+        stage.accept();
+    }
+    stage.abort();
+    stage.settle();
+    assert!(stage.is_drained());
+    assert_eq!(closes(&mut stage), [CloseReason::DrainDeadline; 5]);
+}
+
+#[test]
+fn clients_that_the_kernel_had_accepted_already_are_served() {
+    let mut stage = stage(&conditions(30_000), echo);
+    let listener = stage.listener();
+    stage.drain();
+    stage.driver().accept(listener);
+    stage.rest();
+    let many = stage.driver().expect(Op::AcceptMany, listener);
+    let late = stage.driver().accept(listener);
+    let cancel = stage.driver().expect_cancel(many);
+    stage.driver().complete(cancel, Ok(0));
+    stage.driver().complete(many, Err(Fault::Cancelled));
+    stage.settle();
+    stage.receive(late, b"served");
+    assert_eq!(stage.sent(late), b"served");
+    assert!(stage.driver().is_closed(listener) && !stage.is_drained());
+    stage.end_of_stream(late);
+    stage.pass_ms(20_000);
+    assert!(stage.is_drained());
+}
+
+#[test]
+fn clients_that_come_in_behind_an_abort_are_aborted_too() {
+    let mut stage = stage(&conditions(30_000), ignore);
+    let listener = stage.listener();
+    stage.abort();
+    stage.driver().accept(listener);
+    stage.rest();
+    stage.driver().accept(listener);
+    stage.settle();
+    assert!(stage.is_drained());
+    assert_eq!(closes(&mut stage), [CloseReason::DrainDeadline; 2]);
+}
+
+#[test]
+fn a_client_kept_aside_does_not_outlive_the_deadline() {
+    let mut stage = stage(&limited(|limits| limits.accepted_max = 17), ignore);
+    let listener = stage.listener();
+    for _ in 0..19 {
+        stage.driver().accept(listener);
+    }
+    stage.settle();
+    stage.abort();
+    stage.settle();
+    assert!(stage.is_drained(), "{:?}", stage.reactor());
+    assert_eq!(stage.driver().open_descriptors(), 0);
+    assert_eq!(closes(&mut stage).len(), 19);
+}
+
+#[test]
+fn an_accept_about_to_begin_is_not_begun() {
+    let mut stage = stage(&limited(|limits| limits.accepted_max = 4), ignore);
+    let listener = stage.listener();
+    // The watch ends, and with it comes the order; the client has gone away meanwhile.
+    let watch = stage.driver().expect(Op::WatchListener, listener);
+    stage.driver().complete(watch, Ok(1));
+    stage.drain();
+    stage.settle();
+    assert!(stage.is_drained(), "{:?}", stage.reactor());
+    assert_eq!(stage.admission().open(), 0);
+}
+
+#[test]
+fn an_accept_that_waits_is_cancelled() {
+    let mut stage = stage(&limited(|limits| limits.accepted_max = 4), ignore);
+    let listener = stage.listener();
+    let watch = stage.driver().expect(Op::WatchListener, listener);
+    stage.driver().complete(watch, Ok(1));
+    stage.rest();
+    assert!(stage.driver().find(Op::AcceptOne, listener).is_some());
+    stage.drain();
+    stage.settle();
+    assert!(stage.is_drained());
+}
+
+#[test]
+fn a_drain_waits_for_the_last_notification() {
+    use slipring_core::driver::Abilities;
+    let abilities = Abilities { receive_cap: true, zero_copy: true };
+    let limits = limited(|limits| limits.zero_copy_min_bytes = Some(1)).limits;
+    let mut stage = stage(&Conditions { abilities, limits, ..conditions(100) }, echo);
+    let client = stage.accept();
+    stage.driver().receive(client, b"x");
+    stage.rest();
+    let send = stage.driver().expect(Op::Send, client);
+    stage.driver().complete_with_more(send, Ok(1));
+    stage.drain();
+    stage.pass_ms(1000);
+    assert!(stage.driver().is_closed(client) && !stage.is_drained());
+    stage.driver().notify(send, false);
+    stage.settle();
+    assert!(stage.is_drained());
+}
