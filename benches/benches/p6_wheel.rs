@@ -5,7 +5,8 @@
 //!   of few slots, as when the message at hand has brought its slot to the cache anyway, and of a
 //!   million, where each store also waits for its slot. The first is the price of the re-arm.
 //! - *arm and disarm*: of one timer after the other in rotation, deadlines from one second to a minute in
-//!   no order; the same with one timeout for all; and the same with other structures.
+//!   no order (to draw one is in the figure); the same with one timeout for all; and with other
+//!   structures.
 //! - *expiry*: a minute of time, millisecond by millisecond, in which all of them fall due.
 //!
 //! tokio-util's `DelayQueue` is measured by a process of its own (`peers/src/bin/peer-delayqueue.rs`), the
@@ -172,7 +173,7 @@ struct Slot {
 
 /// Notes the time in slots in no order.
 fn activity(criterion: &mut Criterion, name: &str, count: usize) -> Option<f64> {
-    const { assert!(TIMERS.is_power_of_two(), "a step may be masked") };
+    const { assert!(TIMERS.is_power_of_two(), "a step is masked, not divided") };
     let slot = Slot { active_at_ms: 0, rest: [1; _] };
     let mut slots = vec![slot; count];
     let mut random = Random::new();
@@ -184,8 +185,8 @@ fn activity(criterion: &mut Criterion, name: &str, count: usize) -> Option<f64> 
             let start = now();
             for step in 0..iterations {
                 now_ms += 1;
-                let index = walk[step as usize % walk.len()] as usize;
-                slots[index].active_at_ms = black_box(now_ms);
+                let index = walk[step as usize % TIMERS as usize] as usize;
+                slots[index].active_at_ms = now_ms;
             }
             black_box(&mut slots);
             samples.note(start.elapsed(), iterations)

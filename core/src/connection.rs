@@ -473,7 +473,7 @@ impl Connection {
             self.high = false;
             return Event::Writable;
         }
-        Event::None
+        if self.blocked { Event::Blocked } else { Event::None }
     }
 
     fn on_shutdown_done<R: FnMut(Span)>(

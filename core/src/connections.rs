@@ -23,7 +23,7 @@ use crate::outbox::Pieces;
 use crate::slab::Slab;
 use crate::span::Span;
 use crate::sys::memory::Memory;
-use crate::token::{Descriptor, Key};
+use crate::token::{Descriptor, Key, Op};
 
 /// Fewer stale keys than this are not worth a look.
 const DEAD_MIN: usize = 64;
@@ -69,6 +69,17 @@ pub(crate) struct Slot<S> {
 pub(crate) enum Placed {
     Accepted(u16),
     Dialed,
+}
+
+/// What becomes of a receive's completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// It is dealt with.
+    Now,
+    /// It is put off to the next turn.
+    Later,
+    /// Nobody awaits it.
+    Stale,
 }
 
 /// Bytes of a slot whose handler keeps an `S`.
@@ -442,34 +453,30 @@ impl<S> Connections<S> {
         }
     }
 
-    /// Counts a receive against the connection's share of the turn; false once that is used up.
+    /// Counts a receive against the connection's share of the turn. A completion waits behind those of its
+    /// connection that were put off, whatever it brings.
     #[inline]
-    pub(crate) fn take_share(&mut self, key: Key, bytes: u32) -> bool {
+    pub(crate) fn take_share(&mut self, key: Key, activation: u8, bytes: u32) -> Share {
         let turn = self.counters.turns as u32;
-        let Some(slot) = self.slots.get_mut(key) else { return true };
+        let Some(slot) = self.slots.get_mut(key) else { return Share::Stale };
+        if !slot.connection.expects(Op::Receive, activation) {
+            return Share::Stale;
+        }
         if slot.share_turn != turn {
             slot.share_turn = turn;
             slot.share_bytes = 0;
             slot.share_receives = 0;
             slot.deferred = false;
         }
-        if slot.deferred {
-            return false;
-        }
-        if slot.share_bytes >= self.turn_bytes_max || slot.share_receives >= self.turn_receives_max
-        {
+        let used_up = slot.share_bytes >= self.turn_bytes_max
+            || slot.share_receives >= self.turn_receives_max;
+        if slot.deferred || (bytes > 0 && used_up) {
             slot.deferred = true;
-            return false;
+            return Share::Later;
         }
         slot.share_bytes += bytes;
-        slot.share_receives += 1;
-        true
-    }
-
-    /// Whether completions of the connection have been put off in this turn.
-    pub(crate) fn is_deferred(&self, key: Key) -> bool {
-        let turn = self.counters.turns as u32;
-        self.slots.get(key).is_some_and(|slot| slot.deferred && slot.share_turn == turn)
+        slot.share_receives += u16::from(bytes > 0);
+        Share::Now
     }
 
     /// Copies what stalled readers hold of the ring to plain memory, until `enough` buffers are free.

@@ -161,6 +161,8 @@ pub enum Event {
     KeepAlive,
     /// The receive waits for a buffer.
     Parked,
+    /// The socket takes no more for now.
+    Blocked,
 }
 
 /// What the reactor has to do.

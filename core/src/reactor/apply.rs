@@ -6,6 +6,7 @@ use crate::connection::{Action, Input, State};
 use crate::driver::{Driver, QueueFull, Share, Submission, Wait};
 use crate::error::{CloseReason, Fault};
 use crate::handler::{Ctx, Handler};
+use crate::sys::memory::Memory;
 use crate::token::{Key, Op, Token};
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
@@ -45,28 +46,40 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.driver.room(share) >= SUBMISSIONS_PER_CONNECTION_MAX
     }
 
+    /// Carries out what one connection wants, for which there is room in the queue.
     #[inline]
     fn apply(&mut self, key: Key, share: Share) {
-        loop {
-            let Some(slot) = self.connections.slots.get_mut(key) else { return };
-            let Some(action) = slot.connection.poll_action(&self.connections.rules) else { return };
-            let connection = &slot.connection;
-            let Some(descriptor) = connection.descriptor() else {
-                // Neither a socket nor anything in flight: only its end and its timer can be wanted.
-                match action {
-                    Action::Free(reason) => return self.end(key, reason),
-                    Action::SetTimer(deadline_ms) => self.wheel.arm(key.index(), deadline_ms),
-                    other => unreachable!("{other:?} of a connection without a socket"),
+        const ROOM: &str = "room was made for all that a connection can want";
+        let Some(slot) = self.connections.slots.get_mut(key) else { return };
+        let connection = &mut slot.connection;
+        while !connection.is_settled() {
+            let Some(action) = connection.poll_action(&self.connections.rules) else { return };
+            let descriptor = match (action, connection.descriptor()) {
+                (Action::SetTimer(deadline_ms), _) => {
+                    self.wheel.arm(key.index(), deadline_ms);
+                    continue;
                 }
-                continue;
+                (Action::Free(reason), _) => return self.end(key, reason),
+                (_, Some(descriptor)) => descriptor,
+                (other, None) => unreachable!("{other:?} of a connection without a socket"),
             };
             let (op, submission) = match action {
                 Action::Send => {
-                    self.apply_send(key);
-                    continue;
-                }
-                Action::SetTimer(deadline_ms) => {
-                    self.wheel.arm(key.index(), deadline_ms);
+                    let pieces = &self.connections.pieces;
+                    self.segments.clear();
+                    let bytes = connection.outbox.segments(
+                        pieces,
+                        SEGMENTS_PER_SEND_MAX,
+                        &mut self.segments,
+                    );
+                    let zero_copy = connection.begin_send(bytes, &self.connections.rules)
+                        && may_keep_buffers(&self.connections.memory);
+                    let send = Submission::Send { descriptor, segments: &self.segments, zero_copy };
+                    if !push_send(&mut self.driver, connection.token(Op::Send, key), send) {
+                        return self.on_send_unqueued(key);
+                    }
+                    self.sends_queued += 1;
+                    self.connections.counters.zero_copy_sends += u64::from(zero_copy);
                     continue;
                 }
                 Action::Receive => {
@@ -76,8 +89,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 Action::Cancel(op) => {
                     let target = Submission::Cancel(connection.token(op, key));
                     let token = Token::new(Op::Cancel, key, op as u8);
-                    let pushed = self.driver.push(token, target, Share::Management);
-                    pushed.expect("room was made for all that a connection can want");
+                    self.driver.push(token, target, Share::Management).expect(ROOM);
                     continue;
                 }
                 Action::Shutdown => (Op::Shutdown, Submission::ShutdownWrite(descriptor)),
@@ -87,45 +99,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                     }
                     (Op::Close, Submission::Close(descriptor))
                 }
-                Action::Free(_) => unreachable!("a slot is freed after its socket is closed"),
+                Action::SetTimer(_) | Action::Free(_) => unreachable!("dealt with above"),
             };
-            let token = connection.token(op, key);
-            let pushed = self.driver.push(token, submission, share);
-            pushed.expect("room was made for all that a connection can want");
+            self.driver.push(connection.token(op, key), submission, share).expect(ROOM);
         }
     }
 
-    #[inline]
-    fn apply_send(&mut self, key: Key) {
-        let Some(slot) = self.connections.slots.get_mut(key) else { return };
-        let connection = &mut slot.connection;
-        self.segments.clear();
-        let segments = &mut self.segments;
-        let bytes =
-            connection.outbox.segments(&self.connections.pieces, SEGMENTS_PER_SEND_MAX, segments);
-        // The kernel keeps the buffers of such a send until the peer has read: of half of them at most, or
-        // readers that stall would keep them all.
-        let memory = &self.connections.memory;
-        let may_keep = memory.buffers_free() > memory.buffers() / 2;
-        let zero_copy = connection.begin_send(bytes, &self.connections.rules) && may_keep;
-        let Some(descriptor) = connection.descriptor() else { return };
-        let token = connection.token(Op::Send, key);
-        let send = Submission::Send { descriptor, segments: &self.segments, zero_copy };
-        let mut pushed = self.driver.push(token, send, Share::Data);
-        if pushed == Err(QueueFull) {
-            // Too many vectored sends between two enters.
-            let _ = self.driver.enter(Wait::NOT);
-            pushed = self.driver.push(token, send, Share::Data);
-        }
-        self.sends_queued += u32::from(pushed.is_ok());
-        match pushed {
-            Ok(()) if zero_copy => self.connections.counters.zero_copy_sends += 1,
-            Ok(()) => {}
-            Err(QueueFull) => {
-                let input = Input::Sent { result: Err(Fault::Cancelled), more: false };
-                self.connections.handle(key, input);
-            }
-        }
+    /// The kernel takes nothing for now: the send counts as cancelled, and is asked for again next turn.
+    #[cold]
+    fn on_send_unqueued(&mut self, key: Key) {
+        self.connections.handle(key, Input::Sent { result: Err(Fault::Cancelled), more: false });
     }
 
     /// Gives dials their sockets, in the order they were asked for.
@@ -167,4 +150,21 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.current = None;
         self.free(key);
     }
+}
+
+/// Queues a send. The driver may have no place for so many vectored ones between two enters.
+#[inline]
+fn push_send<D: Driver>(driver: &mut D, token: Token, send: Submission<'_>) -> bool {
+    if driver.push(token, send, Share::Data).is_ok() {
+        return true;
+    }
+    // Its failures show again at the turn's own enter.
+    let _ = driver.enter(Wait::NOT);
+    driver.push(token, send, Share::Data).is_ok()
+}
+
+/// Whether a send may leave its buffers with the kernel. They stay there until the peer has read: half of
+/// them at most, or readers that stall would keep them all.
+fn may_keep_buffers(memory: &Memory) -> bool {
+    memory.buffers_free() > memory.buffers() / 2
 }

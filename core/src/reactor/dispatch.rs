@@ -3,7 +3,7 @@
 use super::Reactor;
 use crate::acceptor::{Accepted, PAUSE_MS};
 use crate::connection::{Event, Input};
-use crate::connections::{Placed, forget_the_dead};
+use crate::connections::{Placed, Share, forget_the_dead};
 use crate::driver::{Completion, Driver};
 use crate::error::{CloseReason, Fault};
 use crate::handler::{Ctx, Handler, Origin};
@@ -50,18 +50,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     #[inline]
     fn on_receive(&mut self, key: Key, activation: u8, completion: Completion) {
-        if !self.expects(Op::Receive, key, activation) {
-            return self.on_stale(completion.span);
-        }
         let bytes = completion.span.as_ref().map_or(0, Span::length);
-        // A completion waits behind those of its connection that were put off, whatever it says.
-        let in_turn = match bytes {
-            0 => !self.connections.is_deferred(key),
-            bytes => self.connections.take_share(key, bytes),
-        };
-        if !in_turn {
-            self.connections.counters.completions_deferred += 1;
-            return self.deferred.push_back(completion);
+        match self.connections.take_share(key, activation, bytes) {
+            Share::Now => {}
+            Share::Stale => return self.on_stale(completion.span),
+            Share::Later => {
+                self.connections.counters.completions_deferred += 1;
+                return self.deferred.push_back(completion);
+            }
         }
         let Some(span) = completion.span else {
             let input = match completion.result {
@@ -100,11 +96,17 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.connections.counters.bytes_sent += u64::from(completion.result.unwrap_or(0));
         let input = Input::Sent { result: completion.result, more: completion.more };
         let event = self.connections.handle(key, input);
-        let slot = self.connections.slots.get(key);
-        if slot.is_some_and(|slot| slot.connection.is_blocked()) {
-            self.connections.note_blocked(key);
+        match event {
+            Event::None => {}
+            Event::Blocked => self.connections.note_blocked(key),
+            event => {
+                let slot = self.connections.slots.get(key);
+                if slot.is_some_and(|slot| slot.connection.is_blocked()) {
+                    self.connections.note_blocked(key);
+                }
+                self.tell(key, event);
+            }
         }
-        self.tell(key, event);
     }
 
     fn on_other(&mut self, op: Op, key: Key, activation: u8, result: Result<u32, Fault>) {
@@ -149,7 +151,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 forget_the_dead(&mut self.parked, &self.connections.slots);
                 self.parked.push_back(key);
             }
-            Event::None | Event::Data | Event::Discard => {}
+            Event::None | Event::Data | Event::Discard | Event::Blocked => {}
         }
         self.current = None;
         if event == Event::Opened {
