@@ -48,6 +48,9 @@ struct Listener {
     op: Op,
     activation: u8,
     cancel_in_flight: bool,
+    /// Its multishot was given up for somebody who needs the room: the next client is accepted alone. If it
+    /// were armed again at once, it would take the room before the other came to look, for ever.
+    recalled: bool,
 }
 
 /// What a completion meant.
@@ -90,6 +93,7 @@ impl Acceptor {
                 op: Op::AcceptMany,
                 activation: 0,
                 cancel_in_flight: false,
+                recalled: false,
             })
             .collect();
         Self {
@@ -164,8 +168,10 @@ impl Acceptor {
         }
         let current = listener.activation == activation && listener.op == op;
         if current && !completion.more {
-            if op == Op::AcceptMany {
-                self.admission.disarm(self.reactor);
+            match op {
+                Op::AcceptMany => self.admission.disarm(self.reactor),
+                Op::AcceptOne => listener.recalled = false,
+                _ => {}
             }
             listener.state = State::Idle;
         }
@@ -238,6 +244,14 @@ impl Acceptor {
         for number in 0..self.listeners.len() {
             self.poll_listener(number, driver)?;
         }
+        // A later one may have found too little room, and an earlier one reserve what it lacks.
+        if self.admission.is_tight() {
+            for number in 0..self.listeners.len() {
+                if self.listeners[number].state == State::Many {
+                    self.poll_listener(number, driver)?;
+                }
+            }
+        }
         self.changed = false;
         Ok(())
     }
@@ -251,6 +265,7 @@ impl Acceptor {
                 let cancelled = self.cancel(number, driver)?;
                 let after = if cancelled { State::Cancelling } else { State::Many };
                 self.listeners[number].state = after;
+                self.listeners[number].recalled = true;
             }
             State::Watching if self.stopping => {
                 self.cancel(number, driver)?;
@@ -290,7 +305,8 @@ impl Acceptor {
             return Err(QueueFull);
         }
         let listener = &mut self.listeners[number];
-        let (op, submission, state) = if self.early.is_empty() && self.admission.arm() {
+        let may_arm = self.early.is_empty() && !listener.recalled;
+        let (op, submission, state) = if may_arm && self.admission.arm() {
             (Op::AcceptMany, Submission::AcceptMany(listener.descriptor), State::Many)
         } else if self.admission.has_room(self.reactor) {
             (Op::WatchListener, Submission::WatchReadable(listener.descriptor), State::Watching)

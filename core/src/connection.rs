@@ -89,12 +89,16 @@ pub struct Connection {
     kept_at_ms: u64,
     /// Where the timer stands in the wheel.
     armed_at_ms: u64,
+    /// When the timer last came.
+    looked_at_ms: u64,
     /// The bytes waiting.
     pub outbox: Outbox,
     descriptor: Option<Descriptor>,
     idle_ms: u32,
     keep_alive_ms: u32,
     sending_bytes: u32,
+    /// Bytes in the socket's send queue when last looked at, since the kernel last took some; else zero.
+    unsent: u32,
     notifications: u16,
     flights: u8,
     cancel_asked: u8,
@@ -102,6 +106,8 @@ pub struct Connection {
     paused: u8,
     activations: [u8; OPS],
     zero_copy: ZeroCopy,
+    /// The send in flight avoids the copy.
+    sending_zero_copy: bool,
     blocked: bool,
     parked: bool,
     high: bool,
@@ -109,7 +115,7 @@ pub struct Connection {
     timer_nearer: bool,
 }
 
-const _: () = assert!(std::mem::size_of::<Connection>() <= 136);
+const _: () = assert!(std::mem::size_of::<Connection>() <= 144);
 
 impl Connection {
     /// An accepted connection.
@@ -131,6 +137,8 @@ impl Connection {
             progress_at_ms: now_ms,
             kept_at_ms: 0,
             armed_at_ms: NEVER,
+            looked_at_ms: 0,
+            unsent: 0,
             outbox: Outbox::default(),
             descriptor,
             idle_ms: rules.idle_ms,
@@ -143,6 +151,7 @@ impl Connection {
             paused: 0,
             activations: [0; OPS],
             zero_copy: ZeroCopy::Untried,
+            sending_zero_copy: false,
             blocked: false,
             parked: false,
             high: false,
@@ -277,7 +286,7 @@ impl Connection {
     #[inline]
     pub fn begin_send(&mut self, bytes: u32, rules: &Rules) -> bool {
         self.sending_bytes = bytes;
-        rules.zero_copy_min != 0
+        self.sending_zero_copy = rules.zero_copy_min != 0
             && bytes >= rules.zero_copy_min
             && self.notifications < NOTIFICATIONS_MAX
             // The first one asks whether it pays: no second before its answer.
@@ -285,10 +294,14 @@ impl Connection {
                 ZeroCopy::Untried => self.notifications == 0,
                 ZeroCopy::Pays => true,
                 ZeroCopy::Off => false,
-            }
+            };
+        self.sending_zero_copy
     }
 
     /// Takes in what happened or is asked for; what the owner has to know of it.
+    ///
+    /// Inlined, so that a caller with one kind of input pays for that kind only.
+    #[inline(always)]
     pub fn handle<R: FnMut(Span)>(
         &mut self,
         input: Input,
@@ -321,6 +334,7 @@ impl Connection {
                 self.descriptor = None;
                 Event::None
             }
+            Input::Unsent(unsent) => self.on_unsent(unsent, now_ms),
             Input::TimerExpired => self.on_timer(&mut around),
             Input::Unparked => {
                 self.parked = false;
@@ -364,8 +378,9 @@ impl Connection {
         }
     }
 
+    /// [`Input::Received`], by itself.
     #[inline]
-    fn on_received(&mut self, bytes: u32, more: bool, now_ms: u64) -> Event {
+    pub fn on_received(&mut self, bytes: u32, more: bool, now_ms: u64) -> Event {
         if !more {
             self.land(Op::Receive);
         }
@@ -452,13 +467,14 @@ impl Connection {
                 self.outbox.advance(around.pieces, bytes, &mut around.release);
                 self.active_at_ms = around.now_ms;
                 self.progress_at_ms = around.now_ms;
+                self.unsent = 0;
                 // Short: the socket is full, trying again at once would only say so.
                 self.blocked = bytes < self.sending_bytes;
             }
             Err(Fault::WouldBlock) => self.blocked = true,
             Err(Fault::Cancelled) => {}
             // Without a copy it does not go, for want of pinned memory: with one it does.
-            Err(Fault::NoBuffers | Fault::Memory) if self.zero_copy != ZeroCopy::Off => {
+            Err(Fault::NoBuffers | Fault::Memory) if self.sending_zero_copy => {
                 self.zero_copy = ZeroCopy::Off;
             }
             Err(fault) => {

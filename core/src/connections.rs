@@ -8,6 +8,8 @@
 //! of B above its watermark, A is paused and B remembers it as its feeder; when B's outbox is low again, A
 //! goes on. In an echo A is B.
 
+mod stalled;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -17,7 +19,7 @@ use crate::admission::Admission;
 use crate::config::Timeout;
 use crate::connection::{Connection, Event, Input, Pause, Rules, State, Surroundings};
 use crate::counters::Counters;
-use crate::error::CloseReason;
+use crate::error::{CloseReason, Fault};
 use crate::handler::{Origin, Outgoing};
 use crate::outbox::Pieces;
 use crate::slab::Slab;
@@ -25,8 +27,7 @@ use crate::span::Span;
 use crate::sys::memory::Memory;
 use crate::token::{Descriptor, Key, Op};
 
-/// Fewer stale keys than this are not worth a look.
-const DEAD_MIN: usize = 64;
+pub(crate) use stalled::forget_the_dead;
 
 /// Why a dial was not even begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +101,8 @@ pub struct Connections<S> {
     /// Connections that were blocked at some time since they were last looked at.
     pub(crate) stalled: VecDeque<Key>,
     pub(crate) counters: Counters,
-    pub(crate) now_us: u64,
+    now_us: u64,
+    now_ms: u64,
     dial_ms: u32,
     admission: Arc<Admission>,
     turn_bytes_max: u32,
@@ -134,6 +136,7 @@ impl<S: Default + 'static> Connections<S> {
             stalled: VecDeque::new(),
             counters: Counters::default(),
             now_us: 0,
+            now_ms: 0,
             dial_ms: sizes.dial_ms,
             admission,
             turn_bytes_max: sizes.turn_bytes_max,
@@ -214,7 +217,19 @@ impl<S> Connections<S> {
     #[inline]
     #[must_use]
     pub fn now_ms(&self) -> u64 {
-        self.now_us / 1000
+        self.now_ms
+    }
+
+    /// Microseconds on the reactor's clock, as of this turn.
+    #[inline]
+    pub(crate) fn now_us(&self) -> u64 {
+        self.now_us
+    }
+
+    /// A turn begins.
+    pub(crate) fn set_now_us(&mut self, now_us: u64) {
+        self.now_us = now_us;
+        self.now_ms = now_us / 1000;
     }
 
     /// Connections there are.
@@ -292,6 +307,19 @@ impl<S> Connections<S> {
 
     #[inline]
     pub(crate) fn send_from(&mut self, from: Key, to: Key, data: Outgoing) {
+        match data {
+            // What handlers do most, in the shortest way.
+            Outgoing::Lease(lease) if lease.is_of(&self.memory) => {
+                let Some(slot) = self.slots.get(to) else { return };
+                if slot.connection.may_send() && self.append_span(to, lease.into_span()) {
+                    self.hold_back(from, to);
+                }
+            }
+            data => self.send_rarely(from, to, data),
+        }
+    }
+
+    fn send_rarely(&mut self, from: Key, to: Key, data: Outgoing) {
         match self.append(to, data) {
             Ok(false) | Err(SendRefused::Ended(_)) => {}
             Ok(true) => self.hold_back(from, to),
@@ -323,9 +351,7 @@ impl<S> Connections<S> {
     }
 
     /// Whether the outbox is high afterwards.
-    #[inline]
     fn append(&mut self, to: Key, data: Outgoing) -> Result<bool, SendRefused> {
-        let now_ms = self.now_ms();
         let Some(slot) = self.slots.get_mut(to) else { return Err(SendRefused::Ended(data)) };
         if !slot.connection.may_send() {
             return Err(SendRefused::Ended(data));
@@ -345,6 +371,17 @@ impl<S> Connections<S> {
             },
             Outgoing::Static(bytes) => self.memory.borrow_static(bytes),
         };
+        Ok(self.append_span(to, span))
+    }
+
+    /// Appends to the outbox of a connection that may send. Whether it is high afterwards.
+    #[inline]
+    fn append_span(&mut self, to: Key, span: Span) -> bool {
+        let now_ms = self.now_ms();
+        let Some(slot) = self.slots.get_mut(to) else {
+            self.memory.release(span);
+            return false;
+        };
         let around = Surroundings {
             pieces: &mut self.pieces,
             release: |span: Span| self.memory.release(span),
@@ -361,7 +398,7 @@ impl<S> Connections<S> {
         if stalls {
             self.list_stalled(to);
         }
-        Ok(high)
+        high
     }
 
     /// Closes in order: what waits is sent, our FIN follows, the peer's is waited for (1 s by default),
@@ -417,10 +454,33 @@ impl<S> Connections<S> {
         self.handle(key, input);
     }
 
+    /// Bytes came: [`handle`](Self::handle) for the hot path.
+    #[inline]
+    pub(crate) fn received(&mut self, key: Key, bytes: u32, more: bool) -> Event {
+        let now_ms = self.now_ms();
+        let Some(slot) = self.slots.get_mut(key) else { return Event::None };
+        let event = slot.connection.on_received(bytes, more, now_ms);
+        if !slot.dirty && !slot.connection.is_settled() {
+            slot.dirty = true;
+            self.dirty.push_back(key);
+        }
+        event
+    }
+
+    /// A send ended: [`handle`](Self::handle) for the hot path.
+    #[inline]
+    pub(crate) fn sent(&mut self, key: Key, result: Result<u32, Fault>, more: bool) -> Event {
+        self.handle_inlined(key, Input::Sent { result, more })
+    }
+
     /// Passes an input to a machine and marks it dirty; what the owner has to know of it. Releasing held
     /// back readers is seen to here.
-    #[inline]
     pub(crate) fn handle(&mut self, key: Key, input: Input) -> Event {
+        self.handle_inlined(key, input)
+    }
+
+    #[inline(always)]
+    fn handle_inlined(&mut self, key: Key, input: Input) -> Event {
         let now_ms = self.now_ms();
         let Some(slot) = self.slots.get_mut(key) else { return Event::None };
         let around = Surroundings {
@@ -477,66 +537,5 @@ impl<S> Connections<S> {
         slot.share_bytes += bytes;
         slot.share_receives += u16::from(bytes > 0);
         Share::Now
-    }
-
-    /// Copies what stalled readers hold of the ring to plain memory, until `enough` buffers are free.
-    pub(crate) fn spill(&mut self, enough: u32) {
-        for _ in 0..self.stalled.len() {
-            if self.memory.buffers_free() >= enough {
-                return;
-            }
-            let Some(key) = self.stalled.pop_front() else { return };
-            let Some(slot) = self.slots.get_mut(key) else { continue };
-            slot.listed = false;
-            if !slot.connection.is_blocked() || slot.connection.is_sending() {
-                continue;
-            }
-            let memory = &self.memory;
-            let mut spilled = 0;
-            let mut refused = false;
-            slot.connection.outbox.replace_each(&mut self.pieces, |span| {
-                let was_ring = span.buffer().is_ring();
-                match memory.spill(span) {
-                    Ok(copy) => {
-                        spilled += 1;
-                        copy
-                    }
-                    Err(span) => {
-                        refused |= was_ring;
-                        span
-                    }
-                }
-            });
-            self.counters.buffers_spilled += spilled;
-            if refused {
-                // No more may be owned: it keeps its place in the list, and its buffers.
-                slot.listed = true;
-                self.stalled.push_back(key);
-            }
-        }
-    }
-
-    /// Remembers a connection whose socket takes no more.
-    pub(crate) fn note_blocked(&mut self, key: Key) {
-        self.counters.sends_blocked += 1;
-        self.list_stalled(key);
-    }
-
-    /// Puts a connection that holds buffers and sends none of them on the list for [`Self::spill`].
-    fn list_stalled(&mut self, key: Key) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        if std::mem::replace(&mut slot.listed, true) {
-            return;
-        }
-        forget_the_dead(&mut self.stalled, &self.slots);
-        self.stalled.push_back(key);
-    }
-}
-
-/// Drops the keys that have become stale, once they are the most: a list of living connections, each at
-/// most once in it, stays as short as they are few.
-pub(crate) fn forget_the_dead<S>(list: &mut VecDeque<Key>, slots: &Slab<Slot<S>>) {
-    if list.len() > 2 * slots.len() as usize + DEAD_MIN {
-        list.retain(|key| slots.get(*key).is_some());
     }
 }

@@ -183,6 +183,13 @@ pub trait Driver {
     /// Makes the next close of the descriptor a reset.
     fn set_abortive(&mut self, descriptor: Descriptor);
 
+    /// Bytes in the send queue of a connected socket: taken, but not yet acknowledged by the peer. `None` if
+    /// it cannot be told. Asked for stalled connections only, a few times in each write-stall timeout.
+    fn unsent(&self, descriptor: Descriptor) -> Option<u32> {
+        let _ = descriptor;
+        None
+    }
+
     /// Queues the watch for rings of other threads; its completion has the token.
     ///
     /// # Errors

@@ -154,6 +154,7 @@ impl Outbox {
         }
     }
 
+    #[inline]
     fn pop(&mut self, pieces: &mut Pieces) -> Span {
         let (span, next) = pieces.take(self.first);
         self.first = next;

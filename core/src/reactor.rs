@@ -111,7 +111,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         };
         let mut connections =
             Connections::new(sizes, rules, Rc::clone(driver.memory()), Arc::clone(&admission));
-        connections.now_us = driver.now_us();
+        connections.set_now_us(driver.now_us());
         Self {
             acceptor: Acceptor::new(listeners, admission, number),
             control,
@@ -206,9 +206,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Submits, waits, reaps.
     fn enter(&mut self) -> Result<(), DriverFailed> {
         let wait = self.plan_wait();
-        let before_us = self.connections.now_us;
+        let before_us = self.connections.now_us();
         self.driver.enter(wait)?;
-        self.connections.now_us = self.driver.now_us();
+        let now_us = self.driver.now_us();
+        self.connections.set_now_us(now_us);
         self.wheel.advance(self.connections.now_ms());
         let before = self.inbox.len();
         self.driver.reap(&mut self.inbox, COMPLETIONS_PER_TURN_MAX);
@@ -216,7 +217,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.connections.counters.completions += u64::from(reaped);
         let news = reaped.saturating_sub(std::mem::take(&mut self.sends_queued));
         if wait.sleep_us != Some(0) && news > 0 {
-            self.polling.note(self.connections.now_us - before_us, news);
+            self.polling.note(self.connections.now_us() - before_us, news);
             if wait.spin_us > 0 {
                 self.count_poll(wait.spin_us, before_us);
             }
@@ -225,7 +226,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn count_poll(&mut self, spin_us: u32, before_us: u64) {
-        let paid = self.connections.now_us - before_us < u64::from(spin_us);
+        let paid = self.connections.now_us() - before_us < u64::from(spin_us);
         let counters = &mut self.connections.counters;
         counters.polls_paid += u64::from(paid);
         counters.polls_vain += u64::from(!paid);
@@ -242,7 +243,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if busy {
             return Wait::NOT;
         }
-        let now_us = self.connections.now_us;
+        let now_us = self.connections.now_us();
         let sleep_us =
             self.wheel.next_expiry_ms().map(|ms| (ms * 1000).saturating_sub(now_us).max(1));
         let spin_us = match (self.polling.spin_us(), sleep_us) {

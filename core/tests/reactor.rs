@@ -16,10 +16,14 @@ mod deadlines;
 mod dial;
 #[path = "reactor/drain.rs"]
 mod drain;
+#[path = "reactor/panic.rs"]
+mod panic;
 #[path = "reactor/receive.rs"]
 mod receive;
 #[path = "reactor/send.rs"]
 mod send;
+#[path = "reactor/shared.rs"]
+mod shared;
 #[path = "reactor/support.rs"]
 mod support;
 #[path = "reactor/zero_copy.rs"]

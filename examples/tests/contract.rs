@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use support::{Serving, connect, now, ping, refusal};
+use support::{Serving, connect, now, ping, read_one, refusal};
 
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
 const PROXY: &str = env!("CARGO_BIN_EXE_proxy");
@@ -50,10 +50,10 @@ fn signals_drain_and_exit_with_0() {
             let mut serving = Serving::start(program, &arguments);
             let address = serving.address();
             if program == ECHO {
-                let mut idle = connect(address);
+                let idle = connect(address);
                 ping(&idle, b"hello");
                 serving.signal(signal);
-                assert_eq!(idle.read(&mut [0]).expect("an orderly end"), 0, "{signal}");
+                assert_eq!(read_one(&idle).expect("an orderly end"), 0, "{signal}");
             } else {
                 serving.signal(signal);
             }
@@ -100,10 +100,10 @@ fn a_second_signal_does_not_wait() {
 #[test]
 fn the_idle_timeout_is_kept() {
     let mut echo = Serving::start(ECHO, &["--listen", FREE, "--idle-timeout", "300ms"]);
-    let mut client = connect(echo.address());
+    let client = connect(echo.address());
     ping(&client, b"hello");
     let started = now();
-    assert_eq!(client.read(&mut [0]).expect("an orderly end"), 0);
+    assert_eq!(read_one(&client).expect("an orderly end"), 0);
     let took = started.elapsed();
     assert!(took >= Duration::from_millis(298), "{took:?}");
     assert!(took < Duration::from_millis(900), "{took:?}");
@@ -118,7 +118,7 @@ fn with_one_connection_at_most_the_second_client_waits() {
     let mut second = connect(address);
     std::io::Write::write_all(&mut second, b"second").expect("the kernel takes it");
     second.set_read_timeout(Some(Duration::from_millis(100))).expect("an open socket");
-    second.read(&mut [0]).expect_err("one at most is served");
+    read_one(&second).expect_err("one at most is served");
     ping(&first, b"still");
     drop(first);
     second.set_read_timeout(Some(support::PATIENCE)).expect("an open socket");

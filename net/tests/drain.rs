@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use slipring::{CloseReason, Relay};
 use support::{
-    Echo, Server, What, accept, alone, assert_kept, bounded, connect, descriptors, eventually,
-    expect_eof, expect_reset, listener, ms, now, one_reactor, ping, read_bytes, spawn,
+    Echo, Server, What, accept, again, alone, assert_kept, bounded, connect, descriptors,
+    eventually, expect_eof, expect_reset, listener, ms, now, one_reactor, ping, read_bytes, spawn,
     two_reactors, write_pattern,
 };
 
@@ -70,7 +70,7 @@ fn talk(mut stream: &TcpStream, time: Duration) -> std::io::Result<()> {
         stream.read_exact(&mut back)?;
         assert_eq!(&back, b"busy");
         // Waits 10 ms for a byte that does not come.
-        match stream.read(&mut back[..1]) {
+        match again(|| stream.read(&mut back[..1])) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(_) => panic!("a byte nobody sent"),
@@ -186,7 +186,7 @@ fn clients_in_the_backlog_are_let_go() {
         expect_eof(&inside);
         drop(inside);
         // Closed, or served and closed; not left hanging.
-        let ended = (&outside).read(&mut [0]);
+        let ended = again(|| (&outside).read(&mut [0]));
         assert!(
             matches!(&ended, Ok(0))
                 || ended.as_ref().is_err_and(|e| e.kind() == ErrorKind::ConnectionReset),

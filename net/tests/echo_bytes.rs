@@ -147,7 +147,7 @@ fn with_and_without_zero_copy() {
             match zero_copy_min_bytes {
                 None => assert_eq!(sends, 0),
                 Some(1) => {
-                    assert!(sends > 0 || !supported, "every send should try to avoid a copy")
+                    assert!(sends > 0 || !supported, "no send tried to avoid a copy");
                 }
                 Some(_) => {}
             }

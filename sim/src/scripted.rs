@@ -360,6 +360,10 @@ impl Driver for Scripted {
         self.sockets.set_abortive(descriptor);
     }
 
+    fn unsent(&self, descriptor: Descriptor) -> Option<u32> {
+        self.sockets.unsent(descriptor)
+    }
+
     fn push_wake(&mut self, token: Token) -> Result<(), QueueFull> {
         if self.room(Share::Management) == 0 {
             return Err(QueueFull);

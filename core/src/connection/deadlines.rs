@@ -8,6 +8,9 @@ use super::{Connection, NEVER, Surroundings};
 use crate::error::CloseReason;
 use crate::span::Span;
 
+/// How often a blocked connection is asked for progress within the write-stall timeout.
+const LOOKS_PER_STALL: u32 = 4;
+
 impl Connection {
     /// Sets the idle timeout of this connection alone; zero for never.
     pub fn set_idle_ms(&mut self, idle_ms: u32) {
@@ -21,10 +24,24 @@ impl Connection {
         self.timer_nearer = true;
     }
 
+    /// So many bytes are in the socket's send queue. Fewer than at the last look means that the peer reads,
+    /// however slowly: the socket asks for more only once a third of its queue is free.
+    pub(super) fn on_unsent(&mut self, unsent: u32, now_ms: u64) -> Event {
+        if self.blocked {
+            if unsent < self.unsent {
+                self.progress_at_ms = now_ms;
+                self.active_at_ms = now_ms;
+            }
+            self.unsent = unsent;
+        }
+        Event::None
+    }
+
     pub(super) fn on_timer<R: FnMut(Span)>(&mut self, around: &mut Surroundings<'_, R>) -> Event {
         let now_ms = around.now_ms;
         self.armed_at_ms = NEVER;
         self.timer_nearer = true;
+        self.looked_at_ms = now_ms;
         if self.deadline_ms(around.rules) > now_ms {
             return Event::None;
         }
@@ -57,16 +74,28 @@ impl Connection {
                 let quiet_since = self.active_at_ms.max(self.kept_at_ms);
                 after(self.active_at_ms, self.idle_ms)
                     .min(after(quiet_since, self.keep_alive_ms))
-                    .min(self.stall_deadline_ms(rules))
+                    .min(self.look_deadline_ms(rules))
             }
             State::HalfClosed { since_ms, .. } => {
                 after(self.active_at_ms.max(since_ms), rules.half_closed_ms)
-                    .min(self.stall_deadline_ms(rules))
+                    .min(self.look_deadline_ms(rules))
             }
             State::Draining { linger_until_ms, .. } if self.outbox.is_empty() => linger_until_ms,
-            State::Draining { .. } => after(self.progress_at_ms, rules.write_stall_ms),
+            State::Draining { .. } => {
+                after(self.progress_at_ms, rules.write_stall_ms).min(self.look_deadline_ms(rules))
+            }
             State::Closing { .. } => NEVER,
         }
+    }
+
+    /// When a blocked connection is looked at next: for its stall, or for its progress towards it.
+    fn look_deadline_ms(&self, rules: &Rules) -> u64 {
+        if !self.blocked {
+            return NEVER;
+        }
+        let from_ms = self.progress_at_ms.max(self.looked_at_ms);
+        after(from_ms, rules.write_stall_ms.div_ceil(LOOKS_PER_STALL))
+            .min(self.stall_deadline_ms(rules))
     }
 
     fn stall_deadline_ms(&self, rules: &Rules) -> u64 {

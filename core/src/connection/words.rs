@@ -130,6 +130,8 @@ pub enum Input {
     CancelDone,
     /// The descriptor is closed.
     Closed,
+    /// The socket's send queue holds so many bytes; told before the timer of a blocked connection.
+    Unsent(u32),
     /// The wheel delivered the connection's timer.
     TimerExpired,
     /// A buffer is there for a parked receive.

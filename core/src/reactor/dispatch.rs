@@ -17,9 +17,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     #[inline]
     pub(super) fn dispatch(&mut self, completion: Completion) {
         let (op, key, activation) = completion.token.decode();
+        // The two that matter, without the jump table.
+        if op == Op::Receive {
+            return self.on_receive(key, activation, completion);
+        }
+        if op == Op::Send {
+            return self.on_send(key, activation, &completion);
+        }
         match op {
-            Op::Receive => self.on_receive(key, activation, completion),
-            Op::Send => self.on_send(key, activation, &completion),
+            Op::Receive | Op::Send => unreachable!("dealt with above"),
             Op::Connect | Op::Watch | Op::Shutdown | Op::Close => {
                 self.on_other(op, key, activation, completion.result);
             }
@@ -68,7 +74,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.tell(key, event);
         };
         self.connections.counters.bytes_received += u64::from(bytes);
-        match self.connections.handle(key, Input::Received { bytes, more: completion.more }) {
+        match self.connections.received(key, bytes, completion.more) {
             Event::Data => {
                 let lease = self.connections.memory.lease(span);
                 self.current = Some((key, false));
@@ -94,8 +100,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.on_stale(None);
         }
         self.connections.counters.bytes_sent += u64::from(completion.result.unwrap_or(0));
-        let input = Input::Sent { result: completion.result, more: completion.more };
-        let event = self.connections.handle(key, input);
+        let event = self.connections.sent(key, completion.result, completion.more);
         match event {
             Event::None => {}
             Event::Blocked => self.connections.note_blocked(key),
@@ -129,6 +134,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     pub(super) fn on_connection_timer(&mut self, index: u32) {
         let Some(key) = self.connections.slots.key_at(index) else { return };
+        let blocked = self.connections.slots.get(key).filter(|slot| slot.connection.is_blocked());
+        let socket = blocked.and_then(|slot| slot.connection.descriptor());
+        if let Some(unsent) = socket.and_then(|descriptor| self.driver.unsent(descriptor)) {
+            self.connections.handle(key, Input::Unsent(unsent));
+        }
         let event = self.connections.handle(key, Input::TimerExpired);
         self.tell(key, event);
     }

@@ -394,11 +394,13 @@ impl Lease {
     }
 
     /// The reference, as a plain value.
+    #[inline]
     pub(crate) fn into_span(mut self) -> Span {
         self.span.take().expect("a lease has its span until it is taken apart")
     }
 
     /// Whether the bytes belong to this store.
+    #[inline]
     pub(crate) fn is_of(&self, memory: &Rc<Memory>) -> bool {
         Rc::ptr_eq(&self.memory, memory)
     }

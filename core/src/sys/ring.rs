@@ -427,6 +427,10 @@ impl Driver for Ring {
         socket::set_abortive(descriptor);
     }
 
+    fn unsent(&self, descriptor: Descriptor) -> Option<u32> {
+        socket::unsent(descriptor)
+    }
+
     fn push_wake(&mut self, token: Token) -> Result<(), QueueFull> {
         let descriptor = Descriptor(self.bell.descriptor() as u32);
         self.push(token, Submission::WatchReadable(descriptor), Share::Management)

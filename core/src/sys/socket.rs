@@ -117,6 +117,14 @@ pub(super) fn set_abortive(descriptor: Descriptor) {
     let _ = borrow(descriptor).set_linger(Some(Duration::ZERO));
 }
 
+/// Bytes in the send queue that the peer has not acknowledged.
+pub(super) fn unsent(descriptor: Descriptor) -> Option<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ (the number of TIOCOUTQ) writes one integer to a live one.
+    let told = unsafe { libc::ioctl(descriptor.0 as RawFd, libc::TIOCOUTQ, &raw mut bytes) };
+    if told == 0 { u32::try_from(bytes).ok() } else { None }
+}
+
 /// Local and peer address.
 pub(super) fn addresses(descriptor: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault> {
     let socket = borrow(descriptor);

@@ -68,6 +68,14 @@ fn a_reactor_without_work_sleeps_until_its_first_deadline() {
 }
 
 #[test]
+fn a_connection_that_is_gone_wakes_nobody() {
+    let mut stage = stage(&with(|t| t.idle = ms(1000)), ignore);
+    let client = stage.accept();
+    stage.reset(client);
+    assert_eq!(stage.turn().sleep_us, None);
+}
+
+#[test]
 fn polling_ends_before_the_next_deadline() {
     let conditions = Conditions { poll: Poll::Always, ..with(|t| t.idle = ms(10)) };
     let mut stage = stage(&conditions, ignore);
@@ -107,6 +115,20 @@ fn a_reader_that_takes_nothing_is_reset() {
     stage.pass_ms(2);
     assert_eq!(ended(&mut stage), Some(CloseReason::WriteStall));
     assert!(stage.driver().is_abortive(client));
+}
+
+#[test]
+fn a_reader_that_takes_a_little_now_and_then_is_not_reset_before_it_stops() {
+    let mut stage = stage(&with(|t| t.write_stall = ms(50)), echo);
+    let client = stage.accept();
+    block(&mut stage, client);
+    for acknowledged in 0..20 {
+        stage.driver().set_unsent(client, 10_000 - acknowledged);
+        stage.pass_ms(20);
+    }
+    assert_eq!(ended(&mut stage), None, "400 ms of a reader that is slow, but reads");
+    stage.pass_ms(50 + 13);
+    assert_eq!(ended(&mut stage), Some(CloseReason::WriteStall));
 }
 
 #[test]

@@ -117,6 +117,16 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// One byte, however often the wait for it is interrupted: 0 at an orderly end.
+pub(crate) fn read_one(mut stream: &TcpStream) -> std::io::Result<usize> {
+    loop {
+        match stream.read(&mut [0]) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// A message there and back.
 #[track_caller]
 pub(crate) fn ping(mut stream: &TcpStream, message: &[u8]) {

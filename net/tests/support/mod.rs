@@ -206,6 +206,17 @@ impl Check {
 
 // -------------------------------------------------------------------------------------- the clients
 
+/// A call again that was interrupted: a wait with a time limit is, when the host stops its guests for a
+/// moment, though nobody sent a signal.
+pub(crate) fn again<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// A client that waits 10 s at most for anything.
 #[track_caller]
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
@@ -268,11 +279,9 @@ pub(crate) fn read_pattern(mut stream: &TcpStream, seed: u64) -> std::io::Result
     let mut check = Check::new(seed);
     let mut buffer = vec![0; 128 << 10];
     loop {
-        match stream.read(&mut buffer) {
-            Ok(0) => return Ok(check.bytes),
-            Ok(bytes) => check.next(&buffer[..bytes]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match again(|| stream.read(&mut buffer))? {
+            0 => return Ok(check.bytes),
+            bytes => check.next(&buffer[..bytes]),
         }
     }
 }
@@ -300,7 +309,7 @@ pub(crate) fn stuff(mut stream: &TcpStream, seed: u64) -> u64 {
         let piece = pattern.take(64 << 10);
         let mut rest = &piece[..];
         while !rest.is_empty() {
-            match stream.write(rest) {
+            match again(|| stream.write(rest)) {
                 Ok(bytes) => {
                     taken += bytes as u64;
                     rest = &rest[bytes..];
@@ -333,7 +342,7 @@ pub(crate) fn read_bytes(mut stream: &TcpStream, bytes: usize) -> Vec<u8> {
 /// Whether a byte, or an end, can be read within the time.
 pub(crate) fn hears_within(mut stream: &TcpStream, time: Duration) -> bool {
     stream.set_read_timeout(Some(time)).expect("an open socket");
-    let heard = stream.read(&mut [0]).is_ok();
+    let heard = again(|| stream.read(&mut [0])).is_ok();
     stream.set_read_timeout(Some(PATIENCE)).expect("an open socket");
     heard
 }
@@ -353,7 +362,7 @@ pub(crate) fn expect_reset(mut stream: &TcpStream) -> u64 {
     let mut buffer = vec![0; 64 << 10];
     let mut before = 0;
     loop {
-        match stream.read(&mut buffer) {
+        match again(|| stream.read(&mut buffer)) {
             Ok(0) => panic!("a reset was expected, but the stream ended in order after {before} B"),
             Ok(bytes) => before += bytes as u64,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return before,

@@ -155,6 +155,14 @@ impl Scripted {
         self.stuck = stuck;
     }
 
+    /// From now on the socket's send queue is said to hold so many bytes. Until told otherwise, nothing is said.
+    ///
+    /// # Panics
+    /// If the descriptor is not open.
+    pub fn set_unsent(&mut self, descriptor: Descriptor, bytes: u32) {
+        self.sockets.set_unsent(descriptor, bytes);
+    }
+
     /// Refuses the next sends, whatever room there is (as when they have too many segments).
     pub fn refuse_sends(&mut self, sends: u32) {
         self.sends_refused = sends;

@@ -16,6 +16,8 @@ struct Socket {
     shut: bool,
     abortive: bool,
     sent: Vec<u8>,
+    /// What its send queue is said to hold.
+    unsent: Option<u32>,
 }
 
 /// See the module's documentation. Numbers are never used again, so that whatever is late shows.
@@ -55,6 +57,14 @@ impl Sockets {
 
     pub(super) fn set_abortive(&mut self, descriptor: Descriptor) {
         self.usable(descriptor, "set_abortive").abortive = true;
+    }
+
+    pub(super) fn unsent(&self, descriptor: Descriptor) -> Option<u32> {
+        self.sockets.get(&descriptor)?.unsent
+    }
+
+    pub(super) fn set_unsent(&mut self, descriptor: Descriptor, bytes: u32) {
+        self.usable(descriptor, "set_unsent").unsent = Some(bytes);
     }
 
     pub(super) fn append_sent(&mut self, descriptor: Descriptor, bytes: &[u8]) {

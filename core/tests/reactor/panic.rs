@@ -1,0 +1,124 @@
+//! A panic in any callback: its connection is reset and told of, everything else goes on.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use slipring_core::token::Descriptor;
+use slipring_core::{CloseReason, Timeout};
+use slipring_sim::Conditions;
+
+use crate::support::{Noted, Told, buffers_free, echo, limited, stage, stage_started};
+
+fn keep_alive() -> Timeout {
+    Timeout::After(Duration::from_millis(50))
+}
+
+/// Two clients, the first of which makes its handler panic once it is told what `is_it` says.
+fn with_a_bug(is_it: fn(&Told) -> bool) -> Noted {
+    let conditions = limited(|limits| {
+        (limits.outbox_high_bytes, limits.outbox_low_bytes) = (600, 200);
+    });
+    let mut first = None;
+    stage(&conditions, move |ctx, told, lease| {
+        let first = *first.get_or_insert(ctx.key());
+        let bad = ctx.key() == first;
+        if bad && matches!(told, Told::Open(_)) {
+            ctx.set_keep_alive(keep_alive());
+        }
+        assert!(!(bad && is_it(told)), "a bug of the user's");
+        echo(ctx, told, lease);
+    })
+}
+
+/// Nothing of the first client is left, and the second is served.
+fn check(stage: &mut Noted, bad: Descriptor, good: Descriptor) {
+    assert!(stage.driver().is_closed(bad) && stage.driver().is_abortive(bad));
+    let told = stage.handler().take_told_of(0);
+    assert_eq!(told.last(), Some(&Told::Close(CloseReason::HandlerPanic)));
+    assert_eq!(stage.counters().handler_panics, 1);
+    assert_eq!((stage.admission().open(), buffers_free(stage)), (1, 16));
+    stage.receive(good, b"unharmed");
+    assert_eq!(stage.sent(good), b"unharmed");
+    let third = stage.accept();
+    stage.receive(third, b"welcome");
+    assert_eq!(stage.sent(third), b"welcome");
+}
+
+#[test]
+fn in_on_open_it_ends_a_connection_that_was_hardly_there() {
+    let mut stage = with_a_bug(|told| matches!(told, Told::Open(_)));
+    let (bad, good) = (stage.accept(), stage.accept());
+    check(&mut stage, bad, good);
+}
+
+#[test]
+fn in_on_eof_it_ends_a_half_closed_connection() {
+    let mut stage = with_a_bug(|told| *told == Told::Eof);
+    let (bad, good) = (stage.accept(), stage.accept());
+    stage.receive(bad, b"last words");
+    stage.end_of_stream(bad);
+    assert_eq!(stage.sent(bad), b"last words");
+    check(&mut stage, bad, good);
+}
+
+#[test]
+fn in_on_writable_it_ends_a_connection_whose_send_has_just_ended() {
+    let mut stage = with_a_bug(|told| *told == Told::Writable);
+    let (bad, good) = (stage.accept(), stage.accept());
+    stage.receive(bad, &[b'w'; 700]);
+    check(&mut stage, bad, good);
+    assert_eq!(stage.sent(bad), [b'w'; 700]);
+}
+
+#[test]
+fn in_on_keep_alive_it_ends_a_quiet_connection() {
+    let mut stage = with_a_bug(|told| *told == Told::KeepAlive);
+    let (bad, good) = (stage.accept(), stage.accept());
+    stage.pass_ms(200);
+    check(&mut stage, bad, good);
+}
+
+#[test]
+fn in_on_open_of_a_dial_it_gives_the_dials_place_back() {
+    let conditions = limited(|limits| limits.dialed_max = 1);
+    let mut stage = stage(&conditions, |_, told, _| {
+        assert!(!matches!(told, Told::Open(_)), "a bug of the user's");
+    });
+    let address = SocketAddr::from(([192, 0, 2, 1], 80));
+    stage.reactor().connections().dial(address, ()).expect("one place");
+    stage.settle();
+    let (socket, _) = stage.dials()[0];
+    stage.answer_dial(socket, Ok(()));
+    assert!(stage.driver().is_closed(socket) && stage.driver().is_abortive(socket));
+    assert!(stage.handler().take_told_of(0).contains(&Told::Close(CloseReason::HandlerPanic)));
+    assert!(stage.reactor().connections().dial(address, ()).is_ok(), "its place is free");
+}
+
+#[test]
+fn in_on_start_it_keeps_nobody_from_being_served() {
+    let mut stage = stage_started(&Conditions::default(), |_| panic!("a bug of the user's"), echo);
+    let client = stage.accept();
+    stage.receive(client, b"served");
+    assert_eq!(stage.sent(client), b"served");
+    assert_eq!(stage.counters().handler_panics, 1);
+}
+
+#[test]
+fn many_in_one_turn_are_survived_one_by_one() {
+    let mut stage = stage(&Conditions::default(), |ctx, told, lease| {
+        assert!(*told != Told::Data(b"bad".to_vec()), "a bug of the user's");
+        echo(ctx, told, lease);
+    });
+    let clients: Vec<_> = (0..12).map(|_| stage.accept()).collect();
+    for (number, &client) in clients.iter().enumerate() {
+        let bytes: &[u8] = if number.is_multiple_of(2) { b"bad" } else { b"good" };
+        stage.driver().receive(client, bytes);
+    }
+    stage.settle();
+    for (number, &client) in clients.iter().enumerate() {
+        let bad = number.is_multiple_of(2);
+        assert_eq!(stage.driver().is_closed(client), bad, "client {number}");
+        assert_eq!(stage.sent(client), if bad { b"".to_vec() } else { b"good".to_vec() });
+    }
+    assert_eq!((stage.counters().handler_panics, buffers_free(&mut stage)), (6, 16));
+}

@@ -1,0 +1,284 @@
+//! Two reactors under one cap: who holds the room back that another needs is called upon to give it up, the
+//! cap is never passed, and no client waits while there is room.
+
+use std::sync::{Arc, Mutex};
+
+use slipring_core::admission::Admission;
+use slipring_core::control::Control;
+use slipring_core::driver::Abilities;
+use slipring_core::reactor::{Reactor, Setup};
+use slipring_core::token::{Descriptor, Op};
+use slipring_core::{CloseReason, Ctx, Fault, Handler, Lease, Limits, Origin, Poll, Timeouts};
+use slipring_sim::{Conditions, Scripted, Submitted};
+
+use crate::support::{ignore, limited, stage};
+
+const BACKLOG: u32 = 8;
+
+/// Counts who is there.
+#[derive(Default)]
+struct Count {
+    open: u32,
+}
+
+impl Handler for Count {
+    type State = ();
+
+    fn on_open(&mut self, _: &mut Ctx<'_, ()>, _: Origin) {
+        self.open += 1;
+    }
+
+    fn on_data(&mut self, _: &mut Ctx<'_, ()>, _: Lease) {}
+
+    fn on_close(&mut self, _: &mut Ctx<'_, ()>, _: CloseReason) {
+        self.open -= 1;
+    }
+}
+
+struct Pair {
+    reactors: Vec<Reactor<Scripted, Count>>,
+    listeners: Vec<Descriptor>,
+    admission: Arc<Admission>,
+    rung: Arc<Mutex<Vec<usize>>>,
+    /// Clients that the kernel keeps for each.
+    queued: [u32; 2],
+    cap: u32,
+}
+
+impl Pair {
+    fn new(cap: u32) -> Self {
+        let limits = Limits { accepted_max: cap, backlog: BACKLOG, ..Conditions::default().limits };
+        let admission = Arc::new(Admission::new(cap, 0, BACKLOG, 2));
+        let control = Arc::new(Control::new(2, 1000));
+        let rung = Arc::new(Mutex::new(Vec::new()));
+        let note = Arc::clone(&rung);
+        admission.connect(move |reactor| note.lock().expect("no panic").push(reactor));
+        let mut listeners = Vec::new();
+        let make = |number| {
+            let mut driver = Scripted::new(&limits, Abilities::default());
+            let listener = driver.descriptor();
+            listeners.push(listener);
+            let setup = Setup {
+                number,
+                listeners: vec![listener],
+                limits,
+                timeouts: Timeouts::default(),
+                poll: Poll::Off,
+                admission: Arc::clone(&admission),
+                control: Arc::clone(&control),
+            };
+            Reactor::new(driver, Count::default(), setup)
+        };
+        let reactors: Vec<_> = (0..2).map(make).collect();
+        let mut pair = Self { reactors, listeners, admission, rung, queued: [0; 2], cap };
+        for number in 0..2 {
+            pair.reactors[number].start();
+            pair.turn(number);
+        }
+        pair
+    }
+
+    /// One pass of one, after which the bells that rang are heard.
+    fn turn(&mut self, number: usize) {
+        self.reactors[number].turn().expect("the driver does not fail");
+        for rung in std::mem::take(&mut *self.rung.lock().expect("no panic")) {
+            self.reactors[rung].driver().ring();
+        }
+        let open: u32 = self.reactors.iter_mut().map(|reactor| reactor.handler().open).sum();
+        assert!(open <= self.admission.open(), "served without a permit");
+        assert!(self.admission.open() <= self.cap, "the cap was passed");
+    }
+
+    fn turn_both(&mut self, times: u32) {
+        for _ in 0..times {
+            self.turn(0);
+            self.turn(1);
+        }
+    }
+
+    fn has(&mut self, op: Op, number: usize) -> bool {
+        let listener = self.listeners[number];
+        self.reactors[number].driver().find(op, listener).is_some()
+    }
+
+    /// The kernel lets one queued client in, as far as it was asked to; whether anything happened.
+    fn let_in(&mut self, number: usize) -> bool {
+        let listener = self.listeners[number];
+        let driver = self.reactors[number].driver();
+        if self.queued[number] == 0 {
+            return false;
+        }
+        if let Some(watch) = driver.find(Op::WatchListener, listener) {
+            driver.complete(watch, Ok(1));
+        } else if driver.find(Op::AcceptMany, listener).is_some()
+            || driver.find(Op::AcceptOne, listener).is_some()
+        {
+            driver.accept(listener);
+            self.queued[number] -= 1;
+        } else {
+            return false;
+        }
+        true
+    }
+
+    fn clients(&mut self, number: usize) -> Vec<Descriptor> {
+        let descriptor = |submitted: &Submitted| match *submitted {
+            Submitted::Receive { descriptor, .. } => Some(descriptor),
+            _ => None,
+        };
+        let in_flight = self.reactors[number].driver().in_flight();
+        in_flight.filter_map(|operation| descriptor(&operation.submitted)).collect()
+    }
+
+    fn leave(&mut self, number: usize, client: Descriptor) {
+        let driver = self.reactors[number].driver();
+        driver.complete(driver.expect(Op::Receive, client), Err(Fault::Reset));
+    }
+
+    /// Until nothing moves.
+    fn settle(&mut self) {
+        for _ in 0..1000 {
+            self.turn_both(3);
+            let obliged: usize = self.reactors.iter_mut().map(|r| r.driver().oblige()).sum();
+            let let_in = (0..2).filter(|&number| self.let_in(number)).count();
+            if obliged + let_in == 0 {
+                return;
+            }
+        }
+        panic!("the reactors do not come to rest");
+    }
+}
+
+#[test]
+fn a_reactor_gives_up_what_another_needs_until_its_own_next_client() {
+    let mut pair = Pair::new(10);
+    assert!(pair.has(Op::AcceptMany, 0) && pair.has(Op::WatchListener, 1), "9 and 1 fit 10");
+    pair.queued = [0, 1];
+    pair.settle();
+    assert!(pair.has(Op::AcceptMany, 0) || pair.has(Op::WatchListener, 0));
+    // More room than one: the first holds it without using it.
+    for open in 2..=4 {
+        pair.queued = [0, 1];
+        pair.settle();
+        assert_eq!((pair.admission.open(), pair.queued), (open, [0, 0]));
+    }
+    assert!(!pair.has(Op::AcceptMany, 0), "recalled");
+    assert!(pair.has(Op::WatchListener, 0), "and accepting on, one by one");
+    for client in pair.clients(1) {
+        pair.leave(1, client);
+    }
+    pair.settle();
+    pair.queued = [1, 0];
+    pair.settle();
+    assert!(pair.has(Op::AcceptMany, 0), "1 + 9 fit again");
+    pair.queued = [9, 9];
+    pair.settle();
+    assert_eq!((pair.admission.open(), pair.queued.iter().sum::<u32>()), (10, 9));
+}
+
+#[test]
+fn a_listener_gives_up_what_another_of_its_reactor_needs() {
+    // Each multishot reserves the backlogs of both, and one more: 33.
+    let conditions = limited(|limits| limits.accepted_max = 34);
+    let mut stage = stage(&Conditions { listeners: 2, ..conditions }, ignore);
+    let first = stage.listener();
+    assert!(stage.driver().find(Op::AcceptMany, first).is_some());
+    let second = stage.driver().in_flight().find(|o| o.op() == Op::WatchListener);
+    let second = second.and_then(|watch| watch.submitted.descriptor()).expect("one watches");
+    for open in 1..=4 {
+        if let Some(watch) = stage.driver().find(Op::WatchListener, second) {
+            stage.driver().complete(watch, Ok(1));
+            stage.settle();
+        }
+        stage.driver().accept(second);
+        stage.settle();
+        assert_eq!(stage.admission().open(), open);
+    }
+}
+
+#[test]
+fn a_place_that_comes_free_goes_to_the_reactor_that_waits() {
+    let mut pair = Pair::new(4);
+    pair.queued = [4, 1];
+    for _ in 0..20 {
+        // Only the first is quick.
+        pair.let_in(0);
+        pair.turn(0);
+    }
+    pair.settle();
+    assert_eq!((pair.admission.open(), pair.queued), (4, [0, 1]));
+    let client = pair.clients(0)[0];
+    pair.leave(0, client);
+    pair.settle();
+    assert_eq!((pair.admission.open(), pair.queued), (4, [0, 0]));
+    assert_eq!(pair.reactors[1].handler().open, 1);
+}
+
+/// SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound as u64) as usize
+    }
+}
+
+fn step(pair: &mut Pair, dice: &mut Dice) {
+    let number = dice.below(2);
+    match dice.below(12) {
+        0..3 => pair.queued[number] = (pair.queued[number] + 1).min(BACKLOG + 1),
+        3..6 => drop(pair.let_in(number)),
+        6..9 => pair.turn(number),
+        9 => {
+            // The cancel's answer before its target's end, or the other way round: as they were pushed.
+            pair.reactors[number].driver().oblige();
+        }
+        10 => {
+            let clients = pair.clients(number);
+            if !clients.is_empty() {
+                let client = clients[dice.below(clients.len())];
+                pair.leave(number, client);
+            }
+        }
+        _ => {
+            // A client that left before it was let in.
+            let listener = pair.listeners[number];
+            let driver = pair.reactors[number].driver();
+            if let Some(accept) = driver.find(Op::AcceptOne, listener) {
+                driver.complete(accept, Err(Fault::WouldBlock));
+            } else if let Some(many) = driver.find(Op::AcceptMany, listener) {
+                driver.complete(many, Err(Fault::Reset));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_cap_is_never_passed_and_no_client_waits_while_there_is_room() {
+    for seed in 0..400 {
+        let mut dice = Dice(seed);
+        let mut pair = Pair::new(1 + dice.below(30) as u32);
+        for _ in 0..400 {
+            step(&mut pair, &mut dice);
+        }
+        pair.settle();
+        let (open, cap) = (pair.admission.open(), pair.cap);
+        let waiting: u32 = pair.queued.iter().sum();
+        assert!(
+            open == cap || waiting == 0,
+            "seed {seed}: {waiting} wait, {open} of {cap} are open"
+        );
+        // All go, and all that wait come in.
+        for number in 0..2 {
+            for client in pair.clients(number) {
+                pair.leave(number, client);
+            }
+        }
+        pair.settle();
+        assert_eq!(pair.admission.open(), waiting.min(cap), "seed {seed}");
+    }
+}
