@@ -170,7 +170,7 @@ pub enum Event {
 /// What the reactor has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Send from the outbox: see [`Connection::begin_send`].
+    /// Send from the outbox: see [`begin_send`](super::Connection::begin_send).
     Send,
     /// Tell when the socket can be written to.
     Watch,
