@@ -200,6 +200,16 @@ pub enum SetupError {
         /// The cores there are.
         allowed: String,
     },
+    /// The function that makes the handlers panicked.
+    #[error(
+        "the handler of reactor {reactor} could not be made: panicked with \"{cause}\"; mend what panicked, its place was printed on stderr"
+    )]
+    Handler {
+        /// The reactor's number.
+        reactor: usize,
+        /// The panic's message.
+        cause: String,
+    },
     /// A step of the set-up failed in a way nobody foresaw.
     #[error("set-up failed at {step}: {source}; this is not a known condition, please report it")]
     Step {

@@ -38,7 +38,6 @@ use crate::reactor::{Reactor, Setup};
 use crate::sys::{
     Bell, Features, Listening, Ring, RingConfig, descriptors_max, ensure_descriptors, probe,
 };
-use crate::token::Descriptor;
 
 /// Descriptors of the process beside connections, listeners and rings: standard streams, logs, a margin.
 const DESCRIPTORS_BESIDE: u64 = 32;
@@ -212,7 +211,8 @@ impl Builder {
     /// its number.
     ///
     /// # Errors
-    /// [`SetupError`], with cause and remedy; nothing runs then.
+    /// [`SetupError`], with cause and remedy; nothing runs then, and nothing is left behind. A panic of
+    /// `make` is one of them.
     pub fn start<H: Handler + 'static>(
         self,
         make: impl Fn(usize) -> H + Send + Sync + 'static,
@@ -229,11 +229,10 @@ impl Builder {
         let admission = Arc::new(Admission::new(cap, self.limits.dialed_max, backlog, cores.len()));
         let make = Arc::new(make);
         let mut starts = Starts::new();
-        let mut threads = Vec::new();
         for (number, (core, listeners)) in cores.iter().zip(listeners).enumerate() {
             let setup = Setup {
                 number,
-                listeners,
+                listeners: Vec::new(),
                 limits: self.limits,
                 timeouts: self.timeouts,
                 poll: self.poll,
@@ -243,13 +242,12 @@ impl Builder {
             let ring =
                 RingConfig { limits: self.limits, features, watched: self.poll != Poll::Off };
             let make = Arc::clone(&make);
-            threads.push(starts.spawn(*core, ring, setup, move || make(number))?);
+            starts.spawn(*core, ring, listeners, setup, move || make(number))?;
         }
-        let bells = starts.ready()?;
-        let handle = Handle { control, bells: bells.into() };
+        let handle = Handle { control, bells: starts.ready()?.into() };
         let rung = handle.clone();
         admission.connect(move |reactor| rung.ring(reactor));
-        starts.go();
+        let threads = starts.go();
         Ok(Running { handle, addresses, threads, features, memory_bound, max_connections: cap })
     }
 
@@ -257,7 +255,7 @@ impl Builder {
     fn open_listeners(
         &self,
         reactors: usize,
-    ) -> Result<(Vec<Vec<Descriptor>>, Vec<SocketAddr>), SetupError> {
+    ) -> Result<(Vec<Vec<Listening>>, Vec<SocketAddr>), SetupError> {
         let mut all: Vec<Vec<Listening>> = (0..reactors).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
         for &asked in &self.listen {
@@ -271,47 +269,47 @@ impl Builder {
             }
             addresses.push(address);
         }
-        let descriptors = |listeners: Vec<Listening>| {
-            listeners.into_iter().map(Listening::into_descriptor).collect()
-        };
-        Ok((all.into_iter().map(descriptors).collect(), addresses))
+        Ok((all, addresses))
     }
 }
 
 type ReactorThread = JoinHandle<Result<(), DriverFailed>>;
 
-/// Reactors on their way: each tells that it is ready, or why not; then all are told to go, or, by the end
-/// of this value, to go home.
+/// Reactors on their way: each tells that it is ready, or why not; then all are told to go. If this value
+/// ends before that, all of them have gone home and closed what they held.
 struct Starts {
     /// `None` once all have been started.
     tell: Option<mpsc::Sender<(usize, Result<Bell, SetupError>)>>,
     told: mpsc::Receiver<(usize, Result<Bell, SetupError>)>,
     go: Vec<mpsc::Sender<()>>,
+    threads: Vec<ReactorThread>,
 }
 
 impl Starts {
     fn new() -> Self {
         let (tell, told) = mpsc::channel();
-        Self { tell: Some(tell), told, go: Vec::new() }
+        Self { tell: Some(tell), told, go: Vec::new(), threads: Vec::new() }
     }
 
     fn spawn<H: Handler + 'static>(
         &mut self,
         core: core_affinity::CoreId,
         ring: RingConfig,
-        setup: Setup,
+        listeners: Vec<Listening>,
+        mut setup: Setup,
         make: impl FnOnce() -> H + Send + 'static,
-    ) -> Result<ReactorThread, SetupError> {
+    ) -> Result<(), SetupError> {
         let number = setup.number;
         let tell = self.tell.clone();
         let (go, wait) = mpsc::channel();
         self.go.push(go);
         let run = move || {
-            let ring = pin(core).and_then(|()| Ring::new(&ring));
+            let ready = pin(core).and_then(|()| Ring::new(&ring));
+            let ready = ready.and_then(|ring| Ok((ring, make_handler(number, make)?)));
             // Nobody listens any more once another reactor has failed.
             let say = |told| tell.map(|tell| tell.send((number, told)));
-            let ring = match ring {
-                Ok(ring) => ring,
+            let (ring, handler) = match ready {
+                Ok(ready) => ready,
                 Err(error) => {
                     let _ = say(Err(error));
                     return Ok(());
@@ -323,10 +321,15 @@ impl Starts {
                 control: Arc::clone(&setup.control),
                 admission: Arc::clone(&setup.admission),
             };
-            Reactor::new(ring, make(), setup).run()
+            // From here on the reactor closes them.
+            setup.listeners = listeners.into_iter().map(Listening::into_descriptor).collect();
+            Reactor::new(ring, handler, setup).run()
         };
         let thread = std::thread::Builder::new().name(format!("slipring-{number}"));
-        thread.spawn(run).map_err(|source| SetupError::Step { step: "starting a thread", source })
+        let started = thread.spawn(run);
+        let step = |source| SetupError::Step { step: "starting a thread", source };
+        self.threads.push(started.map_err(step)?);
+        Ok(())
     }
 
     /// Waits until all are ready. If one is not, none will run.
@@ -344,11 +347,32 @@ impl Starts {
     }
 
     /// Lets all of them go.
-    fn go(self) {
+    fn go(mut self) -> Vec<ReactorThread> {
         for go in &self.go {
             let _ = go.send(());
         }
+        std::mem::take(&mut self.threads)
     }
+}
+
+impl Drop for Starts {
+    fn drop(&mut self) {
+        self.go.clear();
+        for thread in self.threads.drain(..) {
+            // What it had to tell, it has told.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Makes a reactor's handler. The panic hook has said where it panicked; here it is said what follows.
+fn make_handler<H>(reactor: usize, make: impl FnOnce() -> H) -> Result<H, SetupError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(make)).map_err(|payload| {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+        let cause = text.unwrap_or_else(|| "no message".to_owned()).replace('\n', " ");
+        SetupError::Handler { reactor, cause }
+    })
 }
 
 /// A reactor that ends, however it ends, lets the others drain: a runtime is whole or over.

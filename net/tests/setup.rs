@@ -181,6 +181,30 @@ fn a_refused_start_leaves_no_descriptor() {
     });
 }
 
+/// One of two reactors has no handler: neither runs, and the port is free before the error is told.
+#[test]
+fn a_handler_that_cannot_be_made() {
+    bounded(|| {
+        let _alone = alone();
+        let (listener, address) = listener();
+        drop(listener);
+        let before = descriptors();
+        for _ in 0..5 {
+            let make = |reactor: usize| {
+                assert!(reactor != 1, "no table\nfor {reactor}");
+                Echo
+            };
+            let error = two_reactors().listen(address).start(make).expect_err("it must not start");
+            assert!(matches!(error, SetupError::Handler { reactor: 1, .. }), "{error:?}");
+            let line = error.to_string();
+            assert!(line.contains("reactor 1") && line.contains("no table for 1"), "{line}");
+            assert!(!line.contains('\n') && line.contains("; "), "{line}");
+            TcpListener::bind(address).expect("nobody listens there any more");
+        }
+        eventually("no descriptor is left behind", || descriptors() <= before);
+    });
+}
+
 /// The kernel takes a ring apart after its close, and signals the thread that made it: not the caller's.
 #[test]
 fn a_start_leaves_the_callers_thread_alone() {
