@@ -229,6 +229,12 @@ impl Driver for Null {
 
     fn set_abortive(&mut self, _: Descriptor) {}
 
+    fn accept_queued(&mut self, _: Descriptor) -> Option<Descriptor> {
+        None
+    }
+
+    fn close_now(&mut self, _: Descriptor) {}
+
     fn push_wake(&mut self, _: Token) -> Result<(), QueueFull> {
         Ok(())
     }

@@ -13,6 +13,9 @@
 //! Far from the cap one multishot accept serves each listener. Near it a client is let in only with a permit
 //! in hand; the others stay in the kernel's backlog, where they belong: accepting to refuse is a lie.
 //!
+//! A listener that stops takes in who has a place and queues already, before it closes: the kernel has told
+//! those clients that they are connected.
+//!
 //! EMFILE and its kin pause all accepting until a descriptor comes back, with a slow timer beside it. No
 //! errno ends a listener; a storm of failures is answered with the same pause.
 
@@ -53,6 +56,15 @@ struct Listener {
     recalled: bool,
 }
 
+/// A client that was accepted, but not yet opened.
+#[derive(Debug)]
+struct Early {
+    descriptor: Descriptor,
+    listener: u16,
+    /// It has its permit. Otherwise a multishot accepted it beyond its reservation, and it waits for one.
+    admitted: bool,
+}
+
 /// What a completion meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accepted {
@@ -70,8 +82,8 @@ pub(crate) struct Acceptor {
     listeners: Vec<Listener>,
     admission: Arc<Admission>,
     reactor: usize,
-    /// Clients a multishot accepted beyond its reservation.
-    early: VecDeque<(Descriptor, u16)>,
+    /// Clients on their way to a slot.
+    early: VecDeque<Early>,
     paused: bool,
     stopping: bool,
     failures: u32,
@@ -190,7 +202,7 @@ impl Acceptor {
                 if op == Op::AcceptOne || self.admission.admit() {
                     return Accepted::Client { descriptor, listener: number };
                 }
-                self.early.push_back((descriptor, number));
+                self.early.push_back(Early { descriptor, listener: number, admitted: false });
                 Accepted::Nothing
             }
             (_, Err(fault)) => {
@@ -224,10 +236,51 @@ impl Acceptor {
 
     /// A client kept aside that may come in now.
     pub(crate) fn poll_early(&mut self) -> Option<(Descriptor, u16)> {
-        if self.early.is_empty() || !self.admission.take(self.reactor) {
+        let admitted = self.early.front()?.admitted;
+        if !admitted && !self.admission.take(self.reactor) {
             return None;
         }
-        self.early.pop_front()
+        self.early.pop_front().map(|early| (early.descriptor, early.listener))
+    }
+
+    /// Closes everything at once, after the driver has failed.
+    pub(crate) fn abandon<D: Driver>(&mut self, driver: &mut D) {
+        for early in self.early.drain(..) {
+            driver.set_abortive(early.descriptor);
+            driver.close_now(early.descriptor);
+            if early.admitted {
+                self.admission.release(self.reactor);
+            }
+        }
+        for listener in &mut self.listeners {
+            match listener.state {
+                State::Many | State::Cancelling => self.admission.disarm(self.reactor),
+                State::One => self.admission.release(self.reactor),
+                State::Idle | State::Watching | State::Closing | State::Closed => {}
+            }
+            // The number of one whose close is under way may be somebody else's by now.
+            if !matches!(listener.state, State::Closing | State::Closed) {
+                driver.close_now(listener.descriptor);
+            }
+            listener.state = State::Closed;
+            listener.cancel_in_flight = false;
+        }
+    }
+
+    /// Takes in who queues at a listener and has a place.
+    fn take_queued<D: Driver>(&mut self, number: usize, driver: &mut D) {
+        let descriptor = self.listeners[number].descriptor;
+        // Those that came before the end, not those that keep coming.
+        for _ in 0..self.admission.queue_max() {
+            if !self.admission.take(self.reactor) {
+                return;
+            }
+            let Some(client) = driver.accept_queued(descriptor) else {
+                return self.admission.release(self.reactor);
+            };
+            let listener = number as u16;
+            self.early.push_back(Early { descriptor: client, listener, admitted: true });
+        }
     }
 
     /// Whether the queue had no room for what should be under way.
@@ -290,6 +343,8 @@ impl Acceptor {
                 self.cancel(number, driver)?;
             }
             State::Idle if self.stopping => {
+                self.take_queued(number, driver);
+                let listener = &mut self.listeners[number];
                 let token = Token::new(Op::CloseOther, key, 0);
                 driver.push(token, Submission::Close(descriptor), Share::Management)?;
                 listener.state = State::Closing;

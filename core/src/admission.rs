@@ -60,6 +60,12 @@ impl Admission {
         let _ = self.ring.set(Box::new(ring));
     }
 
+    /// Clients that can queue for one reactor.
+    #[must_use]
+    pub(crate) fn queue_max(&self) -> u32 {
+        self.reserve
+    }
+
     /// Accepted connections that are open.
     #[must_use]
     pub fn open(&self) -> u32 {

@@ -174,6 +174,12 @@ impl Connection {
         self.descriptor
     }
 
+    /// Its socket, unless its close is under way: its number may be somebody else's by now.
+    #[must_use]
+    pub fn descriptor_to_close(&self) -> Option<Descriptor> {
+        self.descriptor.filter(|_| !self.in_flight(Op::Close))
+    }
+
     /// Whether the socket takes no more for now.
     #[must_use]
     pub fn is_blocked(&self) -> bool {

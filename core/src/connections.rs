@@ -31,10 +31,16 @@ pub(crate) use stalled::forget_the_dead;
 
 /// Why a dial was not even begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no slot is free for a dialed connection (limit {limit})")]
-pub struct DialRefused {
-    /// The process's `dialed_max`.
-    pub limit: u32,
+pub enum DialRefused {
+    /// The process has as many dialed connections as it may.
+    #[error("no slot is free for a dialed connection (limit {limit})")]
+    Full {
+        /// The process's `dialed_max`.
+        limit: u32,
+    },
+    /// All connections of the reactor are being aborted: a new one would only prolong its end.
+    #[error("the reactor is ending")]
+    Ending,
 }
 
 /// Why bytes were not taken; they come back.
@@ -108,6 +114,8 @@ pub struct Connections<S> {
     turn_bytes_max: u32,
     turn_receives_max: u16,
     pub(crate) draining: bool,
+    /// All connections are being aborted.
+    pub(crate) ending: bool,
 }
 
 /// What [`Connections`] is made with beside the rules.
@@ -142,6 +150,7 @@ impl<S: Default + 'static> Connections<S> {
             turn_bytes_max: sizes.turn_bytes_max,
             turn_receives_max: u16::try_from(sizes.turn_receives_max).unwrap_or(u16::MAX),
             draining: false,
+            ending: false,
         }
     }
 
@@ -179,10 +188,14 @@ impl<S: Default + 'static> Connections<S> {
     /// it.
     ///
     /// # Errors
-    /// [`DialRefused`] when the process has as many dialed connections as it may; `state` is dropped.
+    /// [`DialRefused`] when the process has as many dialed connections as it may, or at the very end of a
+    /// drain; `state` is dropped.
     pub fn dial(&mut self, address: SocketAddr, state: S) -> Result<Key, DialRefused> {
+        if self.ending {
+            return Err(DialRefused::Ending);
+        }
         if !self.admission.dial() {
-            return Err(DialRefused { limit: self.admission.dialed_cap() });
+            return Err(DialRefused::Full { limit: self.admission.dialed_cap() });
         }
         let now_ms = self.now_ms();
         let deadline_ms = match self.dial_ms {

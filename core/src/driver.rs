@@ -183,6 +183,13 @@ pub trait Driver {
     /// Makes the next close of the descriptor a reset.
     fn set_abortive(&mut self, descriptor: Descriptor);
 
+    /// Accepts a client that waits at the listener now; `None` when none does, or when it cannot be had.
+    /// For the end of a listener, with nothing of it in flight.
+    fn accept_queued(&mut self, listener: Descriptor) -> Option<Descriptor>;
+
+    /// Closes the descriptor at once, whatever is in flight. For the end of a driver that has failed.
+    fn close_now(&mut self, descriptor: Descriptor);
+
     /// Bytes in the send queue of a connected socket: taken, but not yet acknowledged by the peer. `None` if
     /// it cannot be told. Asked for stalled connections only, a few times in each write-stall timeout.
     fn unsent(&self, descriptor: Descriptor) -> Option<u32> {

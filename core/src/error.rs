@@ -104,6 +104,8 @@ pub enum CloseReason {
     Drained,
     /// The drain deadline passed with the connection still busy.
     DrainDeadline,
+    /// The reactor's ring failed: nothing more can be done for any of its connections.
+    DriverFailed,
 }
 
 impl CloseReason {
@@ -131,6 +133,7 @@ impl fmt::Display for CloseReason {
             Self::OutboxOverflow => f.write_str("outbox overflow: more sent than it may hold"),
             Self::Drained => f.write_str("idle when the runtime drained"),
             Self::DrainDeadline => f.write_str("still busy at the drain deadline"),
+            Self::DriverFailed => f.write_str("the ring of its reactor failed"),
         }
     }
 }

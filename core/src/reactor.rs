@@ -13,10 +13,12 @@
 //! A panic of a handler is caught here, around the whole of a turn's work: the turn goes on behind the
 //! connection it was called for, which is aborted.
 //!
-//! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/apply.rs` carries wishes out.
+//! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/apply.rs` carries wishes out,
+//! `reactor/ending.rs` ends it all.
 
 mod apply;
 mod dispatch;
+mod ending;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,7 +34,7 @@ use crate::connection::{Input, Rules};
 use crate::connections::{Connections, Sizes};
 use crate::control::Control;
 use crate::counters::Counters;
-use crate::drain::{Drain, Step};
+use crate::drain::Drain;
 use crate::driver::{Completion, Driver, DriverFailed, Wait};
 use crate::error::CloseReason;
 use crate::handler::Handler;
@@ -87,7 +89,6 @@ pub struct Reactor<D, H: Handler> {
     parked: VecDeque<Key>,
     polling: Polling,
     drain: Option<Drain>,
-    aborting: bool,
     /// The connection a handler is being called for, and whether it is being told of its end.
     current: Option<(Key, bool)>,
     segments: Vec<Segment>,
@@ -124,7 +125,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             parked: VecDeque::new(),
             polling: Polling::new(poll),
             drain: None,
-            aborting: false,
             current: None,
             segments: Vec::with_capacity(SEGMENTS_PER_SEND_MAX),
             sends_queued: 0,
@@ -139,14 +139,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Runs until a drain is complete.
     ///
     /// # Errors
-    /// [`DriverFailed`] when the ring cannot be trusted any more.
+    /// [`DriverFailed`] when the ring cannot be trusted any more. Every connection has been told of its end
+    /// then, with [`CloseReason::DriverFailed`], and every descriptor is closed.
     pub fn run(&mut self) -> Result<(), DriverFailed> {
         self.start();
-        while !self.is_drained() {
-            self.turn()?;
+        let mut result = Ok(());
+        while result.is_ok() && !self.is_drained() {
+            result = self.turn();
+        }
+        if result.is_err() {
+            self.abandon();
         }
         self.control.report(self.number, self.counters());
-        Ok(())
+        result
     }
 
     /// Tells the handler that the reactor runs, and queues what is wanted from the first turn on.
@@ -323,53 +328,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if self.control.drain_ordered() && self.drain.is_none() {
             self.begin_drain();
         }
-        if self.control.abort_ordered() && !self.aborting {
+        if self.control.abort_ordered() && !self.connections.ending {
             self.abort_all(CloseReason::DrainDeadline);
-        }
-    }
-
-    fn begin_drain(&mut self) {
-        let now_ms = self.connections.now_ms();
-        self.acceptor.stop();
-        self.connections.draining = true;
-        self.drain = Some(Drain::new(now_ms, self.control.drain_ms()));
-        self.on_drain_timer();
-    }
-
-    fn on_drain_timer(&mut self) {
-        let now_ms = self.connections.now_ms();
-        let Some(drain) = &mut self.drain else { return };
-        let step = drain.poll(now_ms);
-        let drain = *drain;
-        match step {
-            Step::Wait => {}
-            Step::Nudge(below) => self.nudge(below, now_ms, drain.quiet_ms()),
-            Step::Abort => return self.abort_all(CloseReason::DrainDeadline),
-        }
-        self.wheel.arm(self.connections.slots.capacity() + TIMER_DRAIN, drain.next_ms());
-    }
-
-    fn nudge(&mut self, below: u64, now_ms: u64, quiet_ms: u64) {
-        let slots = &self.connections.slots;
-        let quiet = |key: &Key| {
-            slots.get(*key).is_some_and(|slot| {
-                let connection = &slot.connection;
-                connection.outbox.is_empty() && now_ms >= connection.active_at_ms() + quiet_ms
-            })
-        };
-        let concerned = slots.keys().filter(|key| Drain::concerns(key.index(), below));
-        let keys: Vec<Key> = concerned.filter(quiet).collect();
-        for key in keys {
-            self.connections.ask(key, Input::Close(CloseReason::Drained));
-        }
-    }
-
-    fn abort_all(&mut self, reason: CloseReason) {
-        self.aborting = true;
-        let keys: Vec<Key> = self.connections.slots.keys().collect();
-        for key in keys {
-            self.connections.counters.drain_aborted += 1;
-            self.connections.ask(key, Input::Abort(reason));
         }
     }
 }

@@ -5,9 +5,10 @@ mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
-use slipring::{CloseReason, Relay};
+use slipring::{CloseReason, Ctx, Handler, Lease, Relay};
 use support::{
     Echo, Server, What, accept, again, alone, assert_kept, bounded, connect, descriptors,
     eventually, expect_eof, expect_reset, listener, ms, now, one_reactor, ping, read_bytes, spawn,
@@ -169,6 +170,57 @@ fn an_abort_needs_no_drain_before_it() {
             expect_reset(client);
         }
         assert_eq!(server.join().drain_aborted, 50);
+    });
+}
+
+/// An echo that stops, at a byte 0, until it is let go on.
+struct Halting {
+    gate: Arc<Barrier>,
+}
+
+impl Handler for Halting {
+    type State = ();
+
+    fn on_data(&mut self, ctx: &mut Ctx<'_, ()>, data: Lease) {
+        if *data == [0] {
+            self.gate.wait();
+            self.gate.wait();
+        }
+        ctx.send(data);
+    }
+
+    fn on_eof(&mut self, ctx: &mut Ctx<'_, ()>) {
+        ctx.close();
+    }
+}
+
+/// The kernel has told them that they are connected, and the reactor has not looked yet.
+#[test]
+fn clients_that_queue_when_the_drain_begins_are_served() {
+    bounded(|| {
+        let _alone = alone();
+        let gate = Arc::new(Barrier::new(2));
+        let halting = Halting { gate: Arc::clone(&gate) };
+        let halting = Mutex::new(Some(halting));
+        let make = move |_| halting.lock().expect("no panic").take().expect("one reactor");
+        let server = Server::start(one_reactor().drain_deadline(ms(4000)), make);
+        let mut first = connect(server.address);
+        first.write_all(&[0]).expect("a connection");
+        gate.wait();
+        let queued: Vec<_> = (0..300).map(|_| connect(server.address)).collect();
+        for mut client in &queued {
+            client.write_all(b"served").expect("a connection, as far as the kernel says");
+        }
+        server.handle.drain();
+        gate.wait();
+        for client in &queued {
+            assert_eq!(read_bytes(client, 6), b"served");
+        }
+        let reader = spawn(move || queued.iter().for_each(expect_eof));
+        reader.join().expect("all end in order");
+        drop(first);
+        let counters = server.join();
+        assert_eq!((counters.accepted, counters.drain_aborted), (301, 0));
     });
 }
 

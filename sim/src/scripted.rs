@@ -155,6 +155,8 @@ pub struct Scripted {
     stuck: bool,
     sends_refused: u32,
     open_faults: VecDeque<Fault>,
+    /// Clients that wait at listeners.
+    queued_clients: VecDeque<(Descriptor, Descriptor)>,
     enter_failure: Option<String>,
     rung: bool,
     rings: u64,
@@ -181,6 +183,7 @@ impl Scripted {
             stuck: false,
             sends_refused: 0,
             open_faults: VecDeque::new(),
+            queued_clients: VecDeque::new(),
             enter_failure: None,
             rung: false,
             rings: 0,
@@ -358,6 +361,18 @@ impl Driver for Scripted {
 
     fn set_abortive(&mut self, descriptor: Descriptor) {
         self.sockets.set_abortive(descriptor);
+    }
+
+    fn accept_queued(&mut self, listener: Descriptor) -> Option<Descriptor> {
+        assert!(self.sockets.is_open(listener), "accept_queued at {listener:?}, which is closed");
+        let used = self.operations.iter().any(|o| o.submitted.descriptor() == Some(listener));
+        assert!(!used, "accept_queued at {listener:?} beside an operation in flight");
+        let place = self.queued_clients.iter().position(|&(at, _)| at == listener)?;
+        self.queued_clients.remove(place).map(|(_, client)| client)
+    }
+
+    fn close_now(&mut self, descriptor: Descriptor) {
+        self.sockets.close_now(descriptor);
     }
 
     fn unsent(&self, descriptor: Descriptor) -> Option<u32> {

@@ -25,11 +25,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.connections.mark_dirty(key);
             }
         }
+        // A queue without room leaves these as they are: the next turn asks again.
+        let _ = self.acceptor.poll(&mut self.driver);
         while let Some((descriptor, listener)) = self.acceptor.poll_early() {
             self.open(descriptor, listener);
         }
-        // A queue without room leaves these as they are: the next turn asks again.
-        let _ = self.acceptor.poll(&mut self.driver);
         if !self.wake_armed {
             let token = Token::new(Op::Wake, Key::new(0, 0), 0);
             self.wake_armed = self.driver.push_wake(token).is_ok();

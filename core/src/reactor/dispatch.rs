@@ -198,7 +198,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// What opens once all have been aborted is aborted too, or nothing would ever end it.
     fn abort_latecomer(&mut self, key: Key) {
-        if self.aborting {
+        if self.connections.ending {
             self.connections.counters.drain_aborted += 1;
             self.connections.ask(key, Input::Abort(CloseReason::DrainDeadline));
         }

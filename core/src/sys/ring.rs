@@ -427,6 +427,14 @@ impl Driver for Ring {
         socket::set_abortive(descriptor);
     }
 
+    fn accept_queued(&mut self, listener: Descriptor) -> Option<Descriptor> {
+        socket::accept_queued(listener)
+    }
+
+    fn close_now(&mut self, descriptor: Descriptor) {
+        socket::close(descriptor);
+    }
+
     fn unsent(&self, descriptor: Descriptor) -> Option<u32> {
         socket::unsent(descriptor)
     }

@@ -117,6 +117,25 @@ pub(super) fn set_abortive(descriptor: Descriptor) {
     let _ = borrow(descriptor).set_linger(Some(Duration::ZERO));
 }
 
+/// A client that waits at the listener. The listener does not block from now on.
+pub(super) fn accept_queued(listener: Descriptor) -> Option<Descriptor> {
+    let listener = borrow(listener);
+    listener.set_nonblocking(true).ok()?;
+    loop {
+        match listener.accept() {
+            Ok((client, _)) => return Some(Descriptor(client.into_raw_fd() as u32)),
+            // Its client has gone again; another may stand behind it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Closes it.
+pub(super) fn close(descriptor: Descriptor) {
+    drop(ManuallyDrop::into_inner(borrow(descriptor)));
+}
+
 /// Bytes in the send queue that the peer has not acknowledged.
 pub(super) fn unsent(descriptor: Descriptor) -> Option<u32> {
     let mut bytes: libc::c_int = 0;

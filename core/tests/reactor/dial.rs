@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use slipring_core::token::{Descriptor, Op};
-use slipring_core::{CloseReason, Fault, Key, Origin, Timeout, Timeouts};
+use slipring_core::{CloseReason, DialRefused, Fault, Key, Origin, Timeout, Timeouts};
 use slipring_sim::{Conditions, Submitted};
 
 use crate::support::{Noted, Told, ignore, stage, stage_started};
@@ -122,7 +122,7 @@ fn dials_end_at_their_limit_and_their_places_come_back() {
     let mut stage = stage(&Conditions::default(), ignore);
     let keys: Vec<_> = (0..16).map(|_| dialing(&mut stage)).collect();
     let refused = stage.reactor().connections().dial(somewhere(), ()).expect_err("sixteen");
-    assert_eq!(refused.limit, 16);
+    assert_eq!(refused, DialRefused::Full { limit: 16 });
     for key in keys {
         stage.reactor().connections().abort_of(key);
     }

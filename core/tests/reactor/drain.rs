@@ -1,7 +1,7 @@
 //! Drains: no new client, the quiet asked to go, the busy let finish, the rest aborted, everything closed.
 
 use slipring_core::token::Op;
-use slipring_core::{CloseReason, Fault};
+use slipring_core::{CloseReason, Ctx, DialRefused, Fault};
 use slipring_sim::Conditions;
 
 use crate::support::{Noted, Told, echo, ignore, limited, stage};
@@ -137,6 +137,77 @@ fn a_client_kept_aside_does_not_outlive_the_deadline() {
     assert!(stage.is_drained(), "{:?}", stage.reactor());
     assert_eq!(stage.driver().open_descriptors(), 0);
     assert_eq!(closes(&mut stage).len(), 19);
+}
+
+/// The kernel has told them that they are connected, and no completion has told us.
+#[test]
+fn clients_that_queue_when_the_drain_begins_are_served() {
+    for cap in [4, 64] {
+        let conditions = limited(|limits| {
+            limits.accepted_max = cap;
+            limits.backlog = 8;
+        });
+        let mut stage = stage(&conditions, echo);
+        let listener = stage.listener();
+        let first = stage.accept();
+        let queued: Vec<_> = (0..6).map(|_| stage.driver().queue_client(listener)).collect();
+        stage.drain();
+        stage.settle();
+        assert!(stage.driver().is_closed(listener));
+        let served = queued.len().min(cap as usize - 1);
+        assert_eq!(stage.admission().open() as usize, 1 + served, "never beyond the cap");
+        assert_eq!(stage.driver().queued_clients(), queued.len() - served);
+        for client in [first].iter().chain(&queued[..served]) {
+            stage.receive(*client, b"served");
+            assert_eq!(stage.sent(*client), b"served");
+            stage.end_of_stream(*client);
+        }
+        stage.pass_ms(20_000);
+        assert!(stage.is_drained(), "{:?}", stage.reactor());
+        assert_eq!(stage.admission().open(), 0);
+    }
+}
+
+#[test]
+fn what_dials_again_when_it_is_aborted_does_not_go_on_for_ever() {
+    let again = |ctx: &mut Ctx<'_, ()>, told: &Told, _| {
+        if let Told::Close(_) = told {
+            let refused = ctx.dial(([192, 0, 2, 1], 80).into(), ()).expect_err("not any more");
+            assert_eq!(refused, DialRefused::Ending);
+        }
+    };
+    let mut stage = stage(&conditions(30_000), again);
+    stage.accept();
+    stage.abort();
+    stage.settle();
+    assert!(stage.is_drained());
+    assert_eq!(stage.counters().handler_panics, 0);
+}
+
+#[test]
+fn a_failed_driver_ends_every_connection_and_closes_every_descriptor() {
+    let mut panics = 0;
+    let react = move |ctx: &mut Ctx<'_, ()>, told: &Told, _| {
+        if let Told::Close(CloseReason::DriverFailed) = told {
+            panics += 1;
+            assert!(ctx.dial(([192, 0, 2, 1], 80).into(), ()).is_err());
+            assert!(panics != 2, "one of them panics");
+        }
+    };
+    let mut stage = stage(&conditions(30_000), react);
+    for _ in 0..3 {
+        stage.accept();
+    }
+    let dialed = stage.reactor().connections().dial(([192, 0, 2, 1], 80).into(), ());
+    assert!(dialed.is_ok());
+    stage.settle();
+    stage.driver().fail_enter("completions were lost");
+    let failed = stage.reactor().run().expect_err("the driver failed");
+    assert_eq!(failed.cause, "completions were lost");
+    assert_eq!(closes(&mut stage), [CloseReason::DriverFailed; 4]);
+    assert_eq!(stage.driver().open_descriptors(), 0);
+    assert_eq!((stage.admission().open(), stage.counters().closed), (0, 4));
+    assert_eq!(stage.counters().handler_panics, 1);
 }
 
 #[test]

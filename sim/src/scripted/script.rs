@@ -173,6 +173,20 @@ impl Scripted {
         self.open_faults.push_back(fault);
     }
 
+    /// A client queues at the listener, and no completion says so: only who looks finds it. Its descriptor
+    /// counts as open from now on.
+    pub fn queue_client(&mut self, listener: Descriptor) -> Descriptor {
+        let client = self.sockets.open();
+        self.queued_clients.push_back((listener, client));
+        client
+    }
+
+    /// Clients that queue at listeners.
+    #[must_use]
+    pub fn queued_clients(&self) -> usize {
+        self.queued_clients.len()
+    }
+
     /// Makes the next `enter` fail.
     pub fn fail_enter(&mut self, cause: &str) {
         self.enter_failure = Some(cause.to_owned());

@@ -59,6 +59,11 @@ impl Sockets {
         self.usable(descriptor, "set_abortive").abortive = true;
     }
 
+    /// Closes at once, beside whatever is in flight.
+    pub(super) fn close_now(&mut self, descriptor: Descriptor) {
+        self.usable(descriptor, "close_now").closed = true;
+    }
+
     pub(super) fn unsent(&self, descriptor: Descriptor) -> Option<u32> {
         self.sockets.get(&descriptor)?.unsent
     }

@@ -1,0 +1,80 @@
+//! How a reactor ends: by a drain, by an abort, or because its driver failed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Reactor, TIMER_DRAIN};
+use crate::connection::Input;
+use crate::drain::{Drain, Step};
+use crate::driver::Driver;
+use crate::error::CloseReason;
+use crate::handler::{Ctx, Handler};
+use crate::token::Key;
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    pub(super) fn begin_drain(&mut self) {
+        let now_ms = self.connections.now_ms();
+        self.acceptor.stop();
+        self.connections.draining = true;
+        self.drain = Some(Drain::new(now_ms, self.control.drain_ms()));
+        self.on_drain_timer();
+    }
+
+    pub(super) fn on_drain_timer(&mut self) {
+        let now_ms = self.connections.now_ms();
+        let Some(drain) = &mut self.drain else { return };
+        let step = drain.poll(now_ms);
+        let drain = *drain;
+        match step {
+            Step::Wait => {}
+            Step::Nudge(below) => self.nudge(below, now_ms, drain.quiet_ms()),
+            Step::Abort => return self.abort_all(CloseReason::DrainDeadline),
+        }
+        self.wheel.arm(self.connections.slots.capacity() + TIMER_DRAIN, drain.next_ms());
+    }
+
+    fn nudge(&mut self, below: u64, now_ms: u64, quiet_ms: u64) {
+        let slots = &self.connections.slots;
+        let quiet = |key: &Key| {
+            slots.get(*key).is_some_and(|slot| {
+                let connection = &slot.connection;
+                connection.outbox.is_empty() && now_ms >= connection.active_at_ms() + quiet_ms
+            })
+        };
+        let concerned = slots.keys().filter(|key| Drain::concerns(key.index(), below));
+        let keys: Vec<Key> = concerned.filter(quiet).collect();
+        for key in keys {
+            self.connections.ask(key, Input::Close(CloseReason::Drained));
+        }
+    }
+
+    pub(super) fn abort_all(&mut self, reason: CloseReason) {
+        self.connections.ending = true;
+        let keys: Vec<Key> = self.connections.slots.keys().collect();
+        for key in keys {
+            self.connections.counters.drain_aborted += 1;
+            self.connections.ask(key, Input::Abort(reason));
+        }
+    }
+
+    /// The driver has failed: what it held is closed here, at once, and told as over. The kernel lets go of
+    /// what it still holds when the driver is dropped.
+    pub(super) fn abandon(&mut self) {
+        self.connections.ending = true;
+        let keys: Vec<Key> = self.connections.slots.keys().collect();
+        for key in keys {
+            let Self { handler, connections, .. } = self;
+            let mut ctx = Ctx::new(connections, key);
+            let told = catch_unwind(AssertUnwindSafe(|| {
+                handler.on_close(&mut ctx, CloseReason::DriverFailed);
+            }));
+            self.connections.counters.handler_panics += u64::from(told.is_err());
+            let slot = self.connections.slots.get(key);
+            if let Some(descriptor) = slot.and_then(|slot| slot.connection.descriptor_to_close()) {
+                self.driver.set_abortive(descriptor);
+                self.driver.close_now(descriptor);
+            }
+            self.free(key);
+        }
+        self.acceptor.abandon(&mut self.driver);
+    }
+}
