@@ -1,10 +1,11 @@
 //! P7: from a completion through the handler to the submission, with no kernel in between.
 //!
-//! A [`Null`] driver hands a message to each connection in every turn and completes each send at the
-//! next `enter`; the handler is an echo. One message is a receive completion, the handler's call, the
-//! send's submission and the send's completion. The bytes themselves are neither written nor read.
+//! The simulator's [`Null`] driver hands a message to each connection in every turn and completes each
+//! send at the next `enter`; the handler is an echo. One message is a receive completion, the handler's
+//! call, the send's submission and the send's completion. The bytes themselves are neither written nor
+//! read.
 //!
-//! What the driver costs is in the figure: it stores what a ring would store, in fixed arrays. What is
+//! What the driver costs is in the figure: it stores what a ring would store, in arrays. What is
 //! not in it: the system call, the translation of completion entries and the filling of submission
 //! entries, which are the ring's.
 //!
@@ -13,11 +14,8 @@
 #![expect(unsafe_code, reason = "a global allocator that counts has to implement an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::collections::VecDeque;
 use std::hint::black_box;
-use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,21 +26,16 @@ use slipring_benches::measure::{CLIENT_CPU, note};
 use slipring_benches::pin::pin_to_cpu;
 use slipring_core::admission::Admission;
 use slipring_core::control::Control;
-use slipring_core::driver::{
-    Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Submission, Wait,
-};
 use slipring_core::reactor::{Reactor, Setup};
-use slipring_core::sys::memory::Memory;
-use slipring_core::token::{Descriptor, Token};
-use slipring_core::{Ctx, Fault, Handler, Lease, Limits, Poll, Timeouts};
+use slipring_core::token::Descriptor;
+use slipring_core::{Ctx, Handler, Lease, Limits, Poll, Timeouts};
+use slipring_sim::Null;
 
 const CONNECTIONS: usize = 64;
 const MESSAGE_BYTES: u32 = 64;
 /// Two turns' worth: those of the sends in flight, and those of the receives.
 const BUFFERS: usize = 2 * CONNECTIONS;
 const LISTENER: Descriptor = Descriptor(3);
-/// The first client's; the others follow.
-const FIRST_CLIENT: u32 = 8;
 const WARMUP_TURNS: u64 = 1_000;
 const STEADY_TURNS: u64 = 20_000;
 const AIM_NS: f64 = 40.0;
@@ -75,177 +68,6 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A kernel that is always ready: see the head of this file.
-struct Null {
-    memory: Rc<Memory>,
-    published: [u16; BUFFERS],
-    published_count: usize,
-    /// Pushed since the last `enter`: token and bytes.
-    sends: [(Token, u32); CONNECTIONS],
-    sends_count: usize,
-    /// Sends that have completed.
-    sent_count: usize,
-    /// The receive of each client, as far as they are accepted.
-    receives: [Option<Token>; CONNECTIONS],
-    accept: Option<Token>,
-    accepted: usize,
-    /// Whether the clients have a message for us in the next turn.
-    talking: bool,
-    /// Whether this turn's completions are still to be reaped.
-    ready: bool,
-}
-
-impl Null {
-    fn new(limits: &Limits) -> Self {
-        let memory = Memory::new(BUFFERS as u32, limits.buffer_bytes, limits.owned_bytes_max);
-        let nothing = Token::from_bits(0).expect("zero is a token");
-        let mut null = Self {
-            memory,
-            published: [0; BUFFERS],
-            published_count: 0,
-            sends: [(nothing, 0); CONNECTIONS],
-            sends_count: 0,
-            sent_count: 0,
-            receives: [None; CONNECTIONS],
-            accept: None,
-            accepted: 0,
-            talking: false,
-            ready: false,
-        };
-        null.recycle();
-        null
-    }
-
-    #[inline]
-    fn reap_messages(&mut self, into: &mut VecDeque<Completion>) {
-        for token in self.receives.iter().flatten() {
-            assert!(self.published_count > 0, "there are buffers for two turns");
-            self.published_count -= 1;
-            let number = self.published[self.published_count];
-            let span = Some(self.memory.claim(number, MESSAGE_BYTES));
-            into.push_back(Completion { span, ..completion(*token, MESSAGE_BYTES, true) });
-        }
-    }
-
-    /// All clients come in at once.
-    #[cold]
-    fn reap_clients(&mut self, token: Token, into: &mut VecDeque<Completion>) {
-        for client in 0..CONNECTIONS as u32 {
-            into.push_back(completion(token, FIRST_CLIENT + client, true));
-        }
-        self.accepted = CONNECTIONS;
-    }
-}
-
-#[inline]
-fn completion(token: Token, number: u32, more: bool) -> Completion {
-    Completion { token, result: Ok(number), span: None, more, notification: false, hint: false }
-}
-
-impl Driver for Null {
-    #[inline]
-    fn abilities(&self) -> Abilities {
-        Abilities { receive_cap: true, zero_copy: false }
-    }
-
-    #[inline]
-    fn now_us(&self) -> u64 {
-        0
-    }
-
-    #[inline]
-    fn memory(&self) -> &Rc<Memory> {
-        &self.memory
-    }
-
-    #[inline]
-    fn room(&self, _: Share) -> u32 {
-        u32::MAX
-    }
-
-    #[inline]
-    fn push(
-        &mut self,
-        token: Token,
-        submission: Submission<'_>,
-        _: Share,
-    ) -> Result<(), QueueFull> {
-        match submission {
-            Submission::Send { segments, .. } => {
-                let bytes = segments.iter().map(|segment| segment.length).sum();
-                *self.sends.get_mut(self.sends_count).ok_or(QueueFull)? = (token, bytes);
-                self.sends_count += 1;
-            }
-            Submission::Receive { descriptor, .. } => {
-                self.receives[(descriptor.0 - FIRST_CLIENT) as usize] = Some(token);
-            }
-            Submission::AcceptMany(_) => self.accept = Some(token),
-            other => unreachable!("an echo that nobody ends wants no {other:?}"),
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn enter(&mut self, _: Wait) -> Result<(), DriverFailed> {
-        self.memory.settle();
-        self.sent_count = self.sends_count;
-        self.ready = true;
-        Ok(())
-    }
-
-    #[inline]
-    fn has_completions(&self) -> bool {
-        self.ready
-    }
-
-    #[inline]
-    fn reap(&mut self, into: &mut VecDeque<Completion>, _: usize) {
-        self.ready = false;
-        for (token, bytes) in &self.sends[..self.sent_count] {
-            into.push_back(completion(*token, *bytes, false));
-        }
-        self.sends_count = 0;
-        self.sent_count = 0;
-        if self.talking {
-            self.reap_messages(into);
-        } else if let (Some(token), 0) = (self.accept, self.accepted) {
-            self.reap_clients(token, into);
-        }
-    }
-
-    #[inline]
-    fn recycle(&mut self) -> u32 {
-        let before = self.published_count;
-        while let Some(number) = self.memory.take_returned() {
-            self.published[self.published_count] = number;
-            self.published_count += 1;
-        }
-        (self.published_count - before) as u32
-    }
-
-    fn open_socket(&mut self, _: &SocketAddr) -> Result<Descriptor, Fault> {
-        Err(Fault::Denied)
-    }
-
-    fn set_abortive(&mut self, _: Descriptor) {}
-
-    fn accept_queued(&mut self, _: Descriptor) -> Option<Descriptor> {
-        None
-    }
-
-    fn close_now(&mut self, _: Descriptor) {}
-
-    fn push_wake(&mut self, _: Token) -> Result<(), QueueFull> {
-        Ok(())
-    }
-
-    fn clear_wake(&mut self) {}
-
-    fn addresses(&self, _: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault> {
-        Err(Fault::NotConnected)
-    }
-}
-
 struct Echo;
 
 impl Handler for Echo {
@@ -271,11 +93,11 @@ fn prepare() -> Bench {
         control: Arc::new(Control::new(1, 0)),
         limits,
     };
-    let mut reactor = Reactor::new(Null::new(&setup.limits.clone()), Echo, setup);
+    let mut reactor = Reactor::new(Null::new(&limits), Echo, setup);
     reactor.start();
-    turns(&mut reactor, 2);
-    assert_eq!(reactor.connections().len() as usize, CONNECTIONS);
-    reactor.driver().talking = true;
+    reactor.driver().connect(CONNECTIONS as u32);
+    reactor.turn().expect("this driver does not fail");
+    assert_eq!(reactor.driver().receiving(), CONNECTIONS);
     turns(&mut reactor, WARMUP_TURNS);
     reactor
 }
@@ -284,6 +106,7 @@ fn prepare() -> Bench {
 #[inline(never)]
 fn turns(reactor: &mut Bench, turns: u64) {
     for _ in 0..turns {
+        reactor.driver().deliver(CONNECTIONS, MESSAGE_BYTES);
         reactor.turn().expect("this driver does not fail");
     }
     black_box(reactor);

@@ -41,9 +41,9 @@
 
 mod actions;
 mod deadlines;
+mod ending;
 mod words;
 
-use self::deadlines::after;
 pub use self::words::{Action, Event, Input, Pause, Rules, Side, State};
 use crate::config::NOTIFICATIONS_MAX;
 use crate::error::{CloseReason, Fault};
@@ -390,19 +390,14 @@ impl Connection {
         if !more {
             self.land(Op::Receive);
         }
-        match &mut self.state {
-            State::Established | State::HalfClosed { side: Side::Ours, .. } => {
-                self.active_at_ms = now_ms;
-                Event::Data
-            }
-            State::Draining { discarded, .. } => {
-                *discarded = discarded.saturating_add(bytes);
-                Event::Discard
-            }
-            State::Opening { .. } | State::HalfClosed { .. } | State::Closing { .. } => {
-                Event::Discard
-            }
+        if self.is_receiving_state() {
+            self.active_at_ms = now_ms;
+            return Event::Data;
         }
+        if let State::Draining { discarded, .. } = &mut self.state {
+            *discarded = discarded.saturating_add(bytes);
+        }
+        Event::Discard
     }
 
     fn on_end_of_stream(&mut self, now_ms: u64) -> Event {
@@ -477,124 +472,33 @@ impl Connection {
                 // Short: the socket is full, trying again at once would only say so.
                 self.blocked = bytes < self.sending_bytes;
             }
-            Err(Fault::WouldBlock) => self.blocked = true,
-            Err(Fault::Cancelled) => {}
-            // Without a copy it does not go, for want of pinned memory: with one it does.
-            Err(Fault::NoBuffers | Fault::Memory) if self.sending_zero_copy => {
-                self.zero_copy = ZeroCopy::Off;
-            }
             Err(fault) => {
-                self.fail(fault, around);
-                return Event::None;
+                if !self.puts_off(fault) {
+                    self.fail(fault, around);
+                    return Event::None;
+                }
             }
         }
         self.timer_nearer |= self.blocked;
-        let low = self.outbox.bytes() <= around.rules.low_bytes
-            && self.outbox.pieces() <= around.rules.high_pieces / 2;
-        if self.high && low {
+        if self.high
+            && self.outbox.bytes() <= around.rules.low_bytes
+            && self.outbox.pieces() <= around.rules.high_pieces / 2
+        {
             self.high = false;
             return Event::Writable;
         }
         if self.blocked { Event::Blocked } else { Event::None }
     }
 
-    fn on_shutdown_done<R: FnMut(Span)>(
-        &mut self,
-        result: Result<(), Fault>,
-        around: &mut Surroundings<'_, R>,
-    ) -> Event {
-        if !self.in_flight(Op::Shutdown) {
-            return Event::None;
+    /// Whether a send that failed so is merely tried again.
+    #[cold]
+    fn puts_off(&mut self, fault: Fault) -> bool {
+        // Without a copy it does not go, for want of pinned memory: with one it does.
+        let unpinned = matches!(fault, Fault::NoBuffers | Fault::Memory) && self.sending_zero_copy;
+        if unpinned {
+            self.zero_copy = ZeroCopy::Off;
         }
-        self.land(Op::Shutdown);
-        if let Err(fault) = result {
-            self.fail(fault, around);
-            return Event::None;
-        }
-        self.fin_sent = true;
-        self.start_to_linger(around.now_ms, around.rules);
-        Event::None
-    }
-
-    fn start_to_linger(&mut self, now_ms: u64, rules: &Rules) {
-        if let State::Draining { linger_until_ms, .. } = &mut self.state {
-            *linger_until_ms = after(now_ms, rules.linger_ms);
-            self.timer_nearer = true;
-        }
-    }
-
-    fn on_shutdown_asked(&mut self, now_ms: u64) -> Event {
-        match &mut self.state {
-            State::Opening { shut_down, .. } => *shut_down = true,
-            State::Established => {
-                self.state = State::HalfClosed { side: Side::Ours, since_ms: now_ms };
-                self.timer_nearer = true;
-            }
-            State::HalfClosed { side: Side::Theirs, .. } => {
-                self.drain(CloseReason::PeerClosed, true, now_ms);
-            }
-            State::HalfClosed { .. } | State::Draining { .. } | State::Closing { .. } => {}
-        }
-        Event::None
-    }
-
-    fn on_close_asked<R: FnMut(Span)>(
-        &mut self,
-        reason: CloseReason,
-        around: &mut Surroundings<'_, R>,
-    ) {
-        let now_ms = around.now_ms;
-        match self.state {
-            // What waits will never be sent: that is no end in order.
-            State::Opening { .. } if !self.outbox.is_empty() => {
-                self.end(CloseReason::Aborted, around);
-            }
-            State::Opening { .. } => self.end(reason, around),
-            State::Established => self.drain(reason, false, now_ms),
-            State::HalfClosed { side: Side::Ours, .. } => {
-                self.drain(reason, false, now_ms);
-                if self.fin_sent {
-                    self.start_to_linger(now_ms, around.rules);
-                }
-            }
-            State::HalfClosed { side: Side::Theirs, .. } => {
-                let reason = match reason {
-                    CloseReason::LocalClosed => CloseReason::PeerClosed,
-                    other => other,
-                };
-                self.drain(reason, true, now_ms);
-            }
-            State::Draining { .. } | State::Closing { .. } => {}
-        }
-    }
-
-    /// Starts to close in order.
-    fn drain(&mut self, reason: CloseReason, peer_done: bool, now_ms: u64) {
-        self.state = State::Draining { reason, peer_done, discarded: 0, linger_until_ms: NEVER };
-        self.progress_at_ms = now_ms;
-        self.timer_nearer = true;
-    }
-
-    /// Ends for a failure of the transport. A connection that was draining keeps its reason: the peer need
-    /// not wait for our FIN.
-    fn fail<R: FnMut(Span)>(&mut self, fault: Fault, around: &mut Surroundings<'_, R>) {
-        let reason = match (self.state, fault) {
-            (State::Draining { reason, .. }, _) if self.outbox.is_empty() => reason,
-            (_, Fault::Reset | Fault::BrokenPipe | Fault::NotConnected) => CloseReason::Reset,
-            (_, fault) => CloseReason::Transport(fault),
-        };
-        self.end(reason, around);
-    }
-
-    /// Starts to end at once.
-    fn end<R: FnMut(Span)>(&mut self, reason: CloseReason, around: &mut Surroundings<'_, R>) {
-        if matches!(self.state, State::Closing { .. }) {
-            return;
-        }
-        self.state = State::Closing { reason };
-        // The kernel may still read what is being sent: then the outbox goes with that completion.
-        if !self.in_flight(Op::Send) {
-            self.outbox.clear(around.pieces, &mut around.release);
-        }
+        self.blocked |= fault == Fault::WouldBlock;
+        unpinned || matches!(fault, Fault::WouldBlock | Fault::Cancelled)
     }
 }

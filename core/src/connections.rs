@@ -19,7 +19,7 @@ use crate::admission::Admission;
 use crate::config::Timeout;
 use crate::connection::{Connection, Event, Input, Pause, Rules, State, Surroundings};
 use crate::counters::Counters;
-use crate::error::{CloseReason, Fault};
+use crate::error::CloseReason;
 use crate::handler::{Origin, Outgoing};
 use crate::outbox::Pieces;
 use crate::slab::Slab;
@@ -80,9 +80,9 @@ pub(crate) enum Placed {
 
 /// What becomes of a receive's completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Share {
-    /// It is dealt with.
-    Now,
+pub(crate) enum Received {
+    /// It is for the machine: its event.
+    Now(Event),
     /// It is put off to the next turn.
     Later,
     /// Nobody awaits it.
@@ -101,7 +101,8 @@ pub struct Connections<S> {
     pub(crate) pieces: Pieces,
     pub(crate) memory: Rc<Memory>,
     pub(crate) rules: Rules,
-    pub(crate) dirty: VecDeque<Key>,
+    /// Connections that may want something.
+    pub(crate) dirty: Vec<Key>,
     /// Dials to begin.
     pub(crate) dials: VecDeque<(Key, SocketAddr)>,
     /// Connections that were blocked at some time since they were last looked at.
@@ -139,7 +140,7 @@ impl<S: Default + 'static> Connections<S> {
             pieces: Pieces::new(),
             memory,
             rules,
-            dirty: VecDeque::with_capacity(256),
+            dirty: Vec::with_capacity(256),
             dials: VecDeque::new(),
             stalled: VecDeque::new(),
             counters: Counters::default(),
@@ -323,8 +324,7 @@ impl<S> Connections<S> {
         match data {
             // What handlers do most, in the shortest way.
             Outgoing::Lease(lease) if lease.is_of(&self.memory) => {
-                let Some(slot) = self.slots.get(to) else { return };
-                if slot.connection.may_send() && self.append_span(to, lease.into_span()) {
+                if self.append_span(to, lease.into_span()) {
                     self.hold_back(from, to);
                 }
             }
@@ -387,11 +387,11 @@ impl<S> Connections<S> {
         Ok(self.append_span(to, span))
     }
 
-    /// Appends to the outbox of a connection that may send. Whether it is high afterwards.
+    /// Appends to the outbox of a connection, if it may send. Whether it is high afterwards.
     #[inline]
     fn append_span(&mut self, to: Key, span: Span) -> bool {
         let now_ms = self.now_ms();
-        let Some(slot) = self.slots.get_mut(to) else {
+        let Some(slot) = self.slots.get_mut(to).filter(|slot| slot.connection.may_send()) else {
             self.memory.release(span);
             return false;
         };
@@ -406,7 +406,7 @@ impl<S> Connections<S> {
         let stalls = slot.connection.is_blocked();
         if !slot.dirty {
             slot.dirty = true;
-            self.dirty.push_back(to);
+            self.dirty.push(to);
         }
         if stalls {
             self.list_stalled(to);
@@ -467,73 +467,22 @@ impl<S> Connections<S> {
         self.handle(key, input);
     }
 
-    /// Bytes came: [`handle`](Self::handle) for the hot path.
+    /// A receive brought `bytes`, which count against the connection's share of the turn; or none, and then
+    /// the machine is still to be told why. A completion waits behind those of its connection that were put
+    /// off, whatever it brings.
     #[inline]
-    pub(crate) fn received(&mut self, key: Key, bytes: u32, more: bool) -> Event {
-        let now_ms = self.now_ms();
-        let Some(slot) = self.slots.get_mut(key) else { return Event::None };
-        let event = slot.connection.on_received(bytes, more, now_ms);
-        if !slot.dirty && !slot.connection.is_settled() {
-            slot.dirty = true;
-            self.dirty.push_back(key);
-        }
-        event
-    }
-
-    /// A send ended: [`handle`](Self::handle) for the hot path.
-    #[inline]
-    pub(crate) fn sent(&mut self, key: Key, result: Result<u32, Fault>, more: bool) -> Event {
-        self.handle_inlined(key, Input::Sent { result, more })
-    }
-
-    /// Passes an input to a machine and marks it dirty; what the owner has to know of it. Releasing held
-    /// back readers is seen to here.
-    pub(crate) fn handle(&mut self, key: Key, input: Input) -> Event {
-        self.handle_inlined(key, input)
-    }
-
-    #[inline(always)]
-    fn handle_inlined(&mut self, key: Key, input: Input) -> Event {
-        let now_ms = self.now_ms();
-        let Some(slot) = self.slots.get_mut(key) else { return Event::None };
-        let around = Surroundings {
-            pieces: &mut self.pieces,
-            release: |span: Span| self.memory.release(span),
-            rules: &self.rules,
-            now_ms,
-        };
-        let event = slot.connection.handle(input, around);
-        if !slot.dirty && !slot.connection.is_settled() {
-            slot.dirty = true;
-            self.dirty.push_back(key);
-        }
-        let empties = match event {
-            Event::Writable => true,
-            _ => slot.feeder.is_some() && matches!(slot.connection.state(), State::Closing { .. }),
-        };
-        if empties && let Some(feeder) = slot.feeder.take() {
-            self.let_go(feeder);
-        }
-        event
-    }
-
-    pub(crate) fn mark_dirty(&mut self, key: Key) {
-        if let Some(slot) = self.slots.get_mut(key)
-            && !slot.dirty
-        {
-            slot.dirty = true;
-            self.dirty.push_back(key);
-        }
-    }
-
-    /// Counts a receive against the connection's share of the turn. A completion waits behind those of its
-    /// connection that were put off, whatever it brings.
-    #[inline]
-    pub(crate) fn take_share(&mut self, key: Key, activation: u8, bytes: u32) -> Share {
+    pub(crate) fn received(
+        &mut self,
+        key: Key,
+        activation: u8,
+        bytes: u32,
+        more: bool,
+    ) -> Received {
         let turn = self.counters.turns as u32;
-        let Some(slot) = self.slots.get_mut(key) else { return Share::Stale };
+        let now_ms = self.now_ms();
+        let Some(slot) = self.slots.get_mut(key) else { return Received::Stale };
         if !slot.connection.expects(Op::Receive, activation) {
-            return Share::Stale;
+            return Received::Stale;
         }
         if slot.share_turn != turn {
             slot.share_turn = turn;
@@ -545,10 +494,80 @@ impl<S> Connections<S> {
             || slot.share_receives >= self.turn_receives_max;
         if slot.deferred || (bytes > 0 && used_up) {
             slot.deferred = true;
-            return Share::Later;
+            return Received::Later;
+        }
+        if bytes == 0 {
+            return Received::Now(Event::None);
         }
         slot.share_bytes += bytes;
-        slot.share_receives += u16::from(bytes > 0);
-        Share::Now
+        slot.share_receives += 1;
+        let event = slot.connection.on_received(bytes, more, now_ms);
+        // Bytes for the handler change no wish, as long as the receive goes on.
+        let settled = (more && event == Event::Data) || slot.connection.is_settled();
+        if !slot.dirty && !settled {
+            slot.dirty = true;
+            self.dirty.push(key);
+        }
+        Received::Now(event)
+    }
+
+    /// Passes an input to a machine and marks it dirty; what the owner has to know of it. Releasing held
+    /// back readers is seen to here.
+    pub(crate) fn handle(&mut self, key: Key, input: Input) -> Event {
+        self.handle_if(key, input, |_| true).unwrap_or(Event::None)
+    }
+
+    /// [`handle`](Self::handle) for what an activation of an operation ended with; `None` if that is not
+    /// awaited.
+    #[inline(always)]
+    pub(crate) fn handle_end(
+        &mut self,
+        (op, key, activation): (Op, Key, u8),
+        input: Input,
+    ) -> Option<Event> {
+        self.handle_if(key, input, |connection| connection.expects(op, activation))
+    }
+
+    #[inline(always)]
+    fn handle_if(
+        &mut self,
+        key: Key,
+        input: Input,
+        is_expected: impl FnOnce(&Connection) -> bool,
+    ) -> Option<Event> {
+        let now_ms = self.now_ms();
+        let slot = self.slots.get_mut(key)?;
+        if !is_expected(&slot.connection) {
+            return None;
+        }
+        let around = Surroundings {
+            pieces: &mut self.pieces,
+            release: |span: Span| self.memory.release(span),
+            rules: &self.rules,
+            now_ms,
+        };
+        let event = slot.connection.handle(input, around);
+        if !slot.dirty && !slot.connection.is_settled() {
+            slot.dirty = true;
+            self.dirty.push(key);
+        }
+        if slot.feeder.is_some() {
+            let ended = matches!(slot.connection.state(), State::Closing { .. });
+            if (ended || event == Event::Writable)
+                && let Some(feeder) = slot.feeder.take()
+            {
+                self.let_go(feeder);
+            }
+        }
+        Some(event)
+    }
+
+    pub(crate) fn mark_dirty(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key)
+            && !slot.dirty
+        {
+            slot.dirty = true;
+            self.dirty.push(key);
+        }
     }
 }

@@ -16,7 +16,6 @@
 //!    when it sends without a copy, the driver keeps until the notification.
 //! 5. The end of a cancelled operation and the end of its cancel come in either order.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -83,7 +82,7 @@ pub struct Completion {
     pub token: Token,
     /// The operation's number: bytes, a descriptor, or nothing; or what went wrong.
     pub result: Result<u32, Fault>,
-    /// The received bytes, when the operation brings some.
+    /// The received bytes, at least one, when the operation brings some.
     pub span: Option<Span>,
     /// The operation is not over: more completions of this token follow.
     pub more: bool,
@@ -92,6 +91,8 @@ pub struct Completion {
     /// With a notification: the bytes were copied after all. With an accept: more clients wait.
     pub hint: bool,
 }
+
+const _: () = assert!(size_of::<Completion>() == 32, "two in a cache line");
 
 /// How long `enter` may wait for a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,8 +169,8 @@ pub trait Driver {
     /// Whether completions are there to be reaped.
     fn has_completions(&self) -> bool;
 
-    /// Moves at most `limit` completions to `into`, oldest first.
-    fn reap(&mut self, into: &mut VecDeque<Completion>, limit: usize);
+    /// Appends at most `limit` completions to `into`, oldest first.
+    fn reap(&mut self, into: &mut Vec<Completion>, limit: usize);
 
     /// Gives released buffers back to the kernel; returns how many.
     fn recycle(&mut self) -> u32;

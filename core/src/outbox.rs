@@ -65,6 +65,12 @@ impl Pieces {
     }
 
     #[inline]
+    fn segment(&self, link: Link) -> Segment {
+        let span = self.pieces[link as usize - 1].span.as_ref();
+        span.expect("a listed piece has a span").segment()
+    }
+
+    #[inline]
     fn span(&mut self, link: Link) -> &mut Span {
         self.pieces[link as usize - 1].span.as_mut().expect("a listed piece has a span")
     }
@@ -120,17 +126,26 @@ impl Outbox {
         self.last = link;
     }
 
+    /// The segment, if but one waits.
+    #[inline]
+    #[must_use]
+    pub fn only_segment(&self, pieces: &Pieces) -> Option<Segment> {
+        match self.pieces {
+            1 => Some(pieces.segment(self.first)),
+            _ => None,
+        }
+    }
+
     /// Writes the first `limit` segments to `into`; returns their bytes.
     #[inline]
     pub fn segments(&self, pieces: &Pieces, limit: usize, into: &mut Vec<Segment>) -> u32 {
         let mut link = self.first;
         let mut bytes = 0;
         while link != 0 && into.len() < limit {
-            let piece = &pieces.pieces[link as usize - 1];
-            let segment = piece.span.as_ref().expect("a listed piece has a span").segment();
+            let segment = pieces.segment(link);
             bytes += segment.length;
             into.push(segment);
-            link = piece.next;
+            link = pieces.pieces[link as usize - 1].next;
         }
         bytes
     }
@@ -143,6 +158,15 @@ impl Outbox {
     pub fn advance(&mut self, pieces: &mut Pieces, bytes: u32, mut release: impl FnMut(Span)) {
         assert!(bytes <= self.bytes, "more was sent than waited");
         self.bytes -= bytes;
+        // One piece, taken whole, is what a message in, a message out makes.
+        if self.bytes == 0 && self.pieces == 1 {
+            return release(self.pop(pieces));
+        }
+        self.drop_front(pieces, bytes, release);
+    }
+
+    #[inline(never)]
+    fn drop_front(&mut self, pieces: &mut Pieces, bytes: u32, mut release: impl FnMut(Span)) {
         let mut left = bytes;
         while left > 0 {
             let span = pieces.span(self.first);
@@ -192,4 +216,4 @@ impl Outbox {
 }
 
 const _: () = assert!(std::mem::size_of::<Outbox>() == 16);
-const _: () = assert!(std::mem::size_of::<Piece>() <= 20);
+const _: () = assert!(std::mem::size_of::<Piece>() == 16);

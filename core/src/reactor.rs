@@ -78,10 +78,11 @@ pub struct Reactor<D, H: Handler> {
     control: Arc<Control>,
     number: usize,
     wheel: Wheel,
-    /// Completions to deal with.
-    inbox: VecDeque<Completion>,
-    /// Completions put off to the next turn.
-    deferred: VecDeque<Completion>,
+    /// Completions to deal with. The oldest is the last: they are popped, so that a panic loses none and
+    /// repeats none.
+    inbox: Vec<Completion>,
+    /// Completions put off to the next turn, the oldest first.
+    deferred: Vec<Completion>,
     /// Timers to deal with.
     due: Vec<u32>,
     more_due: bool,
@@ -118,8 +119,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             control,
             number,
             wheel: Wheel::new(limits.slots() + EXTRA_TIMERS, connections.now_ms()),
-            inbox: VecDeque::with_capacity(COMPLETIONS_PER_TURN_MAX),
-            deferred: VecDeque::new(),
+            inbox: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
+            deferred: Vec::new(),
             due: Vec::with_capacity(TIMERS_PER_TURN_MAX),
             more_due: false,
             parked: VecDeque::new(),
@@ -216,9 +217,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let now_us = self.driver.now_us();
         self.connections.set_now_us(now_us);
         self.wheel.advance(self.connections.now_ms());
+        // All of the last turn's are dealt with, but for those put off, which come first.
+        std::mem::swap(&mut self.inbox, &mut self.deferred);
         let before = self.inbox.len();
         self.driver.reap(&mut self.inbox, COMPLETIONS_PER_TURN_MAX);
         let reaped = (self.inbox.len() - before) as u32;
+        self.inbox.reverse();
         self.connections.counters.completions += u64::from(reaped);
         let news = reaped.saturating_sub(std::mem::take(&mut self.sends_queued));
         if wait.sleep_us != Some(0) && news > 0 {
@@ -238,7 +242,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn plan_wait(&mut self) -> Wait {
-        let busy = !self.inbox.is_empty()
+        let busy = !self.deferred.is_empty()
             || !self.connections.dirty.is_empty()
             || self.more_due
             || self.acceptor.is_behind()
@@ -270,10 +274,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Everything of a turn that may call a handler. After a panic it is called again, and goes on.
     fn work(&mut self) {
-        while let Some(completion) = self.inbox.pop_front() {
+        while let Some(completion) = self.inbox.pop() {
             self.dispatch(completion);
         }
-        std::mem::swap(&mut self.inbox, &mut self.deferred);
         while let Some(timer) = self.due.pop() {
             self.on_timer(timer);
         }

@@ -11,10 +11,19 @@
 
 use crate::token::{Key, SLOTS_MAX};
 
+/// A value and the life of the slot it is in.
+#[derive(Debug)]
+struct Life<T> {
+    generation: u32,
+    value: T,
+}
+
 /// Slots for at most `capacity` values.
 #[derive(Debug)]
 pub struct Slab<T> {
-    slots: slab::Slab<T>,
+    slots: slab::Slab<Life<T>>,
+    /// The life that each slot is in, or will be in once it is used again. Looked at by `insert_with` and
+    /// `remove` only: a value has its own beside it, for the look-ups.
     generations: Vec<u32>,
 }
 
@@ -63,8 +72,9 @@ impl<T> Slab<T> {
         }
         let entry = self.slots.vacant_entry();
         let index = entry.key();
-        let key = Key::new(index as u32, self.generations[index]);
-        entry.insert(make(key));
+        let generation = self.generations[index];
+        let key = Key::new(index as u32, generation);
+        entry.insert(Life { generation, value: make(key) });
         Some(key)
     }
 
@@ -72,30 +82,23 @@ impl<T> Slab<T> {
     #[inline]
     #[must_use]
     pub fn get(&self, key: Key) -> Option<&T> {
-        let index = key.index() as usize;
-        if *self.generations.get(index)? != key.generation() {
-            return None;
-        }
-        self.slots.get(index)
+        let life = self.slots.get(key.index() as usize)?;
+        (life.generation == key.generation()).then_some(&life.value)
     }
 
     /// The value of `key`, unless it is stale.
     #[inline]
     #[must_use]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let index = key.index() as usize;
-        if *self.generations.get(index)? != key.generation() {
-            return None;
-        }
-        self.slots.get_mut(index)
+        let life = self.slots.get_mut(key.index() as usize)?;
+        (life.generation == key.generation()).then_some(&mut life.value)
     }
 
     /// The key of the value that lives in slot `index` now.
     #[must_use]
     pub fn key_at(&self, index: u32) -> Option<Key> {
-        self.slots
-            .contains(index as usize)
-            .then(|| Key::new(index, self.generations[index as usize]))
+        let life = self.slots.get(index as usize)?;
+        Some(Key::new(index, life.generation))
     }
 
     /// Takes the value of `key` out and ends this life of its slot; `None` if stale.
@@ -103,11 +106,11 @@ impl<T> Slab<T> {
         self.get(key)?;
         let index = key.index() as usize;
         self.generations[index] = self.generations[index].wrapping_add(1);
-        self.slots.try_remove(index)
+        self.slots.try_remove(index).map(|life| life.value)
     }
 
     /// The keys of all values, by slot.
     pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
-        self.slots.iter().map(|(index, _)| Key::new(index as u32, self.generations[index]))
+        self.slots.iter().map(|(index, life)| Key::new(index as u32, life.generation))
     }
 }

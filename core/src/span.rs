@@ -5,41 +5,45 @@
 //! it must end in `Memory::release` or in a `Lease`. [`Segment`] is a look at one: it owns nothing, and
 //! tells the driver which bytes to send.
 
-/// Which buffer: a place in the buffer ring, or a block of owned bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BufferId(u32);
+use std::num::NonZeroU32;
 
-/// Set in the ids of owned blocks.
-const OWNED: u32 = 1 << 31;
+/// Which buffer: a place in the buffer ring, or a block of owned bytes.
+///
+/// Never zero, so that an optional span is no larger than a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BufferId(NonZeroU32);
+
+/// Set in the ids of the ring's buffers. Those of owned blocks start at one.
+const RING: NonZeroU32 = NonZeroU32::new(1 << 31).expect("not zero");
 
 impl BufferId {
     /// A buffer of the ring.
     #[inline]
     pub fn ring(number: u16) -> Self {
-        Self(u32::from(number))
+        Self(RING | u32::from(number))
     }
 
     /// A block of owned bytes.
     ///
     /// # Panics
-    /// From 2^31 blocks on.
+    /// From 2^31 - 1 blocks on.
     #[inline]
     pub fn owned(number: usize) -> Self {
-        let number = u32::try_from(number).expect("fewer than 2^31 blocks");
-        assert!(number < OWNED, "fewer than 2^31 blocks");
-        Self(number | OWNED)
+        let id = u32::try_from(number + 1).ok().filter(|&id| id < RING.get());
+        Self(id.and_then(NonZeroU32::new).expect("fewer than 2^31 - 1 blocks"))
     }
 
     /// Whether the kernel may fill it again once it is released.
     #[inline]
     pub fn is_ring(self) -> bool {
-        self.0 & OWNED == 0
+        self.0 >= RING
     }
 
     /// The number within its kind.
     #[inline]
     pub fn number(self) -> usize {
-        (self.0 & !OWNED) as usize
+        let first = if self.is_ring() { RING.get() } else { 1 };
+        (self.0.get() - first) as usize
     }
 }
 

@@ -138,17 +138,38 @@ impl Token {
     /// The token a completion brought back; `None` if it names no operation (none of ours).
     #[inline]
     pub fn from_bits(bits: u64) -> Option<Self> {
-        let op = bits >> (ACTIVATION_BITS + INDEX_BITS + GENERATION_BITS);
-        ((op as usize) < Op::ALL.len()).then_some(Self(bits))
+        let token = Self(bits);
+        ((token.op_number() as usize) < Op::ALL.len()).then_some(token)
     }
 
     /// Operation, key and activation.
     #[inline]
     pub fn decode(self) -> (Op, Key, u8) {
-        let op = Op::ALL[(self.0 >> (ACTIVATION_BITS + INDEX_BITS + GENERATION_BITS)) as usize];
+        (Op::ALL[self.op_number() as usize], self.key(), self.activation())
+    }
+
+    /// Whether it is of this operation.
+    #[inline]
+    pub fn is_of(self, op: Op) -> bool {
+        self.op_number() == op as u64
+    }
+
+    /// What the operation is on.
+    #[inline]
+    pub fn key(self) -> Key {
         let index = (self.0 >> GENERATION_BITS) as u32 & (SLOTS_MAX - 1);
-        let activation = (self.0 >> (INDEX_BITS + GENERATION_BITS)) as u8;
-        (op, Key { index, generation: self.0 as u32 }, activation)
+        Key { index, generation: self.0 as u32 }
+    }
+
+    /// Which time the operation was armed.
+    #[inline]
+    pub fn activation(self) -> u8 {
+        (self.0 >> (INDEX_BITS + GENERATION_BITS)) as u8
+    }
+
+    #[inline]
+    fn op_number(self) -> u64 {
+        self.0 >> (ACTIVATION_BITS + INDEX_BITS + GENERATION_BITS)
     }
 }
 

@@ -3,7 +3,6 @@
 //! Every send is taken whole at the next `enter`; messages come when [`Null::deliver`] prepared them, in
 //! buffers that were never written to. Nothing is checked and, once warm, nothing allocated.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -14,13 +13,16 @@ use slipring_core::sys::memory::Memory;
 use slipring_core::token::{Descriptor, Token};
 use slipring_core::{Fault, Limits};
 
+/// Descriptors of clients start above this.
+const FIRST_CLIENT: u32 = 10;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Null {
     memory: Rc<Memory>,
-    published: VecDeque<u16>,
+    published: Vec<u16>,
     /// Sends pushed: their tokens and bytes.
-    sends: VecDeque<(Token, u32)>,
+    sends: Vec<(Token, u32)>,
     accept: Option<Token>,
     /// Receives armed.
     receives: Vec<Token>,
@@ -37,8 +39,8 @@ impl Null {
         let memory = Memory::new(limits.buffers, limits.buffer_bytes, limits.owned_bytes_max);
         let mut null = Self {
             memory,
-            published: VecDeque::with_capacity(limits.buffers as usize),
-            sends: VecDeque::with_capacity(limits.slots() as usize),
+            published: Vec::with_capacity(limits.buffers as usize),
+            sends: Vec::with_capacity(limits.slots() as usize),
             accept: None,
             receives: Vec::with_capacity(limits.slots() as usize),
             clients: 0,
@@ -73,6 +75,30 @@ impl Null {
         self.pushed
     }
 
+    #[inline]
+    fn reap_messages(&mut self, into: &mut Vec<Completion>, room: usize) {
+        let count = self.messages.min(self.published.len()).min(room);
+        let (memory, bytes) = (&self.memory, self.message_bytes);
+        let left = self.messages - count;
+        let tokens = &self.receives[left..self.messages];
+        let kept = self.published.len() - count;
+        into.extend(tokens.iter().zip(&self.published[kept..]).map(|(token, number)| {
+            let span = Some(memory.claim(*number, bytes));
+            Completion { span, ..Self::completion(*token, bytes, true) }
+        }));
+        self.published.truncate(kept);
+        self.messages = left;
+    }
+
+    #[cold]
+    fn reap_clients(&mut self, token: Token, into: &mut Vec<Completion>, limit: usize) {
+        while self.clients > 0 && into.len() < limit {
+            into.push(Self::completion(token, FIRST_CLIENT + self.clients, true));
+            self.clients -= 1;
+        }
+    }
+
+    #[inline]
     fn completion(token: Token, bytes: u32, more: bool) -> Completion {
         let (notification, hint) = (false, false);
         Completion { token, result: Ok(bytes), span: None, more, notification, hint }
@@ -109,8 +135,11 @@ impl Driver for Null {
         self.pushed += 1;
         match submission {
             Submission::Send { segments, .. } => {
-                let bytes = segments.iter().map(|segment| segment.length).sum();
-                self.sends.push_back((token, bytes));
+                let bytes = match segments {
+                    [segment] => segment.length,
+                    segments => segments.iter().map(|segment| segment.length).sum(),
+                };
+                self.sends.push((token, bytes));
             }
             Submission::Receive { .. } => self.receives.push(token),
             Submission::AcceptMany(_) => self.accept = Some(token),
@@ -131,33 +160,20 @@ impl Driver for Null {
     }
 
     #[inline]
-    fn reap(&mut self, into: &mut VecDeque<Completion>, limit: usize) {
-        for _ in 0..limit {
-            if let Some((token, bytes)) = self.sends.pop_front() {
-                into.push_back(Self::completion(token, bytes, false));
-            } else if self.messages > 0 {
-                self.messages -= 1;
-                let Some(number) = self.published.pop_front() else { return };
-                let span = Some(self.memory.claim(number, self.message_bytes));
-                let token = self.receives[self.messages];
-                let completion = Self::completion(token, self.message_bytes, true);
-                into.push_back(Completion { span, ..completion });
-            } else if let (Some(token), 1..) = (self.accept, self.clients) {
-                into.push_back(Self::completion(token, 10 + self.clients, true));
-                self.clients -= 1;
-            } else {
-                return;
-            }
+    fn reap(&mut self, into: &mut Vec<Completion>, limit: usize) {
+        let (before, limit) = (into.len(), into.len() + limit);
+        let sent = self.sends.len().min(limit - before);
+        let sends = self.sends.drain(..sent);
+        into.extend(sends.map(|(token, bytes)| Self::completion(token, bytes, false)));
+        self.reap_messages(into, limit - into.len());
+        if let (Some(token), 1..) = (self.accept, self.clients) {
+            self.reap_clients(token, into, limit);
         }
     }
 
     #[inline]
     fn recycle(&mut self) -> u32 {
-        let before = self.published.len();
-        while let Some(number) = self.memory.take_returned() {
-            self.published.push_back(number);
-        }
-        (self.published.len() - before) as u32
+        self.memory.take_all_returned(|number| self.published.push(number))
     }
 
     fn open_socket(&mut self, _: &SocketAddr) -> Result<Descriptor, Fault> {

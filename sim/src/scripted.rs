@@ -328,7 +328,7 @@ impl Driver for Scripted {
         !self.completions.is_empty()
     }
 
-    fn reap(&mut self, into: &mut VecDeque<Completion>, limit: usize) {
+    fn reap(&mut self, into: &mut Vec<Completion>, limit: usize) {
         for _ in 0..limit {
             let Some(completion) = self.completions.pop_front() else { return };
             let token = completion.token;
@@ -340,7 +340,7 @@ impl Driver for Scripted {
                     self.operations.remove(place);
                 }
             }
-            into.push_back(completion);
+            into.push(completion);
         }
     }
 

@@ -26,9 +26,9 @@ fn enter(driver: &mut Scripted) {
 }
 
 fn reap(driver: &mut Scripted) -> VecDeque<slipring_core::driver::Completion> {
-    let mut completions = VecDeque::new();
+    let mut completions = Vec::new();
     driver.reap(&mut completions, 100);
-    completions
+    completions.into()
 }
 
 fn span(driver: &Scripted) -> Span {

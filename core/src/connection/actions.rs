@@ -10,16 +10,23 @@ impl Connection {
     /// `SUBMISSIONS_PER_CONNECTION_MAX` submissions between two inputs.
     #[inline]
     pub fn poll_action(&mut self, rules: &Rules) -> Option<Action> {
+        if !self.wants_to_send() {
+            return self.poll_beside_send(rules);
+        }
+        if self.blocked {
+            self.take_off(Op::Watch);
+            return Some(Action::Watch);
+        }
+        self.take_off(Op::Send);
+        Some(Action::Send)
+    }
+
+    fn poll_beside_send(&mut self, rules: &Rules) -> Option<Action> {
         if let State::Draining { .. } = self.state {
             self.finish_draining();
         }
         if let State::Closing { reason } = self.state {
             return self.poll_closing(reason);
-        }
-        if !self.outbox.is_empty() && self.flights & SEND_OR_WATCH == 0 && self.is_open() {
-            let op = if self.blocked { Op::Watch } else { Op::Send };
-            self.take_off(op);
-            return Some(if self.blocked { Action::Watch } else { Action::Send });
         }
         if self.in_flight(Op::Receive) {
             // Without a cap the receive goes on until it is cancelled.
@@ -59,11 +66,14 @@ impl Connection {
     }
 
     #[inline]
-    fn is_open(&self) -> bool {
-        !matches!(self.state, State::Opening { .. })
+    fn wants_to_send(&self) -> bool {
+        !self.outbox.is_empty()
+            && self.flights & SEND_OR_WATCH == 0
+            && !matches!(self.state, State::Opening { .. } | State::Closing { .. })
     }
 
-    fn is_receiving_state(&self) -> bool {
+    #[inline]
+    pub(super) fn is_receiving_state(&self) -> bool {
         matches!(self.state, State::Established | State::HalfClosed { side: Side::Ours, .. })
     }
 

@@ -58,7 +58,10 @@ pub enum Side {
 }
 
 /// Where a connection stands.
+///
+/// Its kind has a byte of its own, since every message asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum State {
     /// Dialed, not yet connected.
     Opening {
@@ -78,10 +81,10 @@ pub enum State {
     },
     /// Closing in order: flush, FIN, read and drop until the peer's FIN.
     Draining {
-        /// What it will have ended for.
-        reason: CloseReason,
         /// The peer's FIN has come: nothing to wait for after the flush.
         peer_done: bool,
+        /// What it will have ended for.
+        reason: CloseReason,
         /// Bytes dropped so far.
         discarded: u32,
         /// When waiting for the peer's FIN ends; never, until ours is out.

@@ -6,25 +6,23 @@ use crate::connection::{Action, Input, State};
 use crate::driver::{Driver, QueueFull, Share, Submission, Wait};
 use crate::error::{CloseReason, Fault};
 use crate::handler::{Ctx, Handler};
+use crate::outbox::{Outbox, Pieces};
+use crate::span::Segment;
 use crate::sys::memory::Memory;
 use crate::token::{Key, Op, Token};
+
+const SOCKET: &str = "only what has a socket wants something of it";
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Carries out what every dirty connection wants. What does not fit the submission queue stays dirty.
     pub(super) fn apply_all(&mut self) {
         self.apply_dials();
-        for _ in 0..self.connections.dirty.len() {
-            let Some(key) = self.connections.dirty.pop_front() else { break };
-            let Some(slot) = self.connections.slots.get_mut(key) else { continue };
-            slot.dirty = false;
-            let ending = matches!(slot.connection.state(), State::Closing { .. });
-            let share = if ending { Share::Management } else { Share::Data };
-            if self.has_room(share) {
-                self.apply(key, share);
-            } else {
-                self.connections.mark_dirty(key);
-            }
+        // Taken out last: after a panic those before it are looked at again, and want nothing.
+        let count = self.connections.dirty.len();
+        for at in 0..count {
+            self.apply(self.connections.dirty[at]);
         }
+        self.connections.dirty.drain(..count);
         // A queue without room leaves these as they are: the next turn asks again.
         let _ = self.acceptor.poll(&mut self.driver);
         while let Some((descriptor, listener)) = self.acceptor.poll_early() {
@@ -36,73 +34,83 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    /// Whether all that one connection can want fits; hands the queue to the kernel to make room.
-    fn has_room(&mut self, share: Share) -> bool {
-        if self.driver.room(share) >= SUBMISSIONS_PER_CONNECTION_MAX {
-            return true;
-        }
-        // Its failures show again at the turn's own enter.
-        let _ = self.driver.enter(Wait::NOT);
-        self.driver.room(share) >= SUBMISSIONS_PER_CONNECTION_MAX
-    }
-
-    /// Carries out what one connection wants, for which there is room in the queue.
+    /// Carries out what one connection wants.
     #[inline]
-    fn apply(&mut self, key: Key, share: Share) {
-        const ROOM: &str = "room was made for all that a connection can want";
-        let Some(slot) = self.connections.slots.get_mut(key) else { return };
-        let connection = &mut slot.connection;
-        while !connection.is_settled() {
-            let Some(action) = connection.poll_action(&self.connections.rules) else { return };
-            let descriptor = match (action, connection.descriptor()) {
-                (Action::SetTimer(deadline_ms), _) => {
-                    self.wheel.arm(key.index(), deadline_ms);
-                    continue;
-                }
-                (Action::Free(reason), _) => return self.end(key, reason),
-                (_, Some(descriptor)) => descriptor,
-                (other, None) => unreachable!("{other:?} of a connection without a socket"),
-            };
-            let (op, submission) = match action {
-                Action::Send => {
+    fn apply(&mut self, key: Key) {
+        let Some(mut slot) = self.connections.slots.get_mut(key) else { return };
+        let ending = matches!(slot.connection.state(), State::Closing { .. });
+        let share = if ending { Share::Management } else { Share::Data };
+        if !has_room(&mut self.driver, share) {
+            return self.connections.dirty.push(key);
+        }
+        slot.dirty = false;
+        loop {
+            let connection = &mut slot.connection;
+            match connection.poll_action(&self.connections.rules) {
+                None => return,
+                Some(Action::Send) => {
                     let pieces = &self.connections.pieces;
-                    self.segments.clear();
-                    let bytes = connection.outbox.segments(
-                        pieces,
-                        SEGMENTS_PER_SEND_MAX,
-                        &mut self.segments,
-                    );
+                    // One is what a message in, a message out makes: it needs no list.
+                    let only = connection.outbox.only_segment(pieces);
+                    let (segments, bytes) = match &only {
+                        Some(segment) => (std::slice::from_ref(segment), segment.length),
+                        None => list_segments(&connection.outbox, pieces, &mut self.segments),
+                    };
                     let zero_copy = connection.begin_send(bytes, &self.connections.rules)
                         && may_keep_buffers(&self.connections.memory);
-                    let send = Submission::Send { descriptor, segments: &self.segments, zero_copy };
+                    let descriptor = connection.descriptor().expect(SOCKET);
+                    let send = Submission::Send { descriptor, segments, zero_copy };
                     if !push_send(&mut self.driver, connection.token(Op::Send, key), send) {
                         return self.on_send_unqueued(key);
                     }
                     self.sends_queued += 1;
                     self.connections.counters.zero_copy_sends += u64::from(zero_copy);
-                    continue;
-                }
-                Action::Receive => {
-                    (Op::Receive, Submission::Receive { descriptor, cap: self.receive_cap })
-                }
-                Action::Watch => (Op::Watch, Submission::WatchWritable(descriptor)),
-                Action::Cancel(op) => {
-                    let target = Submission::Cancel(connection.token(op, key));
-                    let token = Token::new(Op::Cancel, key, op as u8);
-                    self.driver.push(token, target, Share::Management).expect(ROOM);
-                    continue;
-                }
-                Action::Shutdown => (Op::Shutdown, Submission::ShutdownWrite(descriptor)),
-                Action::Close { abortive } => {
-                    if abortive {
-                        self.driver.set_abortive(descriptor);
+                    if connection.is_settled() {
+                        return;
                     }
-                    (Op::Close, Submission::Close(descriptor))
                 }
-                Action::SetTimer(_) | Action::Free(_) => unreachable!("dealt with above"),
-            };
-            self.driver.push(connection.token(op, key), submission, share).expect(ROOM);
+                Some(action) => {
+                    self.apply_rarer(key, action, share);
+                    let Some(again) = self.connections.slots.get_mut(key) else { return };
+                    slot = again;
+                }
+            }
         }
+    }
+
+    /// Carries out an action that is no send.
+    #[cold]
+    fn apply_rarer(&mut self, key: Key, action: Action, share: Share) {
+        const ROOM: &str = "room was made for all that a connection can want";
+        let Some(slot) = self.connections.slots.get_mut(key) else { return };
+        let connection = &mut slot.connection;
+        let descriptor = connection.descriptor();
+        let (op, submission) = match action {
+            Action::SetTimer(deadline_ms) => return self.wheel.arm(key.index(), deadline_ms),
+            Action::Free(reason) => return self.end(key, reason),
+            Action::Cancel(op) => {
+                let target = Submission::Cancel(connection.token(op, key));
+                let token = Token::new(Op::Cancel, key, op as u8);
+                return self.driver.push(token, target, Share::Management).expect(ROOM);
+            }
+            Action::Send => unreachable!("dealt with by the caller"),
+            Action::Receive => {
+                let descriptor = descriptor.expect(SOCKET);
+                (Op::Receive, Submission::Receive { descriptor, cap: self.receive_cap })
+            }
+            Action::Watch => (Op::Watch, Submission::WatchWritable(descriptor.expect(SOCKET))),
+            Action::Shutdown => {
+                (Op::Shutdown, Submission::ShutdownWrite(descriptor.expect(SOCKET)))
+            }
+            Action::Close { abortive } => {
+                let descriptor = descriptor.expect(SOCKET);
+                if abortive {
+                    self.driver.set_abortive(descriptor);
+                }
+                (Op::Close, Submission::Close(descriptor))
+            }
+        };
+        self.driver.push(connection.token(op, key), submission, share).expect(ROOM);
     }
 
     /// The kernel takes nothing for now: the send counts as cancelled, and is asked for again next turn.
@@ -152,6 +160,17 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 }
 
+/// Whether all that one connection can want fits; hands the queue to the kernel to make room.
+#[inline]
+fn has_room<D: Driver>(driver: &mut D, share: Share) -> bool {
+    if driver.room(share) >= SUBMISSIONS_PER_CONNECTION_MAX {
+        return true;
+    }
+    // Its failures show again at the turn's own enter.
+    let _ = driver.enter(Wait::NOT);
+    driver.room(share) >= SUBMISSIONS_PER_CONNECTION_MAX
+}
+
 /// Queues a send. The driver may have no place for so many vectored ones between two enters.
 #[inline]
 fn push_send<D: Driver>(driver: &mut D, token: Token, send: Submission<'_>) -> bool {
@@ -161,6 +180,17 @@ fn push_send<D: Driver>(driver: &mut D, token: Token, send: Submission<'_>) -> b
     // Its failures show again at the turn's own enter.
     let _ = driver.enter(Wait::NOT);
     driver.push(token, send, Share::Data).is_ok()
+}
+
+/// What one send can carry of an outbox, and its bytes.
+fn list_segments<'a>(
+    outbox: &Outbox,
+    pieces: &Pieces,
+    into: &'a mut Vec<Segment>,
+) -> (&'a [Segment], u32) {
+    into.clear();
+    let bytes = outbox.segments(pieces, SEGMENTS_PER_SEND_MAX, into);
+    (into, bytes)
 }
 
 /// Whether a send may leave its buffers with the kernel. They stay there until the peer has read: half of

@@ -3,7 +3,7 @@
 use super::Reactor;
 use crate::acceptor::{Accepted, PAUSE_MS};
 use crate::connection::{Event, Input};
-use crate::connections::{Placed, Share, forget_the_dead};
+use crate::connections::{Placed, Received, forget_the_dead};
 use crate::driver::{Completion, Driver};
 use crate::error::{CloseReason, Fault};
 use crate::handler::{Ctx, Handler, Origin};
@@ -16,14 +16,20 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Takes one completion in.
     #[inline]
     pub(super) fn dispatch(&mut self, completion: Completion) {
+        let token = completion.token;
+        // The two that matter come first, and need no table.
+        if token.is_of(Op::Receive) {
+            return self.on_receive(completion);
+        }
+        if token.is_of(Op::Send) {
+            return self.on_send(&completion);
+        }
+        self.dispatch_rarer(&completion);
+    }
+
+    #[cold]
+    fn dispatch_rarer(&mut self, completion: &Completion) {
         let (op, key, activation) = completion.token.decode();
-        // The two that matter, without the jump table.
-        if op == Op::Receive {
-            return self.on_receive(key, activation, completion);
-        }
-        if op == Op::Send {
-            return self.on_send(key, activation, &completion);
-        }
         match op {
             Op::Receive | Op::Send => unreachable!("dealt with above"),
             Op::Connect | Op::Watch | Op::Shutdown | Op::Close => {
@@ -36,14 +42,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             | Op::AcceptOne
             | Op::WatchListener
             | Op::CancelAccept
-            | Op::CloseOther => self.on_accept(op, key, activation, &completion),
+            | Op::CloseOther => self.on_accept(op, key, activation, completion),
             Op::Wake => self.on_wake(),
         }
-    }
-
-    fn expects(&self, op: Op, key: Key, activation: u8) -> bool {
-        let slot = self.connections.slots.get(key);
-        slot.is_some_and(|slot| slot.connection.expects(op, activation))
     }
 
     #[cold]
@@ -55,26 +56,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     #[inline]
-    fn on_receive(&mut self, key: Key, activation: u8, completion: Completion) {
+    fn on_receive(&mut self, completion: Completion) {
+        let (key, activation) = (completion.token.key(), completion.token.activation());
         let bytes = completion.span.as_ref().map_or(0, Span::length);
-        match self.connections.take_share(key, activation, bytes) {
-            Share::Now => {}
-            Share::Stale => return self.on_stale(completion.span),
-            Share::Later => {
-                self.connections.counters.completions_deferred += 1;
-                return self.deferred.push_back(completion);
-            }
-        }
+        let event = match self.connections.received(key, activation, bytes, completion.more) {
+            Received::Now(event) => event,
+            Received::Stale => return self.on_stale(completion.span),
+            Received::Later => return self.defer(completion),
+        };
         let Some(span) = completion.span else {
-            let input = match completion.result {
-                Ok(_) => Input::EndOfStream,
-                Err(fault) => Input::ReceiveEnded(fault),
-            };
-            let event = self.connections.handle(key, input);
-            return self.tell(key, event);
+            return self.on_receive_ended(key, completion.result);
         };
         self.connections.counters.bytes_received += u64::from(bytes);
-        match self.connections.received(key, bytes, completion.more) {
+        match event {
             Event::Data => {
                 let lease = self.connections.memory.lease(span);
                 self.current = Some((key, false));
@@ -85,8 +79,26 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
+    #[cold]
+    fn defer(&mut self, completion: Completion) {
+        self.connections.counters.completions_deferred += 1;
+        self.deferred.push(completion);
+    }
+
+    /// A receive is over, and brought nothing.
+    #[cold]
+    fn on_receive_ended(&mut self, key: Key, result: Result<u32, Fault>) {
+        let input = match result {
+            Ok(_) => Input::EndOfStream,
+            Err(fault) => Input::ReceiveEnded(fault),
+        };
+        let event = self.connections.handle(key, input);
+        self.tell(key, event);
+    }
+
     #[inline]
-    fn on_send(&mut self, key: Key, activation: u8, completion: &Completion) {
+    fn on_send(&mut self, completion: &Completion) {
+        let (key, activation) = (completion.token.key(), completion.token.activation());
         if completion.notification {
             let slot = self.connections.slots.get(key);
             if !slot.is_some_and(|slot| slot.connection.expects_notification()) {
@@ -96,11 +108,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.connections.handle(key, Input::Notified { copied: completion.hint });
             return;
         }
-        if !self.expects(Op::Send, key, activation) {
+        let input = Input::Sent { result: completion.result, more: completion.more };
+        let Some(event) = self.connections.handle_end((Op::Send, key, activation), input) else {
             return self.on_stale(None);
-        }
+        };
         self.connections.counters.bytes_sent += u64::from(completion.result.unwrap_or(0));
-        let event = self.connections.sent(key, completion.result, completion.more);
         match event {
             Event::None => {}
             Event::Blocked => self.connections.note_blocked(key),
@@ -114,21 +126,21 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
+    #[inline(never)]
     fn on_other(&mut self, op: Op, key: Key, activation: u8, result: Result<u32, Fault>) {
-        if !self.expects(op, key, activation) {
-            return self.on_stale(None);
-        }
         let nothing = result.map(|_| ());
         let input = match op {
             Op::Connect => Input::Connected(nothing),
             Op::Watch => Input::Writable,
             Op::Shutdown => Input::ShutdownDone(nothing),
-            _ => {
-                self.acceptor.descriptor_returned();
-                Input::Closed
-            }
+            _ => Input::Closed,
         };
-        let event = self.connections.handle(key, input);
+        let Some(event) = self.connections.handle_end((op, key, activation), input) else {
+            return self.on_stale(None);
+        };
+        if op == Op::Close {
+            self.acceptor.descriptor_returned();
+        }
         self.tell(key, event);
     }
 

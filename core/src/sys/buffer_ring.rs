@@ -48,20 +48,19 @@ impl BufferRing {
     /// Publishes every returned buffer; returns how many.
     #[inline]
     pub(super) fn publish_returned(&mut self) -> u32 {
-        let before = self.tail;
-        let mask = self.count - 1;
-        while let Some(number) = self.memory.take_returned() {
+        let (first, mask) = (self.first_entry(), self.count - 1);
+        let (memory, tail) = (&self.memory, &mut self.tail);
+        let published = memory.take_all_returned(|number| {
             // SAFETY: the masked tail is below `count`, so this stays inside the mapping.
-            let slot = unsafe { self.first_entry().add(usize::from(self.tail & mask)) };
+            let slot = unsafe { first.add(usize::from(*tail & mask)) };
             // SAFETY: at most `count` buffers exist, so the kernel has consumed this entry; until the tail
             // is stored only we look at it.
             let entry = unsafe { &mut *slot.as_ptr() };
-            entry.set_addr(self.memory.buffer_start(number).as_ptr() as u64);
-            entry.set_len(self.memory.buffer_bytes());
+            entry.set_addr(memory.buffer_start(number).as_ptr() as u64);
+            entry.set_len(memory.buffer_bytes());
             entry.set_bid(number);
-            self.tail = self.tail.wrapping_add(1);
-        }
-        let published = self.tail.wrapping_sub(before);
+            *tail = tail.wrapping_add(1);
+        });
         if published > 0 {
             // SAFETY: the first entry of a mapping with at least one; the tail overlays its last field,
             // which is not touched by the setters above.
@@ -70,6 +69,6 @@ impl BufferRing {
             let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
             tail.store(self.tail, Ordering::Release);
         }
-        u32::from(published)
+        published
     }
 }

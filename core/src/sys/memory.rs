@@ -63,7 +63,9 @@ pub struct Memory {
     buffer_bytes: u32,
     /// References to each buffer, or `PUBLISHED`.
     counts: Box<[Cell<u32>]>,
-    returned: RefCell<Vec<u16>>,
+    /// Returned buffers: a stack, of which so many places are in use.
+    returned: Box<[Cell<u16>]>,
+    returned_count: Cell<u32>,
     /// Buffers the kernel has.
     published: Cell<u32>,
     blocks: RefCell<slab::Slab<Block>>,
@@ -92,7 +94,8 @@ impl Memory {
             buffer_bytes,
             counts: (0..buffers).map(|_| Cell::new(0)).collect(),
             // Lowest number last: the first published is the first used.
-            returned: RefCell::new((0..buffers as u16).rev().collect()),
+            returned: (0..buffers as u16).rev().map(Cell::new).collect(),
+            returned_count: Cell::new(buffers),
             published: Cell::new(0),
             blocks: RefCell::new(slab::Slab::new()),
             retired: RefCell::new(Vec::new()),
@@ -126,7 +129,7 @@ impl Memory {
     /// Buffers nobody refers to: with the kernel, or on their way to it.
     #[must_use]
     pub fn buffers_free(&self) -> u32 {
-        self.published.get() + self.returned.borrow().len() as u32
+        self.published.get() + self.returned_count.get()
     }
 
     /// Buffers the kernel can fill now.
@@ -198,7 +201,9 @@ impl Memory {
         assert!(references > 0 && references != PUBLISHED, "released a buffer nobody held");
         count.set(references - 1);
         if references == 1 {
-            self.returned.borrow_mut().push(buffer.number() as u16);
+            let place = self.returned_count.get();
+            self.returned[place as usize].set(buffer.number() as u16);
+            self.returned_count.set(place + 1);
         }
     }
 
@@ -278,10 +283,25 @@ impl Memory {
     /// The next returned buffer, which is published thereby: the kernel may fill it from now on.
     #[inline]
     pub fn take_returned(&self) -> Option<u16> {
-        let number = self.returned.borrow_mut().pop()?;
+        let place = self.returned_count.get().checked_sub(1)?;
+        self.returned_count.set(place);
+        let number = self.returned[place as usize].get();
         self.counts[usize::from(number)].set(PUBLISHED);
         self.published.set(self.published.get() + 1);
         Some(number)
+    }
+
+    /// Publishes all returned buffers, each by `publish`, as by [`take_returned`](Self::take_returned) one by
+    /// one; returns how many.
+    #[inline]
+    pub fn take_all_returned(&self, mut publish: impl FnMut(u16)) -> u32 {
+        let count = self.returned_count.replace(0);
+        self.published.set(self.published.get() + count);
+        for number in self.returned[..count as usize].iter().rev() {
+            self.counts[usize::from(number.get())].set(PUBLISHED);
+            publish(number.get());
+        }
+        count
     }
 
     /// The kernel filled the first `length` bytes of a published buffer: it is held from now on.

@@ -3,7 +3,6 @@
 //! Flags, not opcodes, decide most of it, and the kernel's own probe knows opcodes only. So a small ring is
 //! set up and the operations in question are run on a socket pair; what works is used.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
@@ -112,8 +111,8 @@ fn works(features: Features, cap: u32) -> Result<bool, SetupError> {
     io::Write::write_all(&mut theirs, b"8 bytes.").map_err(step("writing to a socket pair"))?;
     let key = Key::new(0, 0);
     let token = Token::new(Op::Receive, key, 0);
-    let mut run = |token, submission, done: &dyn Fn(&VecDeque<Completion>) -> bool| {
-        let mut completions = VecDeque::new();
+    let mut run = |token, submission, done: &dyn Fn(&[Completion]) -> bool| {
+        let mut completions = Vec::new();
         let _ = ring.push(token, submission, Share::Management);
         for _ in 0..8 {
             let wait = Wait { sleep_us: Some(100_000), ..Wait::NOT };
@@ -128,7 +127,7 @@ fn works(features: Features, cap: u32) -> Result<bool, SetupError> {
         completions
     };
     let received = run(token, Submission::Receive { descriptor, cap }, &|all| !all.is_empty());
-    let first = received.front().map(|first| (first.result, first.more));
+    let first = received.first().map(|first| (first.result, first.more));
     let _ = run(Token::new(Op::Close, key, 0), Submission::Close(descriptor), &|all| {
         all.iter().any(|completion| completion.token.decode().0 == Op::Close)
     });

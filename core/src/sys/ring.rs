@@ -8,7 +8,6 @@
 //!
 //! After set-up the ring is restricted to the operations of this file.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -405,11 +404,11 @@ impl Driver for Ring {
     }
 
     #[inline]
-    fn reap(&mut self, into: &mut VecDeque<Completion>, limit: usize) {
+    fn reap(&mut self, into: &mut Vec<Completion>, limit: usize) {
         for _ in 0..limit {
             let Some(cqe) = self.ring.completion().next() else { return };
             if let Some(completion) = self.translate(&cqe) {
-                into.push_back(completion);
+                into.push(completion);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Shares of a turn: who sends a lot waits, in order, and nobody waits for it.
 
-use slipring_core::Fault;
 use slipring_core::token::Op;
+use slipring_core::{Ctx, Fault};
 use slipring_sim::Conditions;
 
 use crate::support::{Noted, Told, ignore, limited, stage};
@@ -120,4 +120,33 @@ fn no_turn_takes_more_than_its_completions() {
     assert_eq!(heard(&mut stage).len(), 1024);
     stage.rest();
     assert_eq!(heard(&mut stage).len(), 2000 - 1024);
+}
+
+#[test]
+fn a_panic_in_the_same_turn_does_not_mix_up_what_was_put_off() {
+    let panics = |_: &mut Ctx<'_, ()>, told: &Told, _| {
+        assert!(!matches!(told, Told::Close(_)), "it panics at an end");
+    };
+    let mut stage = stage(&limited(|limits| limits.turn_receives_max = 1), panics);
+    let [busy, ending] = [stage.accept(), stage.accept()];
+    let key = stage.handler().keys[1];
+    stage.reactor().connections().abort_of(key);
+    stage.rest();
+    let receive = stage.driver().expect(Op::Receive, ending);
+    let cancel = stage.driver().expect_cancel(receive);
+    stage.driver().complete(cancel, Ok(0));
+    stage.driver().complete(receive, Err(Fault::Cancelled));
+    stage.rest();
+    let close = stage.driver().expect(Op::Close, ending);
+    stage.driver().complete(close, Ok(0));
+    for word in ["1", "2", "3", "4"] {
+        stage.driver().receive(busy, word.as_bytes());
+    }
+    stage.handler().take_told();
+    for word in ["1", "2", "3", "4"] {
+        stage.turn();
+        let told: Vec<Told> = stage.handler().take_told_of(0);
+        assert_eq!(told, [Told::Data(word.into())]);
+        assert_eq!(stage.counters().handler_panics, 1);
+    }
 }
