@@ -35,6 +35,7 @@ use crate::driver::{DriverFailed, Wake};
 use crate::error::SetupError;
 use crate::handler::Handler;
 use crate::reactor::{Reactor, Setup};
+use crate::sys::memory::ring_bytes;
 use crate::sys::{
     Bell, Features, Listening, Ring, RingConfig, descriptors_max, ensure_descriptors, probe,
 };
@@ -139,8 +140,8 @@ impl Builder {
     pub fn memory_bound<H: Handler>(&self) -> u64 {
         let limits = &self.limits;
         let reactors = self.reactor_cores().map_or(1, |cores| cores.len() as u64);
-        let buffers =
-            u64::from(limits.buffers) * (u64::from(limits.buffer_bytes) + BYTES_BESIDE_BUFFER);
+        let buffers = ring_bytes(limits.buffers, limits.buffer_bytes)
+            + u64::from(limits.buffers) * BYTES_BESIDE_BUFFER;
         let slot = slot_bytes::<H::State>() as u64 + BYTES_BESIDE_SLOT;
         let slots = u64::from(limits.slots()) * slot;
         let queues = u64::from(limits.submissions) * BYTES_PER_SUBMISSION;

@@ -75,6 +75,16 @@ pub struct Memory {
     owned_bytes_max: u64,
 }
 
+/// From the start of a buffer to the start of the next.
+fn stride(buffer_bytes: u32) -> usize {
+    (buffer_bytes as usize).next_multiple_of(COLOUR) + COLOUR
+}
+
+/// Bytes that the ring buffers of a store take at most, once all have been used.
+pub(crate) fn ring_bytes(buffers: u32, buffer_bytes: u32) -> u64 {
+    Mapping::footprint(stride(buffer_bytes) * buffers as usize) as u64
+}
+
 impl Memory {
     /// A store of `buffers` ring buffers of `buffer_bytes` each, all of them returned (not yet published),
     /// that takes at most `owned_bytes_max` bytes of owned blocks. The pages are touched when used.
@@ -86,7 +96,7 @@ impl Memory {
     /// If there are none, or more than 32768.
     pub fn try_new(buffers: u32, buffer_bytes: u32, owned_bytes_max: u64) -> io::Result<Rc<Self>> {
         assert!((1..=1 << 15).contains(&buffers), "1 to 32768 buffers");
-        let stride = (buffer_bytes as usize).next_multiple_of(COLOUR) + COLOUR;
+        let stride = stride(buffer_bytes);
         let ring = Mapping::new(stride * buffers as usize)?;
         Ok(Rc::new(Self {
             ring,
