@@ -97,15 +97,18 @@ fn a_busy_reactor_only_enters_its_ring() {
     let echo = Command::new(env!("CARGO_BIN_EXE_echo"))
         .args(["--listen", "127.0.0.1:0", "--cores", "0"])
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
     let mut echo = Echo(echo);
     let mut line = String::new();
     let stdout = echo.0.stdout.take().expect("piped");
     BufReader::new(stdout).read_line(&mut line).expect("a line");
-    let address =
-        line.trim().strip_prefix("listening on ").expect("the contract's line").to_owned();
+    let Some(address) = line.trim().strip_prefix("listening on ").map(str::to_owned) else {
+        let mut said = String::new();
+        let _ = echo.0.stderr.take().expect("piped").read_to_string(&mut said);
+        panic!("no listener: {line:?}, and on stderr: {said}");
+    };
 
     let stop = Arc::new(AtomicBool::new(false));
     let warm = Arc::new(std::sync::Barrier::new(CLIENTS + 1));
