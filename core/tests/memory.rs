@@ -394,3 +394,18 @@ fn a_lease_cannot_be_split_past_its_end() {
     let memory = one();
     let _ = memory.lease(memory.adopt(vec![1; 3]).expect("room")).split_to(4);
 }
+
+#[test]
+fn no_more_are_published_than_the_window_takes() {
+    let memory = Memory::new(8, 64, 0);
+    let mut published = Vec::new();
+    assert_eq!(memory.publish_up_to(3, |number| published.push(number)), 3);
+    assert_eq!((published.as_slice(), memory.buffers_free()), ([0, 1, 2].as_slice(), 8));
+    assert_eq!(memory.publish_up_to(3, |_| unreachable!("the window is full")), 0);
+    let span = memory.claim(1, 64);
+    assert_eq!(memory.publish_up_to(3, |number| published.push(number)), 1);
+    memory.release(span);
+    assert_eq!(memory.publish_up_to(100, |number| published.push(number)), 5);
+    assert_eq!(published, [0, 1, 2, 3, 1, 4, 5, 6, 7], "the last returned comes first");
+    assert_eq!(memory.buffers_published(), 8);
+}

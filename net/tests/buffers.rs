@@ -5,11 +5,12 @@ mod support;
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use slipring::{CloseReason, Ctx, Handler, Lease, Limits, Timeout, Timeouts};
 use support::{
-    Echo, Journal, Rng, Server, What, alone, bounded, connect, connect_narrow, ms, now,
+    Echo, Halting, Journal, Rng, Server, What, alone, bounded, connect, connect_narrow, ms, now,
     one_reactor, ping, read_bytes, read_pattern, resident_bytes, stuff,
 };
 
@@ -203,5 +204,34 @@ fn an_outbox_stays_near_its_watermark() {
         assert!(seen >= u64::from(limits.outbox_high_bytes), "never full: {seen}");
         assert!(seen <= most, "{seen} bytes in an outbox");
         server.finish();
+    });
+}
+
+/// Only a few buffers are with the kernel until they do not suffice.
+#[test]
+fn a_burst_finds_the_buffers_that_a_calm_server_keeps_back() {
+    bounded(|| {
+        let gate = Arc::new(Barrier::new(2));
+        let halting = Halting { gate: Arc::clone(&gate) };
+        let server = Server::start(one_reactor(), move |_| halting.clone());
+        let clients: Vec<_> = (0..200).map(|_| connect(server.address)).collect();
+        clients.iter().for_each(|client| ping(client, b"hello"));
+        assert_eq!(server.counters().receives_parked, 0, "one after the other needs few");
+        for round in 0..20_u8 {
+            let mut halted = connect(server.address);
+            halted.write_all(&[0]).expect("a connection");
+            gate.wait();
+            for mut client in &clients {
+                client.write_all(&[round + 1; 100]).expect("a connection");
+            }
+            gate.wait();
+            for client in &clients {
+                assert_eq!(read_bytes(client, 100), [round + 1; 100]);
+            }
+        }
+        drop(clients);
+        // 200 at once: 32, then 64, then 128 were too few.
+        let parked = server.finish().receives_parked;
+        assert!((1..=400).contains(&parked), "{parked} receives were parked");
     });
 }

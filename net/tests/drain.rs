@@ -5,12 +5,12 @@ mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use slipring::{CloseReason, Ctx, Handler, Lease, Relay};
+use slipring::{CloseReason, Relay};
 use support::{
-    Echo, Server, What, accept, again, alone, assert_kept, bounded, connect, descriptors,
+    Echo, Halting, Server, What, accept, again, alone, assert_kept, bounded, connect, descriptors,
     eventually, expect_eof, expect_reset, listener, ms, now, one_reactor, ping, read_bytes, spawn,
     two_reactors, write_pattern,
 };
@@ -173,27 +173,6 @@ fn an_abort_needs_no_drain_before_it() {
     });
 }
 
-/// An echo that stops, at a byte 0, until it is let go on.
-struct Halting {
-    gate: Arc<Barrier>,
-}
-
-impl Handler for Halting {
-    type State = ();
-
-    fn on_data(&mut self, ctx: &mut Ctx<'_, ()>, data: Lease) {
-        if *data == [0] {
-            self.gate.wait();
-            self.gate.wait();
-        }
-        ctx.send(data);
-    }
-
-    fn on_eof(&mut self, ctx: &mut Ctx<'_, ()>) {
-        ctx.close();
-    }
-}
-
 /// The kernel has told them that they are connected, and the reactor has not looked yet.
 #[test]
 fn clients_that_queue_when_the_drain_begins_are_served() {
@@ -201,9 +180,8 @@ fn clients_that_queue_when_the_drain_begins_are_served() {
         let _alone = alone();
         let gate = Arc::new(Barrier::new(2));
         let halting = Halting { gate: Arc::clone(&gate) };
-        let halting = Mutex::new(Some(halting));
-        let make = move |_| halting.lock().expect("no panic").take().expect("one reactor");
-        let server = Server::start(one_reactor().drain_deadline(ms(4000)), make);
+        let server =
+            Server::start(one_reactor().drain_deadline(ms(4000)), move |_| halting.clone());
         let mut first = connect(server.address);
         first.write_all(&[0]).expect("a connection");
         gate.wait();

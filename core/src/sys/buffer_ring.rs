@@ -1,7 +1,9 @@
 //! The ring through which the kernel is given buffers to fill (provided buffers).
 //!
 //! The entries are shared memory: we write at the tail, the kernel reads at its own head. Which buffers are
-//! ours and which the kernel's is the store's business ([`Memory`]); this file only publishes.
+//! ours and which the kernel's is the store's business ([`Memory`]); this file only publishes, and not more
+//! than are needed: the kernel takes them in turn, so that a ring with all of them in it walks through all
+//! of their memory, however little comes in at a time.
 
 use std::io;
 use std::ptr::NonNull;
@@ -17,11 +19,16 @@ use super::memory::Memory;
 /// The one group of a ring.
 pub(super) const GROUP: u16 = 0;
 
+/// Buffers published at first. Whenever they do not suffice, twice as many.
+const WINDOW: u32 = 32;
+
 /// The shared entries. Must be dropped after the ring it is registered with.
 pub(super) struct BufferRing {
     entries: Mapping,
     count: u16,
     tail: u16,
+    /// Buffers that may be published at a time.
+    window: u32,
     memory: Rc<Memory>,
 }
 
@@ -30,7 +37,7 @@ impl BufferRing {
     pub(super) fn new(memory: Rc<Memory>) -> io::Result<Self> {
         let count = memory.buffers() as u16;
         let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
-        Ok(Self { entries, count, tail: 0, memory })
+        Ok(Self { entries, count, tail: 0, window: WINDOW, memory })
     }
 
     fn first_entry(&self) -> NonNull<BufRingEntry> {
@@ -45,12 +52,18 @@ impl BufferRing {
         unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
     }
 
-    /// Publishes every returned buffer; returns how many.
+    /// The kernel found none: from now on more are published, if there are more.
+    pub(super) fn widen(&mut self) {
+        self.window = (self.window * 2).min(self.memory.buffers().max(WINDOW));
+    }
+
+    /// Publishes returned buffers, those that were used last first, as far as the window goes; returns how
+    /// many.
     #[inline]
     pub(super) fn publish_returned(&mut self) -> u32 {
         let (first, mask) = (self.first_entry(), self.count - 1);
         let (memory, tail) = (&self.memory, &mut self.tail);
-        let published = memory.take_all_returned(|number| {
+        let published = memory.publish_up_to(self.window, |number| {
             // SAFETY: the masked tail is below `count`, so this stays inside the mapping.
             let slot = unsafe { first.add(usize::from(*tail & mask)) };
             // SAFETY: at most `count` buffers exist, so the kernel has consumed this entry; until the tail

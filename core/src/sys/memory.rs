@@ -301,13 +301,16 @@ impl Memory {
         Some(number)
     }
 
-    /// Publishes all returned buffers, each by `publish`, as by [`take_returned`](Self::take_returned) one by
-    /// one; returns how many.
+    /// Publishes returned buffers, the last returned first, each by `publish`, until `window` are published;
+    /// returns how many.
     #[inline]
-    pub fn take_all_returned(&self, mut publish: impl FnMut(u16)) -> u32 {
-        let count = self.returned_count.replace(0);
+    pub fn publish_up_to(&self, window: u32, mut publish: impl FnMut(u16)) -> u32 {
+        let returned = self.returned_count.get();
+        let count = returned.min(window.saturating_sub(self.published.get()));
+        self.returned_count.set(returned - count);
         self.published.set(self.published.get() + count);
-        for number in self.returned[..count as usize].iter().rev() {
+        let last = &self.returned[(returned - count) as usize..returned as usize];
+        for number in last.iter().rev() {
             self.counts[usize::from(number.get())].set(PUBLISHED);
             publish(number.get());
         }

@@ -29,7 +29,7 @@ use crate::driver::{
 };
 use crate::error::{Fault, SetupError};
 use crate::span::{Segment, Span};
-use crate::token::{Descriptor, Token};
+use crate::token::{Descriptor, Op, Token};
 
 /// Vectored sends that may be queued between two enters.
 const MESSAGES: usize = 512;
@@ -99,6 +99,8 @@ pub struct Ring {
     abilities: Abilities,
     enter_fd: i32,
     enter_flags: u32,
+    /// A receive has found no buffer since the last `recycle`.
+    starved: bool,
     /// Completions of operations nobody here pushed: must stay zero.
     foreign: u64,
 }
@@ -158,6 +160,7 @@ impl Ring {
             },
             enter_fd,
             enter_flags: registered | no_iowait,
+            starved: false,
             foreign: 0,
         };
         ring.recycle();
@@ -310,6 +313,8 @@ impl Ring {
             true => Ok(0),
             false => u32::try_from(cqe.result()).map_err(|_| errno::fault(-cqe.result())),
         };
+        // A send without a copy may fail so too, for want of pinned memory.
+        self.starved |= result == Err(Fault::NoBuffers) && token.is_of(Op::Receive);
         let span = cqueue::buffer_select(flags).and_then(|number| {
             let span = self.memory.claim(number, result.unwrap_or(0));
             if span.length() == 0 {
@@ -415,6 +420,9 @@ impl Driver for Ring {
 
     #[inline]
     fn recycle(&mut self) -> u32 {
+        if std::mem::take(&mut self.starved) {
+            self.buffers.widen();
+        }
         self.buffers.publish_returned()
     }
 

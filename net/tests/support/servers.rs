@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use slipring::{
@@ -181,6 +181,28 @@ impl Handler for Echo {
 
     fn on_data(&mut self, ctx: &mut Ctx<'_, ()>, data: Lease) {
         ctx.send(data);
+    }
+}
+
+/// An echo that stops, at a byte 0, until it is let go on.
+#[derive(Clone)]
+pub(crate) struct Halting {
+    pub(crate) gate: Arc<Barrier>,
+}
+
+impl Handler for Halting {
+    type State = ();
+
+    fn on_data(&mut self, ctx: &mut Ctx<'_, ()>, data: Lease) {
+        if *data == [0] {
+            self.gate.wait();
+            self.gate.wait();
+        }
+        ctx.send(data);
+    }
+
+    fn on_eof(&mut self, ctx: &mut Ctx<'_, ()>) {
+        ctx.close();
     }
 }
 
