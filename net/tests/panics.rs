@@ -6,11 +6,8 @@ mod support;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 
-use slipring::{CloseReason, Connections, Ctx, Handler, Lease, Limits, Origin, RunError, Timeout};
-use support::{
-    Echo, Server, What, bounded, connect, expect_reset, ms, one_reactor, ping, try_connect,
-    two_reactors,
-};
+use slipring::{CloseReason, Connections, Ctx, Handler, Lease, Limits, Origin, Timeout};
+use support::{Server, What, bounded, connect, expect_reset, ms, one_reactor, ping, try_connect};
 
 /// Where a handler panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,21 +202,5 @@ fn everywhere_at_once() {
         let panics = |what| what == What::Close(CloseReason::HandlerPanic);
         assert_eq!(server.journal.count(panics), 120);
         assert_eq!(server.finish().handler_panics, 160);
-    });
-}
-
-/// A handler that cannot be made ends its reactor; the others are drained, and the caller is told.
-#[test]
-fn while_a_handler_is_made() {
-    bounded(|| {
-        let builder = two_reactors();
-        let running = builder
-            .start(|reactor| {
-                assert!(reactor == 0, "asked to panic");
-                Echo
-            })
-            .expect("it starts");
-        let error = running.join().expect_err("a reactor panicked");
-        assert!(matches!(error, RunError::Panicked { reactor: 1 }), "{error}");
     });
 }
