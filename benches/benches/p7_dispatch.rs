@@ -91,6 +91,7 @@ fn prepare() -> Bench {
         poll: Poll::Off,
         admission: Arc::new(admission),
         control: Arc::new(Control::new(1, 0)),
+        first_generation: 0,
         limits,
     };
     let mut reactor = Reactor::new(Null::new(&limits), Echo, setup);

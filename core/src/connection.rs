@@ -186,6 +186,18 @@ impl Connection {
         self.blocked
     }
 
+    /// Whether its receive waits for a buffer.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.parked
+    }
+
+    /// Whether its reading is held back for this reason.
+    #[must_use]
+    pub fn is_paused(&self, who: Pause) -> bool {
+        self.paused & who as u8 != 0
+    }
+
     /// Whether a send is with the kernel: the outbox must not be moved.
     #[must_use]
     pub fn is_sending(&self) -> bool {

@@ -71,6 +71,13 @@ pub(crate) struct Slot<S> {
     share_turn: u32,
 }
 
+impl<S> Slot<S> {
+    /// The connection that is held back because this one's outbox is high.
+    pub(crate) fn feeder(&self) -> Option<Key> {
+        self.feeder
+    }
+}
+
 /// Where a connection came from, compactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placed {
@@ -123,6 +130,7 @@ pub struct Connections<S> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     pub(crate) slots: u32,
+    pub(crate) first_generation: u32,
     pub(crate) dial_ms: u32,
     pub(crate) turn_bytes_max: u32,
     pub(crate) turn_receives_max: u32,
@@ -136,7 +144,7 @@ impl<S: Default + 'static> Connections<S> {
         admission: Arc<Admission>,
     ) -> Self {
         Self {
-            slots: Slab::new(sizes.slots),
+            slots: Slab::starting_at(sizes.first_generation, sizes.slots),
             pieces: Pieces::new(),
             memory,
             rules,

@@ -107,6 +107,11 @@ impl Outbox {
         self.pieces == 0
     }
 
+    /// An outbox of the same size that names the same pieces: to put questions to, and nothing else.
+    pub(crate) fn look_alike(&self) -> Self {
+        Self { ..*self }
+    }
+
     /// Appends a span. An empty one is handed to `release` at once.
     ///
     /// # Panics

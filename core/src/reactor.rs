@@ -14,9 +14,10 @@
 //! connection it was called for, which is aborted.
 //!
 //! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/apply.rs` carries wishes out,
-//! `reactor/ending.rs` ends it all.
+//! `reactor/ending.rs` ends it all, `reactor/audit.rs` says whether it all still fits together.
 
 mod apply;
+mod audit;
 mod dispatch;
 mod ending;
 
@@ -67,6 +68,8 @@ pub struct Setup {
     pub admission: Arc<Admission>,
     /// Orders and reports.
     pub control: Arc<Control>,
+    /// The life that every slot starts in: zero, but in tests of what happens when it wraps.
+    pub first_generation: u32,
 }
 
 /// One reactor: its driver, its handler, its connections.
@@ -102,11 +105,12 @@ pub struct Reactor<D, H: Handler> {
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// A reactor that serves the listeners of `setup` once it runs.
     pub fn new(driver: D, handler: H, setup: Setup) -> Self {
-        let Setup { number, listeners, limits, timeouts, poll, admission, control } = setup;
+        let Setup { number, listeners, limits, timeouts, poll, admission, control, .. } = setup;
         let abilities = driver.abilities();
         let rules = Rules::new(&limits, &timeouts, abilities.receive_cap, abilities.zero_copy);
         let sizes = Sizes {
             slots: limits.slots(),
+            first_generation: setup.first_generation,
             dial_ms: timeouts.dial.to_ms(),
             turn_bytes_max: limits.turn_bytes_max,
             turn_receives_max: limits.turn_receives_max,
@@ -241,7 +245,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         counters.polls_vain += u64::from(!paid);
     }
 
-    fn plan_wait(&mut self) -> Wait {
+    /// How long the next turn would wait for a completion. For whoever runs a reactor without a thread of its
+    /// own, and has to know when it would wake.
+    pub fn plan_wait(&self) -> Wait {
         let busy = !self.deferred.is_empty()
             || !self.connections.dirty.is_empty()
             || self.more_due

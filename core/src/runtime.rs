@@ -239,6 +239,7 @@ impl Builder {
                 poll: self.poll,
                 admission: Arc::clone(&admission),
                 control: Arc::clone(&control),
+                first_generation: 0,
             };
             let ring =
                 RingConfig { limits: self.limits, features, watched: self.poll != Poll::Off };

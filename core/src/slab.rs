@@ -34,10 +34,19 @@ impl<T> Slab<T> {
     /// If `capacity` is more than [`SLOTS_MAX`].
     #[must_use]
     pub fn new(capacity: u32) -> Self {
+        Self::starting_at(0, capacity)
+    }
+
+    /// An empty slab whose slots all are in the life `generation`, for tests of what happens when it wraps.
+    ///
+    /// # Panics
+    /// If `capacity` is more than [`SLOTS_MAX`].
+    #[must_use]
+    pub fn starting_at(generation: u32, capacity: u32) -> Self {
         assert!(capacity <= SLOTS_MAX, "a slab of {capacity} slots cannot be addressed");
         Self {
             slots: slab::Slab::with_capacity(capacity as usize),
-            generations: vec![0; capacity as usize],
+            generations: vec![generation; capacity as usize],
         }
     }
 

@@ -65,6 +65,13 @@ impl Connection {
             && !self.timer_nearer
     }
 
+    /// Whether [`poll_action`](Self::poll_action) would say something now. Nothing of it counts as done.
+    #[must_use]
+    pub fn wants_something(&self, rules: &Rules) -> bool {
+        let mut copy = Self { outbox: self.outbox.look_alike(), ..*self };
+        copy.poll_action(rules).is_some()
+    }
+
     #[inline]
     fn wants_to_send(&self) -> bool {
         !self.outbox.is_empty()

@@ -57,8 +57,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// The driver has failed: what it held is closed here, at once, and told as over. The kernel lets go of
-    /// what it still holds when the driver is dropped.
-    pub(super) fn abandon(&mut self) {
+    /// what it still holds when the driver is dropped. [`run`](Self::run) does this by itself.
+    pub fn abandon(&mut self) {
         self.connections.ending = true;
         let keys: Vec<Key> = self.connections.slots.keys().collect();
         for key in keys {

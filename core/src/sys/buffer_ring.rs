@@ -4,27 +4,30 @@
 //! ours and which the kernel's is the store's business ([`Memory`]); this file only publishes, and not more
 //! than are needed: the kernel takes them in turn, so that a ring with all of them in it walks through all
 //! of their memory, however little comes in at a time.
+//!
+//! Where the entries stand is the driver's business ([`Entries`]), so that a simulated kernel is given its
+//! buffers by the same lines.
 
-use std::io;
-use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU16, Ordering};
 
-use io_uring::Submitter;
-use io_uring::types::BufRingEntry;
-
-use super::mapping::Mapping;
 use super::memory::Memory;
-
-/// The one group of a ring.
-pub(super) const GROUP: u16 = 0;
 
 /// Buffers published at first. Whenever they do not suffice, twice as many.
 const WINDOW: u32 = 32;
 
-/// The shared entries. Must be dropped after the ring it is registered with.
-pub(super) struct BufferRing {
-    entries: Mapping,
+/// Where the kernel finds the buffers it may fill: as many places as there are buffers.
+pub trait Entries {
+    /// Writes the number of a buffer of `memory` to a place that the kernel has consumed.
+    fn write(&mut self, place: u16, number: u16, memory: &Memory);
+
+    /// Shows the kernel what was written: everything before `tail`, which counts writes and wraps.
+    fn publish(&mut self, tail: u16);
+}
+
+/// The buffers given to the kernel, in the order it will fill them.
+#[derive(Debug)]
+pub struct BufferRing<E> {
+    entries: E,
     count: u16,
     tail: u16,
     /// Buffers that may be published at a time.
@@ -32,55 +35,43 @@ pub(super) struct BufferRing {
     memory: Rc<Memory>,
 }
 
-impl BufferRing {
-    /// Maps the entries for all buffers of the store; nothing is published yet.
-    pub(super) fn new(memory: Rc<Memory>) -> io::Result<Self> {
+impl<E: Entries> BufferRing<E> {
+    /// A ring with no buffer published.
+    #[must_use]
+    pub fn new(entries: E, memory: Rc<Memory>) -> Self {
+        Self::starting_at(0, entries, memory)
+    }
+
+    /// The same after `tail` writes, for kernels whose counter starts elsewhere.
+    #[must_use]
+    pub fn starting_at(tail: u16, entries: E, memory: Rc<Memory>) -> Self {
         let count = memory.buffers() as u16;
-        let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
-        Ok(Self { entries, count, tail: 0, window: WINDOW, memory })
+        Self { entries, count, tail, window: WINDOW, memory }
     }
 
-    fn first_entry(&self) -> NonNull<BufRingEntry> {
-        self.entries.start().cast()
-    }
-
-    /// Tells the kernel where the entries are.
-    pub(super) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
-        let address = self.first_entry().as_ptr() as u64;
-        // SAFETY: the mapping is page-aligned, holds `count` entries, and outlives the ring: `Ring` drops
-        // the ring first.
-        unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
+    /// The entries.
+    pub fn entries(&mut self) -> &mut E {
+        &mut self.entries
     }
 
     /// The kernel found none: from now on more are published, if there are more.
-    pub(super) fn widen(&mut self) {
+    pub fn widen(&mut self) {
         self.window = (self.window * 2).min(self.memory.buffers().max(WINDOW));
     }
 
     /// Publishes returned buffers, those that were used last first, as far as the window goes; returns how
     /// many.
     #[inline]
-    pub(super) fn publish_returned(&mut self) -> u32 {
-        let (first, mask) = (self.first_entry(), self.count - 1);
-        let (memory, tail) = (&self.memory, &mut self.tail);
+    pub fn publish_returned(&mut self) -> u32 {
+        let mask = self.count - 1;
+        let (memory, entries, tail) = (&self.memory, &mut self.entries, &mut self.tail);
         let published = memory.publish_up_to(self.window, |number| {
-            // SAFETY: the masked tail is below `count`, so this stays inside the mapping.
-            let slot = unsafe { first.add(usize::from(*tail & mask)) };
-            // SAFETY: at most `count` buffers exist, so the kernel has consumed this entry; until the tail
-            // is stored only we look at it.
-            let entry = unsafe { &mut *slot.as_ptr() };
-            entry.set_addr(memory.buffer_start(number).as_ptr() as u64);
-            entry.set_len(memory.buffer_bytes());
-            entry.set_bid(number);
+            // At most `count` buffers exist, so the kernel has consumed this entry.
+            entries.write(*tail & mask, number, memory);
             *tail = tail.wrapping_add(1);
         });
         if published > 0 {
-            // SAFETY: the first entry of a mapping with at least one; the tail overlays its last field,
-            // which is not touched by the setters above.
-            let tail = unsafe { BufRingEntry::tail(self.first_entry().as_ptr()) };
-            // SAFETY: aligned for u16 inside the mapping, and written only through this atomic.
-            let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
-            tail.store(self.tail, Ordering::Release);
+            self.entries.publish(self.tail);
         }
         published
     }

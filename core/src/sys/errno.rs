@@ -5,7 +5,8 @@ use std::io;
 use crate::error::Fault;
 
 /// The meaning of a positive errno.
-pub(super) fn fault(errno: i32) -> Fault {
+#[must_use]
+pub fn fault(errno: i32) -> Fault {
     match errno {
         libc::ENOBUFS => Fault::NoBuffers,
         libc::EAGAIN => Fault::WouldBlock,

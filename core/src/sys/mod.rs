@@ -4,7 +4,9 @@
 #![allow(unsafe_code, reason = "the one place for it: each block names the invariant it leans on")]
 
 mod buffer_ring;
+mod entries;
 mod errno;
+mod intake;
 mod mapping;
 pub mod memory;
 mod probe;
@@ -13,6 +15,9 @@ mod ring;
 mod socket;
 mod wake;
 
+pub use buffer_ring::{BufferRing, Entries};
+pub use errno::fault;
+pub use intake::{Cqe, Intake};
 pub use probe::{Features, Tier, probe};
 pub(crate) use process::{descriptors_max, ensure_descriptors};
 pub use ring::{Ring, RingConfig};

@@ -15,21 +15,23 @@ use std::rc::Rc;
 
 use io_uring::register::Restriction;
 use io_uring::types::Fd;
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::{IoUring, opcode, squeue};
 
-use super::buffer_ring::{BufferRing, GROUP};
+use super::buffer_ring::BufferRing;
+use super::entries::{GROUP, SharedEntries};
+use super::intake::{Cqe, Intake};
 use super::memory::Memory;
 use super::probe::{Features, set_up_error};
+use super::socket;
 use super::wake::Bell;
-use super::{errno, socket};
 use crate::clock::MonotonicClock;
 use crate::config::{Limits, MANAGEMENT_SHARE};
 use crate::driver::{
     Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Submission, Wait,
 };
 use crate::error::{Fault, SetupError};
-use crate::span::{Segment, Span};
-use crate::token::{Descriptor, Op, Token};
+use crate::span::Segment;
+use crate::token::{Descriptor, Token};
 
 /// Vectored sends that may be queued between two enters.
 const MESSAGES: usize = 512;
@@ -41,8 +43,6 @@ const ADDRESSES: usize = 256;
 const SQE_OPTLEN: usize = 44;
 /// Report whether a zero-copy send was one.
 const SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
-/// In a notification's result: the bytes were copied.
-const ZC_COPIED: u32 = 1 << 31;
 const ENTER_GETEVENTS: u32 = 1;
 const ENTER_EXT_ARG: u32 = 1 << 3;
 const ENTER_REGISTERED_RING: u32 = 1 << 4;
@@ -89,20 +89,15 @@ struct Arena {
 pub struct Ring {
     // Dropped in this order: the ring before the memory that the kernel knows through it.
     ring: IoUring,
-    buffers: BufferRing,
+    buffers: BufferRing<SharedEntries>,
+    intake: Intake,
     memory: Rc<Memory>,
     arena: Arena,
-    /// Zero-copy sends whose notification is awaited, with the references to what they read.
-    held: Vec<(Token, Vec<Span>)>,
     bell: Bell,
     clock: MonotonicClock,
     abilities: Abilities,
     enter_fd: i32,
     enter_flags: u32,
-    /// A receive has found no buffer since the last `recycle`.
-    starved: bool,
-    /// Completions of operations nobody here pushed: must stay zero.
-    foreign: u64,
 }
 
 impl Ring {
@@ -130,10 +125,10 @@ impl Ring {
         let ring: IoUring = builder.build(limits.submissions).map_err(set_up_error)?;
         let memory = Memory::try_new(limits.buffers, limits.buffer_bytes, limits.owned_bytes_max)
             .map_err(step("mapping the buffers"))?;
-        let buffers =
-            BufferRing::new(Rc::clone(&memory)).map_err(step("mapping the buffer ring"))?;
+        let entries = SharedEntries::new(memory.buffers() as u16);
+        let entries = entries.map_err(step("mapping the buffer ring"))?;
         let submitter = ring.submitter();
-        buffers.register(&submitter).map_err(step("registering the buffer ring"))?;
+        entries.register(&submitter).map_err(step("registering the buffer ring"))?;
         // Sockets never need them; a number that stays zero is easier to watch than one that may grow.
         submitter.register_iowq_max_workers(&mut [1, 1]).map_err(step("limiting io-wq"))?;
         submitter
@@ -148,10 +143,10 @@ impl Ring {
         let no_iowait = if features.no_iowait { ENTER_NO_IOWAIT } else { 0 };
         let mut ring = Self {
             ring,
-            buffers,
+            buffers: BufferRing::new(entries, Rc::clone(&memory)),
+            intake: Intake::new(Rc::clone(&memory)),
             memory,
             arena: Arena::new(),
-            held: Vec::new(),
             bell: Bell::new().map_err(step("making the wake descriptor"))?,
             clock: MonotonicClock::start(),
             abilities: Abilities {
@@ -160,8 +155,6 @@ impl Ring {
             },
             enter_fd,
             enter_flags: registered | no_iowait,
-            starved: false,
-            foreign: 0,
         };
         ring.recycle();
         Ok(ring)
@@ -239,7 +232,7 @@ impl Ring {
 
     fn push_entry(&mut self, entry: &squeue::Entry) -> Result<(), QueueFull> {
         // SAFETY: what the entry points to is the store's (held by the reactor's spans until the
-        // completion, or by `held` until the notification) or the arena's (kept until the kernel has taken
+        // completion, or by `intake` until the notification) or the arena's (kept until the kernel has taken
         // every queued submission); both outlive the ring.
         unsafe { self.ring.submission().push(entry) }.map_err(|_| QueueFull)
     }
@@ -301,45 +294,6 @@ impl Ring {
             std::hint::spin_loop();
         }
     }
-
-    fn translate(&mut self, cqe: &cqueue::Entry) -> Option<Completion> {
-        let flags = cqe.flags();
-        let Some(token) = Token::from_bits(cqe.user_data()) else {
-            self.foreign += 1;
-            return None;
-        };
-        // A notification's result is no errno, however negative.
-        let result = match cqueue::notif(flags) {
-            true => Ok(0),
-            false => u32::try_from(cqe.result()).map_err(|_| errno::fault(-cqe.result())),
-        };
-        // A send without a copy may fail so too, for want of pinned memory.
-        self.starved |= result == Err(Fault::NoBuffers) && token.is_of(Op::Receive);
-        let span = cqueue::buffer_select(flags).and_then(|number| {
-            let span = self.memory.claim(number, result.unwrap_or(0));
-            if span.length() == 0 {
-                self.memory.release(span);
-                return None;
-            }
-            Some(span)
-        });
-        let notification = cqueue::notif(flags);
-        let hint = if notification {
-            self.let_go(token);
-            cqe.result() as u32 & ZC_COPIED != 0
-        } else {
-            cqueue::sock_nonempty(flags)
-        };
-        Some(Completion { token, result, span, more: cqueue::more(flags), notification, hint })
-    }
-
-    /// The kernel is done with the memory of a zero-copy send.
-    fn let_go(&mut self, token: Token) {
-        if let Some(place) = self.held.iter().position(|(held, _)| *held == token) {
-            let (_, spans) = self.held.swap_remove(place);
-            spans.into_iter().for_each(|span| self.memory.release(span));
-        }
-    }
 }
 
 impl Driver for Ring {
@@ -381,8 +335,7 @@ impl Driver for Ring {
         let entry = self.entry_of(submission)?.user_data(token.to_bits());
         self.push_entry(&entry)?;
         if let Submission::Send { segments, zero_copy: true, .. } = submission {
-            let spans = segments.iter().map(|segment| self.memory.retain(*segment)).collect();
-            self.held.push((token, spans));
+            self.intake.hold(token, segments);
         }
         Ok(())
     }
@@ -412,7 +365,8 @@ impl Driver for Ring {
     fn reap(&mut self, into: &mut Vec<Completion>, limit: usize) {
         for _ in 0..limit {
             let Some(cqe) = self.ring.completion().next() else { return };
-            if let Some(completion) = self.translate(&cqe) {
+            let (user_data, result, flags) = (cqe.user_data(), cqe.result(), cqe.flags());
+            if let Some(completion) = self.intake.translate(Cqe { user_data, result, flags }) {
                 into.push(completion);
             }
         }
@@ -420,7 +374,7 @@ impl Driver for Ring {
 
     #[inline]
     fn recycle(&mut self) -> u32 {
-        if std::mem::take(&mut self.starved) {
+        if self.intake.take_starved() {
             self.buffers.widen();
         }
         self.buffers.publish_returned()
@@ -564,9 +518,7 @@ impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ring")
             .field("abilities", &self.abilities)
-            .field("memory", &self.memory)
-            .field("held", &self.held.len())
-            .field("foreign", &self.foreign)
+            .field("intake", &self.intake)
             .finish_non_exhaustive()
     }
 }

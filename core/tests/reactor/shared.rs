@@ -66,6 +66,7 @@ impl Pair {
                 poll: Poll::Off,
                 admission: Arc::clone(&admission),
                 control: Arc::clone(&control),
+                first_generation: 0,
             };
             Reactor::new(driver, Count::default(), setup)
         };

@@ -1,0 +1,66 @@
+//! What must hold between two turns, whatever happened before.
+//!
+//! Everything here can be told from the reactor's own structures, in a walk over all of its connections: too
+//! dear for a reactor at work, and what a simulation asks after every turn.
+
+use std::collections::BTreeSet;
+
+use super::Reactor;
+use crate::connection::Pause;
+use crate::driver::Driver;
+use crate::handler::Handler;
+use crate::token::Key;
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// Looks whether all structures agree with one another.
+    ///
+    /// # Errors
+    /// The first contradiction, in words.
+    pub fn audit(&self) -> Result<(), String> {
+        let connections = &self.connections;
+        let counters = &connections.counters;
+        let open = counters.accepted + counters.dialed - counters.closed;
+        if open != u64::from(connections.len()) {
+            return Err(format!("{} connections, but {open} counted", connections.len()));
+        }
+        let dirty: BTreeSet<Key> = connections.dirty.iter().copied().collect();
+        let parked: BTreeSet<Key> = self.parked.iter().copied().collect();
+        let mut feeders = BTreeSet::new();
+        let mut pieces = 0;
+        for key in connections.slots.keys() {
+            let Some(slot) = connections.slots.get(key) else { continue };
+            pieces += slot.connection.outbox.pieces();
+            feeders.extend(slot.feeder());
+            let say = |what: &str| Err(format!("slot {}: {what}", key.index()));
+            if slot.dirty != dirty.contains(&key) {
+                return say("dirty, and not on the list of the dirty; or the other way round");
+            }
+            if slot.connection.is_parked() && !parked.contains(&key) {
+                return say("its receive waits for a buffer, and nobody will arm it again");
+            }
+            // What is dirty is still to say what it wants.
+            if slot.dirty {
+                continue;
+            }
+            let deadline_ms = slot.connection.deadline_ms(&connections.rules);
+            if deadline_ms != u64::MAX && !self.wheel.is_armed(key.index()) {
+                return say("it has a deadline and no timer");
+            }
+            if slot.connection.wants_something(&connections.rules) {
+                return say("it wants something, and nobody will ask what");
+            }
+        }
+        if pieces != connections.pieces.used() {
+            let used = connections.pieces.used();
+            return Err(format!("{used} pieces in use, {pieces} in outboxes"));
+        }
+        for key in connections.slots.keys() {
+            let slot = connections.slots.get(key).filter(|s| s.connection.is_paused(Pause::Outbox));
+            if slot.is_some() && !feeders.contains(&key) {
+                let index = key.index();
+                return Err(format!("slot {index}: held back for an outbox that does not know it"));
+            }
+        }
+        Ok(())
+    }
+}
