@@ -34,10 +34,20 @@
 
 #![forbid(unsafe_code)]
 
+mod dice;
+mod engine;
+mod kernel;
+mod knobs;
+mod marks;
 mod null;
+mod ring;
 mod scripted;
 mod stage;
+pub mod swarm;
+mod trace;
 
+pub use knobs::Knobs;
+pub use marks::{Mark, Marks};
 pub use null::Null;
 pub use scripted::{Operation, Scripted, Submitted};
 pub use stage::{Conditions, Stage};

@@ -90,6 +90,7 @@ impl<H: Handler> Stage<H> {
             poll,
             admission: Arc::clone(&admission),
             control: Arc::clone(&control),
+            first_generation: 0,
         };
         let mut stage =
             Self { reactor: Reactor::new(driver, handler, setup), listeners, control, admission };

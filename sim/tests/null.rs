@@ -31,6 +31,7 @@ fn an_echo_runs_over_it() {
         poll: Poll::Off,
         admission: Arc::new(Admission::new(64, 0, 16, 1)),
         control: Arc::new(Control::new(1, 0)),
+        first_generation: 0,
     };
     let mut reactor = Reactor::new(Null::new(&limits), Echo, setup);
     reactor.start();

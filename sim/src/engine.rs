@@ -1,0 +1,416 @@
+//! Reactors, a simulated kernel and actors in one thread: who moves next, and what must hold after it.
+//!
+//! ```text
+//!   asleep --- news, its deadline, or an early return ---> turn ---> busy for a while ---+
+//!     ^                                                                                  |
+//!     +---- enters, and waits <---- wants to sleep ------------------------------------- +
+//!                                   still has work: turn
+//! ```
+//!
+//! Time is virtual and moves from one thing to the next: the earliest of what the kernel has under way and
+//! what the reactors will do. A turn takes some of it, so that reactors overlap. A reactor that sleeps has
+//! handed its submissions over and hears of nothing but its own completions: a wake-up that is lost stays
+//! lost, as it would in a thread.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use slipring_core::admission::Admission;
+use slipring_core::control::Control;
+use slipring_core::driver::{Driver as _, Wait};
+use slipring_core::reactor::{Reactor, Setup};
+use slipring_core::token::Descriptor;
+use slipring_core::{Counters, Handler, Limits, Poll, Timeouts};
+
+use crate::dice::Dice;
+use crate::kernel::{Kernel, Step};
+use crate::knobs::Knobs;
+use crate::marks::Mark;
+use crate::ring::{SimRing, SimRingSetup};
+use crate::trace::What;
+
+/// Turns of one reactor in a row without sleep or news, after which it spins.
+const TURNS_MAX: u32 = 2_000;
+
+/// Something outside the reactors that acts on the network: a peer, another service.
+pub(crate) trait Actor {
+    /// Something happened to one of its sockets, or its time has come.
+    fn look(&mut self, kernel: &mut Kernel, me: u32);
+}
+
+/// What a simulation is made with, beside its handlers.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) knobs: Knobs,
+    pub(crate) reactors: usize,
+    /// Where each reactor listens.
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) poll: Poll,
+    pub(crate) drain_ms: u32,
+    pub(crate) ring: SimRingSetup,
+    /// The life every slot starts in.
+    pub(crate) first_generation: u32,
+    pub(crate) keep_records: bool,
+}
+
+/// How a reactor stands.
+#[derive(Clone, Copy, Debug)]
+enum Doing {
+    /// It turns again at this time.
+    Turning { at_us: u64 },
+    /// It enters at this time, to sleep.
+    Entering { at_us: u64, wait: Wait },
+    /// It sleeps, until this time at most.
+    Asleep { until_us: Option<u64> },
+    /// It has ended.
+    Ended,
+}
+
+struct Lane<H: Handler> {
+    reactor: Reactor<SimRing, H>,
+    doing: Doing,
+    turns_in_a_row: u32,
+    before: Counters,
+}
+
+/// See the module's documentation.
+pub(crate) struct Engine<H: Handler> {
+    pub(crate) kernel: Rc<RefCell<Kernel>>,
+    lanes: Vec<Lane<H>>,
+    actors: Vec<Option<Box<dyn Actor>>>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) admission: Arc<Admission>,
+    /// Panics that handlers made on purpose.
+    pub(crate) panics_meant: Rc<Cell<u64>>,
+    failure: Option<String>,
+    accepted_max: u32,
+}
+
+impl<H: Handler> Engine<H> {
+    pub(crate) fn new(plan: &Plan, mut make: impl FnMut(usize, &Rc<Cell<u64>>) -> H) -> Self {
+        let dice = Dice::new(plan.seed);
+        let kernel = Kernel::new(dice, plan.knobs, plan.reactors, plan.keep_records);
+        let kernel = Rc::new(RefCell::new(kernel));
+        let limits = plan.limits;
+        let control = Arc::new(Control::new(plan.reactors, plan.drain_ms));
+        let backlog = limits.backlog.saturating_mul(plan.listen.len().max(1) as u32);
+        let admission =
+            Admission::new(limits.accepted_max, limits.dialed_max, backlog, plan.reactors);
+        let admission = Arc::new(admission);
+        let bells = kernel.borrow().bells();
+        admission.connect(move |reactor| bells[reactor].store(true, Ordering::Relaxed));
+        let panics_meant = Rc::default();
+        let mut lanes = Vec::new();
+        for number in 0..plan.reactors {
+            let ring = SimRing::new(&kernel, &plan.ring);
+            let listen = |at: &SocketAddr| {
+                let backlog = limits.backlog as usize;
+                Descriptor(kernel.borrow_mut().listen_with_descriptor(*at, backlog))
+            };
+            let setup = Setup {
+                number,
+                listeners: plan.listen.iter().map(listen).collect(),
+                limits,
+                timeouts: plan.timeouts,
+                poll: plan.poll,
+                admission: Arc::clone(&admission),
+                control: Arc::clone(&control),
+                first_generation: plan.first_generation,
+            };
+            let mut reactor = Reactor::new(ring, make(number, &panics_meant), setup);
+            reactor.start();
+            let doing = Doing::Turning { at_us: 0 };
+            let before = Counters::default();
+            lanes.push(Lane { reactor, doing, turns_in_a_row: 0, before });
+        }
+        let actors = Vec::new();
+        let accepted_max = limits.accepted_max;
+        Self {
+            kernel,
+            lanes,
+            actors,
+            control,
+            admission,
+            panics_meant,
+            failure: None,
+            accepted_max,
+        }
+    }
+
+    /// Takes an actor in; it looks for the first time in a while.
+    pub(crate) fn add_actor(
+        &mut self,
+        in_us: u64,
+        make: impl FnOnce(&mut Kernel, u32) -> Box<dyn Actor>,
+    ) -> u32 {
+        let mut kernel = self.kernel.borrow_mut();
+        let number = kernel.add_actor();
+        let actor = make(&mut kernel, number);
+        kernel.look_in(number, in_us);
+        self.actors.push(Some(actor));
+        number
+    }
+
+    /// Every actor looks soon.
+    pub(crate) fn nudge_actors(&mut self) {
+        for actor in 0..self.actors.len() as u32 {
+            self.kernel.borrow_mut().look_in(actor, 1);
+        }
+    }
+
+    pub(crate) fn now_us(&self) -> u64 {
+        self.kernel.borrow().now_us
+    }
+
+    /// What went wrong first, if anything has.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    pub(crate) fn fail(&mut self, what: impl Into<String>) {
+        self.failure.get_or_insert(what.into());
+    }
+
+    /// Whether every reactor has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.lanes.iter().all(|lane| matches!(lane.doing, Doing::Ended))
+    }
+
+    pub(crate) fn counters(&self) -> Vec<Counters> {
+        self.lanes.iter().map(|lane| *lane.reactor.counters()).collect()
+    }
+
+    pub(crate) fn reactors(&mut self) -> impl Iterator<Item = &mut Reactor<SimRing, H>> {
+        self.lanes.iter_mut().map(|lane| &mut lane.reactor)
+    }
+
+    /// Orders a drain, as a signal would.
+    pub(crate) fn order_drain(&mut self) {
+        self.control.order_drain();
+        self.admission.ring_all();
+    }
+
+    /// Orders an end at once.
+    pub(crate) fn order_abort(&mut self) {
+        self.control.order_abort();
+        self.admission.ring_all();
+    }
+
+    /// The next thing that happens by `until_us`, at its time; false if there is none, or if something has
+    /// gone wrong.
+    pub(crate) fn step(&mut self, until_us: u64) -> bool {
+        if self.failure.is_some() {
+            return false;
+        }
+        let mut kernel = self.kernel.borrow_mut();
+        kernel.hear_bells();
+        let mut next = None;
+        for (place, lane) in self.lanes.iter().enumerate() {
+            if let Some(at_us) = due_us(&lane.doing, &kernel, place)
+                && next.is_none_or(|(sooner_us, _)| at_us < sooner_us)
+            {
+                next = Some((at_us, place));
+            }
+        }
+        let event_us = kernel.next_event_us();
+        let lane_first = match (next, event_us) {
+            (Some((lane_us, _)), Some(event_us)) if lane_us == event_us => kernel.dice.coin(),
+            (Some((lane_us, _)), event_us) => event_us.is_none_or(|event_us| lane_us < event_us),
+            (None, _) => false,
+        };
+        if !lane_first {
+            let step = kernel.step(until_us);
+            let violation = kernel.violations.first().cloned();
+            drop(kernel);
+            if let Step::Actor(actor) = step {
+                self.look(actor);
+            }
+            self.check(violation);
+            return step != Step::Nothing && self.failure.is_none();
+        }
+        let Some((at_us, place)) = next.filter(|(at_us, _)| *at_us <= until_us) else {
+            return false;
+        };
+        kernel.pass_to(at_us);
+        drop(kernel);
+        self.move_lane(place);
+        let violation = self.kernel.borrow().violations.first().cloned();
+        self.check(violation);
+        self.failure.is_none()
+    }
+
+    fn check(&mut self, violation: Option<String>) {
+        if let Some(violation) = violation {
+            self.fail(violation);
+        }
+    }
+
+    fn look(&mut self, actor: u32) {
+        // An actor that has left its place looks no more.
+        let Some(mut one) = self.actors[actor as usize].take() else { return };
+        one.look(&mut self.kernel.borrow_mut(), actor);
+        self.actors[actor as usize] = Some(one);
+    }
+
+    fn move_lane(&mut self, place: usize) {
+        let now_us = self.now_us();
+        let lane = &mut self.lanes[place];
+        match lane.doing {
+            Doing::Entering { wait, .. } => {
+                // A failure shows again in the turn.
+                let _ = lane.reactor.driver().submit();
+                let mut kernel = self.kernel.borrow_mut();
+                lane.turns_in_a_row = 0;
+                if kernel.unsubmitted(place as u16) > 0 {
+                    // Interrupted, or told that it was not all taken: it does not sleep on that.
+                    lane.doing = Doing::Turning { at_us: now_us + 1 };
+                    return;
+                }
+                let mut until_us = wait.sleep_us.map(|sleep_us| now_us + sleep_us);
+                let chance = kernel.knobs.early_return;
+                if kernel.dice.permille(chance) {
+                    let early_us = now_us + kernel.dice.log_between(1, 1_000_000);
+                    until_us = Some(until_us.map_or(early_us, |until_us| until_us.min(early_us)));
+                }
+                lane.doing = Doing::Asleep { until_us };
+            }
+            _ => self.turn(place),
+        }
+    }
+
+    fn turn(&mut self, place: usize) {
+        let lane = &mut self.lanes[place];
+        {
+            let mut kernel = self.kernel.borrow_mut();
+            kernel.note(What::Turn, place as u64, 0);
+        }
+        if let Err(error) = lane.reactor.turn() {
+            lane.reactor.abandon();
+            lane.doing = Doing::Ended;
+            let mut kernel = self.kernel.borrow_mut();
+            kernel.marks.meet(Mark::DriverFailed);
+            kernel.note(What::Told, place as u64, error.cause.len() as i64);
+            return;
+        }
+        lane.turns_in_a_row += 1;
+        let spins = lane.turns_in_a_row > TURNS_MAX;
+        let ended = lane.reactor.is_drained();
+        let wait = lane.reactor.plan_wait();
+        let audit = lane.reactor.audit();
+        let mut kernel = self.kernel.borrow_mut();
+        let stalls = kernel.knobs.stalled_turn;
+        let took_us = match kernel.dice.permille(stalls) {
+            true => kernel.dice.between(1_000, 500_000),
+            false => kernel.dice.log_between(1, 64),
+        };
+        let at_us = kernel.now_us + took_us;
+        lane.doing = match wait.sleep_us {
+            _ if ended => Doing::Ended,
+            Some(0) => Doing::Turning { at_us },
+            _ => Doing::Entering { at_us, wait },
+        };
+        let after = *lane.reactor.counters();
+        mark_counters(&mut kernel, &lane.before, &after);
+        lane.before = after;
+        drop(kernel);
+        if let Err(contradiction) = audit {
+            self.fail(format!("reactor {place}: {contradiction}"));
+        }
+        if spins {
+            self.fail(format!("reactor {place} spins: {TURNS_MAX} turns and no sleep"));
+        }
+        self.check_sums();
+    }
+
+    fn check_sums(&mut self) {
+        let panics: u64 = self.lanes.iter().map(|lane| lane.before.handler_panics).sum();
+        if panics > self.panics_meant.get() {
+            self.fail("a panic that no handler meant");
+        }
+        let stale: u64 = self.lanes.iter().map(|lane| lane.before.stale_completions).sum();
+        if stale > 0 {
+            self.fail("a completion that nobody awaited");
+        }
+        let open = self.admission.open();
+        if open > self.accepted_max {
+            self.fail(format!("{open} accepted connections, {} allowed", self.accepted_max));
+        }
+    }
+
+    /// Everything has ended: nothing may be left.
+    pub(crate) fn check_end(&mut self) {
+        let mut left = Vec::new();
+        for (place, lane) in self.lanes.iter_mut().enumerate() {
+            let reactor = &mut lane.reactor;
+            let counters = *reactor.counters();
+            let failed = reactor.driver().submit().is_err();
+            let mut say = |what: String| left.push(format!("reactor {place}: {what}"));
+            let open = reactor.connections().len();
+            if open > 0 {
+                say(format!("{open} connections"));
+            }
+            if counters.closed != counters.accepted + counters.dialed {
+                say("not every connection was closed".to_owned());
+            }
+            if failed {
+                continue;
+            }
+            let memory = Rc::clone(reactor.driver().memory());
+            if memory.buffers_free() != memory.buffers() {
+                say(format!("{} buffers held", memory.buffers() - memory.buffers_free()));
+            }
+            if memory.owned_bytes() > 0 {
+                say(format!("{} owned bytes", memory.owned_bytes()));
+            }
+            if reactor.driver().held() > 0 {
+                say("memory of zero-copy sends".to_owned());
+            }
+            let (pending, read) = self.kernel.borrow().in_flight(place as u16);
+            // The watch of its bell is never answered.
+            if pending > 1 || read > 0 {
+                say(format!("{pending} operations and {read} notifications under way"));
+            }
+        }
+        let descriptors = self.kernel.borrow().open_descriptors();
+        if descriptors > 0 {
+            left.push(format!("{descriptors} descriptors"));
+        }
+        if self.admission.open() > 0 {
+            left.push(format!("{} permits", self.admission.open()));
+        }
+        if !left.is_empty() {
+            self.fail(format!("left behind at the end: {}", left.join("; ")));
+        }
+    }
+}
+
+/// When a reactor moves next.
+fn due_us(doing: &Doing, kernel: &Kernel, place: usize) -> Option<u64> {
+    match *doing {
+        Doing::Turning { at_us } | Doing::Entering { at_us, .. } => Some(at_us.max(kernel.now_us)),
+        Doing::Asleep { .. } if kernel.has_news(place as u16) => Some(kernel.now_us),
+        Doing::Asleep { until_us } => until_us.map(|until_us| until_us.max(kernel.now_us)),
+        Doing::Ended => None,
+    }
+}
+
+fn mark_counters(kernel: &mut Kernel, before: &Counters, after: &Counters) {
+    let rose = |get: fn(&Counters) -> u64| get(after) > get(before);
+    let marks = [
+        (rose(|c| c.buffers_spilled), Mark::BuffersSpilled),
+        (rose(|c| c.completions_deferred), Mark::CompletionsDeferred),
+        (rose(|c| c.drain_aborted), Mark::DrainAborted),
+        (rose(|c| c.handler_panics), Mark::HandlerPanicked),
+    ];
+    for (met, mark) in marks {
+        if met {
+            kernel.marks.meet(mark);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! How connections come to be: listeners with their backlogs, and dials with their outcomes.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use super::stream::{Phase, Stream};
+use super::{Event, FileId, Kernel, Kind, Owner};
+use crate::marks::Mark;
+use crate::trace::What;
+
+/// How long a dial that nobody answers takes to fail, microseconds.
+const SYN_TIMEOUT_US: u64 = 130_000_000;
+/// How long after a SYN was dropped the next is sent, microseconds.
+const SYN_RETRY_US: u64 = 1_000_000;
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    address: SocketAddr,
+    backlog: usize,
+    /// Connected clients that nobody has accepted, each with a reference.
+    pub(super) queue: VecDeque<FileId>,
+}
+
+/// An address of the simulated network that belongs to the host.
+pub(crate) fn address(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, host], port))
+}
+
+impl Kernel {
+    /// A listening socket; beside others at the same address if there are.
+    pub(crate) fn listen(&mut self, at: SocketAddr, backlog: usize, owner: Owner) -> FileId {
+        let listener = Listener { address: at, backlog, queue: VecDeque::new() };
+        let id = self.add_file(Kind::Listener(listener), owner);
+        self.listeners.entry(at).or_default().push(id);
+        id
+    }
+
+    /// The same, with a descriptor.
+    pub(crate) fn listen_with_descriptor(&mut self, at: SocketAddr, backlog: usize) -> u32 {
+        let id = self.listen(at, backlog, Owner::Rings);
+        self.install(id).unwrap_or_else(|_| unreachable!("listeners come before any shortage"))
+    }
+
+    pub(super) fn release_listener(&mut self, id: FileId) {
+        let Some(listener) = self.listener_mut(id) else { return };
+        let (at, queue) = (listener.address, std::mem::take(&mut listener.queue));
+        if let Some(all) = self.listeners.get_mut(&at) {
+            all.retain(|other| *other != id);
+            if all.is_empty() {
+                self.listeners.remove(&at);
+            }
+        }
+        for client in queue {
+            self.marks.meet(Mark::QueuedClientsReset);
+            if let Some(stream) = self.stream_mut(client) {
+                stream.abortive = true;
+            }
+            self.drop_reference(client);
+        }
+        self.forget(id);
+    }
+
+    /// Clients that wait at a listener.
+    pub(crate) fn queued(&self, id: FileId) -> usize {
+        match self.file(id).map(|file| &file.kind) {
+            Some(Kind::Listener(listener)) => listener.queue.len(),
+            _ => 0,
+        }
+    }
+
+    /// accept(2) by an actor, or by whoever installs the client.
+    pub(crate) fn accept(&mut self, id: FileId, owner: Owner) -> Option<FileId> {
+        let client = self.listener_mut(id)?.queue.pop_front()?;
+        if let Some(file) = self.file_mut(client) {
+            file.owner = owner;
+        }
+        Some(client)
+    }
+
+    /// accept4(2) without waiting.
+    pub(crate) fn accept_queued(&mut self, listener: u32) -> Option<u32> {
+        let id = self.lookup(listener)?;
+        if self.is_out_of_descriptors() || self.dice.permille(self.knobs.failed_accept) {
+            return None;
+        }
+        let client = self.accept(id, Owner::Rings)?;
+        self.marks.meet(Mark::DrainTookQueued);
+        self.install(client).ok()
+    }
+
+    /// SO_LINGER with no time: the next close is a reset.
+    pub(crate) fn set_abortive(&mut self, descriptor: u32) {
+        let Some(id) = self.lookup(descriptor) else {
+            return self
+                .violate(format!("set_abortive on descriptor {descriptor}, which is closed"));
+        };
+        if let Some(stream) = self.stream_mut(id) {
+            stream.abortive = true;
+        }
+    }
+
+    /// socket(2).
+    pub(crate) fn socket(&mut self, to: SocketAddr, owner: Owner) -> FileId {
+        self.next_port = self.next_port.wrapping_add(1);
+        let local = address(1, 32_768 + self.next_port % 28_000);
+        let stream = Stream::new(local, to, self.knobs.socket_bytes as usize);
+        self.add_file(Kind::Stream(Box::new(stream)), owner)
+    }
+
+    /// A socket with a descriptor.
+    pub(crate) fn socket_with_descriptor(&mut self, to: SocketAddr) -> Result<u32, i32> {
+        if self.is_out_of_descriptors() {
+            return Err(libc::EMFILE);
+        }
+        let id = self.socket(to, Owner::Rings);
+        self.install(id)
+    }
+
+    /// connect(2): the answer comes later.
+    pub(crate) fn connect(&mut self, id: FileId) {
+        if let Some(stream) = self.stream_mut(id) {
+            stream.phase = Phase::Connecting;
+        }
+        let in_us = self.latency_us();
+        self.schedule(in_us, Event::Answer(id));
+    }
+
+    /// A dial of a ring that chance fails; whether it does.
+    pub(super) fn fail_dial(&mut self, id: FileId) -> bool {
+        let errno = if self.dice.permille(self.knobs.lost_dial) {
+            self.schedule(SYN_TIMEOUT_US, Event::Answer(id));
+            libc::ETIMEDOUT
+        } else if self.dice.permille(self.knobs.failed_dial) {
+            let in_us = self.latency_us();
+            self.schedule(in_us, Event::Answer(id));
+            self.dice.pick(&[
+                libc::ECONNREFUSED,
+                libc::EHOSTUNREACH,
+                libc::ENETUNREACH,
+                libc::EACCES,
+                libc::ETIMEDOUT,
+                libc::EADDRNOTAVAIL,
+            ])
+        } else {
+            return false;
+        };
+        if let Some(stream) = self.stream_mut(id) {
+            stream.phase = Phase::Connecting;
+            stream.other = None;
+            stream.set_verdict(errno);
+        }
+        true
+    }
+
+    /// The SYN has arrived somewhere, or its answer here.
+    pub(super) fn answer(&mut self, id: FileId) {
+        let Some(stream) = self.stream_mut(id) else { return };
+        if stream.phase != Phase::Connecting {
+            return;
+        }
+        if let Some(errno) = stream.take_verdict() {
+            stream.phase = Phase::Failed(errno);
+            return self.wake(id);
+        }
+        let (from, to) = (stream.local, stream.remote);
+        let Some(listener) = self.choose_listener(to) else {
+            if let Some(stream) = self.stream_mut(id) {
+                stream.phase = Phase::Failed(libc::ECONNREFUSED);
+            }
+            return self.wake(id);
+        };
+        let owner = self.file(listener).map_or(Owner::Rings, |file| file.owner);
+        let full = self.listener_mut(listener).is_none_or(|l| l.queue.len() > l.backlog);
+        if full {
+            self.marks.meet(Mark::BacklogFull);
+            return self.schedule(SYN_RETRY_US, Event::Answer(id));
+        }
+        let mut there = Stream::new(to, from, self.knobs.socket_bytes as usize);
+        there.phase = Phase::Connected;
+        there.other = Some(id);
+        there.moved_us = self.now_us;
+        let there = self.add_file(Kind::Stream(Box::new(there)), owner);
+        let now_us = self.now_us;
+        if let Some(stream) = self.stream_mut(id) {
+            stream.phase = Phase::Connected;
+            stream.other = Some(there);
+            stream.moved_us = now_us;
+        }
+        if let Some(listener) = self.listener_mut(listener) {
+            listener.queue.push_back(there);
+        }
+        self.note(What::Queued, u64::from(listener.life), i64::from(there.life));
+        self.note(What::Connected, u64::from(id.life), i64::from(there.life));
+        self.wake(listener);
+        self.wake(id);
+    }
+
+    fn choose_listener(&mut self, at: SocketAddr) -> Option<FileId> {
+        let count = self.listeners.get(&at)?.len();
+        let place = self.dice.below(count as u32) as usize;
+        Some(self.listeners[&at][place])
+    }
+}

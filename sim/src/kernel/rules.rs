@@ -1,0 +1,103 @@
+//! What the owner of a ring must never do. Looked at when it pushes, before the kernel sees any of it.
+//!
+//! * No token is used again before the last completion of its operation was reaped.
+//! * A descriptor is open, and of the connection that uses it: numbers are handed out again at once.
+//! * One send is in flight on a socket at most, and none after its FIN or beside it.
+//! * Nothing is in flight on a descriptor that is closed.
+//! * What moves data or starts something stays off the management share.
+
+use slipring_core::driver::Share;
+use slipring_core::token::{Op, Token};
+
+use super::queues::{Pending, Work};
+use super::{FileId, Kernel};
+use crate::trace::What;
+
+/// What a token says of its connection: slot and generation.
+const KEY_BITS: u64 = (1 << 52) - 1;
+
+impl Kernel {
+    /// Looks at what the ring's owner is about to push.
+    pub(crate) fn check_push(&mut self, ring: u16, token: Token, work: &Work, share: Share) {
+        let (op, _, _) = token.decode();
+        let bits = token.to_bits();
+        let descriptor = work.descriptor();
+        self.note_of(ring, What::Pushed, bits, descriptor.map_or(-1, i64::from));
+        let file = descriptor.and_then(|descriptor| self.lookup(descriptor));
+        // The cancel of an operation's next activation has the token of the one before.
+        if self.ring(ring).pending.contains_key(&bits) && op != Op::Cancel {
+            self.violate(format!("{op:?}: the token of an operation in flight was used again"));
+        }
+        if let (Some(descriptor), None) = (descriptor, file) {
+            self.violate(format!("{op:?} on descriptor {descriptor}, which is closed"));
+        }
+        if share == Share::Management && !may_use_management(op) {
+            let ending = op == Op::Shutdown || op == Op::Send;
+            let what =
+                if ending { "something that a closing connection does not do" } else { "data" };
+            self.violate(format!("{op:?}: the management share was used for {what}"));
+        }
+        if let Some(file) = file {
+            self.check_use(ring, op, token, file);
+        }
+        if op != Op::Cancel {
+            self.ring(ring).pending.insert(bits, Pending { op: Some(op), file });
+        }
+    }
+
+    fn check_use(&mut self, ring: u16, op: Op, token: Token, id: FileId) {
+        if is_of_connection(op) {
+            let key = token.to_bits() & KEY_BITS;
+            let owner = self.file_mut(id).and_then(|file| file.key.replace(key));
+            if owner.is_some_and(|owner| owner != key) {
+                self.violate(format!("{op:?} on the descriptor of another connection"));
+            }
+            if let Some(other) = self.stream(id).and_then(|stream| stream.other)
+                && let Some(other) = self.stream_mut(other)
+            {
+                other.behind = Some((ring, key));
+            }
+        }
+        let others: Vec<Op> = {
+            let pending = self.ring(ring).pending.values();
+            pending.filter(|other| other.file == Some(id)).filter_map(|other| other.op).collect()
+        };
+        let sending = others.contains(&Op::Send);
+        match op {
+            Op::Send if sending => self.violate("two sends in flight on one socket"),
+            Op::Send if others.contains(&Op::Shutdown) => self.violate("a send beside a FIN"),
+            Op::Send if self.stream(id).is_some_and(|stream| stream.has_sent_fin()) => {
+                self.violate("a send after the FIN");
+            }
+            Op::Shutdown if sending => self.violate("a FIN beside a send in flight"),
+            Op::Shutdown if self.stream(id).is_some_and(|stream| stream.has_sent_fin()) => {
+                self.violate("two FINs on one socket");
+            }
+            Op::Close | Op::CloseOther if !others.is_empty() => {
+                self.violate(format!("a close beside {others:?} in flight"));
+            }
+            Op::Receive | Op::Watch if others.contains(&op) => {
+                self.violate(format!("{op:?} armed twice on one socket"));
+            }
+            _ => {}
+        }
+    }
+
+    /// The ring's owner has taken a completion.
+    pub(crate) fn on_reaped(&mut self, ring: u16, user_data: u64, more: bool, notification: bool) {
+        let Some(token) = Token::from_bits(user_data) else { return };
+        // After the result of a send only its notification follows.
+        let last = !notification && (!more || token.is_of(Op::Send));
+        if last {
+            self.ring(ring).pending.remove(&user_data);
+        }
+    }
+}
+
+fn is_of_connection(op: Op) -> bool {
+    matches!(op, Op::Connect | Op::Receive | Op::Send | Op::Watch | Op::Shutdown | Op::Close)
+}
+
+fn may_use_management(op: Op) -> bool {
+    matches!(op, Op::Cancel | Op::CancelAccept | Op::Close | Op::CloseOther | Op::Wake)
+}

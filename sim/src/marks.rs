@@ -1,0 +1,178 @@
+//! Rare events that a good run has to reach: a simulation that never gets there tests nothing there.
+
+macro_rules! marks {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// A rare event.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Mark {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Mark {
+            /// All of them.
+            pub const ALL: &[Mark] = &[$(Mark::$name),+];
+
+            /// What it is, in words.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Mark::$name => concat!($($doc),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+marks! {
+    /// A multishot receive ended together with bytes.
+    MultishotEndedWithData,
+    /// A multishot accept ended together with a client.
+    MultishotEndedWithClient,
+    /// A receive ended at its cap.
+    ReceiveCapped,
+    /// A cancel found its target gone.
+    CancelTooLate,
+    /// What was cancelled completed all the same.
+    CancelLostRace,
+    /// A cancelled operation ended before its cancel was answered.
+    EndBeforeCancel,
+    /// A cancel was answered before the operation ended.
+    CancelBeforeEnd,
+    /// A notification came after the close of its socket.
+    NotificationAfterClose,
+    /// Two zero-copy sends of one connection were notified of out of order.
+    NotificationsReordered,
+    /// A zero-copy send was copied.
+    ZeroCopyCopied,
+    /// A zero-copy send failed for want of pinned memory.
+    ZeroCopyUnpinned,
+    /// A reset met a zero-copy send whose bytes had not gone.
+    ResetUnderZeroCopy,
+    /// Completions overflowed the queue and were flushed into it later.
+    OverflowFlushed,
+    /// A multishot was ended by an overflow.
+    OverflowEndedMultishot,
+    /// A push found the data share of the queue full.
+    DataShareFull,
+    /// A push found the whole queue full.
+    QueueFull,
+    /// A close was pushed on the management share while the data share was full.
+    CloseOnManagementShare,
+    /// An enter was interrupted with submissions in the queue.
+    EnterInterrupted,
+    /// An enter took only some of the submissions.
+    EnterPartial,
+    /// A receive found no buffer when it was armed.
+    NoBufferAtArming,
+    /// A receive ran out of buffers in the middle.
+    NoBufferMidStream,
+    /// The buffer ring's counter wrapped.
+    BufferCounterWrapped,
+    /// Buffers came back in another order than they went.
+    BuffersReordered,
+    /// A stalled reader's buffers were spilled.
+    BuffersSpilled,
+    /// A connection's completions were put off to the next turn.
+    CompletionsDeferred,
+    /// Accepting paused for want of descriptors, and resumed.
+    AcceptPausedAndResumed,
+    /// A multishot accept was recalled near the cap.
+    AcceptRecalled,
+    /// A client was accepted alone near the cap.
+    AcceptedAlone,
+    /// A client waited in the backlog and came in later.
+    ClientWaited,
+    /// A listener dropped a SYN because its backlog was full.
+    BacklogFull,
+    /// A drain took a queued client in.
+    DrainTookQueued,
+    /// A drain's deadline aborted a connection.
+    DrainAborted,
+    /// A listener closed on queued clients.
+    QueuedClientsReset,
+    /// A send met a full socket.
+    SendBlocked,
+    /// A send was short.
+    SendShort,
+    /// A send met a reset connection.
+    SendAfterReset,
+    /// A half-close met a reset connection.
+    ShutdownAfterReset,
+    /// Bytes were read before the reset behind them.
+    DataBeforeReset,
+    /// A close with unread bytes became a reset.
+    CloseWithUnread,
+    /// Both sides sent their FIN at the same time.
+    SimultaneousClose,
+    /// A dial was refused.
+    DialRefused,
+    /// A dial timed out.
+    DialTimedOut,
+    /// A dial was given up after it had succeeded in the kernel.
+    DialWonTooLate,
+    /// A descriptor's number was used again.
+    DescriptorReused,
+    /// A slot was used again.
+    SlotReused,
+    /// A generation wrapped.
+    GenerationWrapped,
+    /// An activation wrapped.
+    ActivationWrapped,
+    /// A handler panicked.
+    HandlerPanicked,
+    /// A handler panicked while being told of the end.
+    PanickedAtEnd,
+    /// An idle deadline passed.
+    IdleTimeout,
+    /// A half-closed deadline passed.
+    HalfClosedTimeout,
+    /// A write-stall deadline passed.
+    WriteStall,
+    /// An outbox overflowed.
+    OutboxOverflow,
+    /// A keep-alive fell due.
+    KeepAlive,
+    /// One reactor rang another for a permit.
+    PermitRung,
+    /// The ring of a reactor failed.
+    DriverFailed,
+}
+
+/// A set of marks, with how often each was met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marks {
+    counts: Vec<u64>,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self { counts: vec![0; Mark::ALL.len()] }
+    }
+}
+
+impl Marks {
+    /// Meets one.
+    pub(crate) fn meet(&mut self, mark: Mark) {
+        self.counts[mark as usize] += 1;
+    }
+
+    /// How often one was met.
+    #[must_use]
+    pub fn count(&self, mark: Mark) -> u64 {
+        self.counts[mark as usize]
+    }
+
+    /// Takes in those of another run.
+    pub fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+    }
+
+    /// Those never met.
+    #[must_use]
+    pub fn missed(&self) -> Vec<Mark> {
+        Mark::ALL.iter().copied().filter(|mark| self.count(*mark) == 0).collect()
+    }
+}

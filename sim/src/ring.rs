@@ -1,0 +1,289 @@
+//! The driver that a reactor under simulation runs on: the ring of one reactor in a simulated kernel.
+//!
+//! What a real ring does above the system call is done here by the same lines: completions are taken in by
+//! `sys::Intake`, buffers published by `sys::BufferRing`. The rest is the kernel's.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use slipring_core::Fault;
+use slipring_core::config::MANAGEMENT_SHARE;
+use slipring_core::driver::{
+    Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Submission, Wait,
+};
+use slipring_core::sys::memory::Memory;
+use slipring_core::sys::{BufferRing, Entries, Intake, fault};
+use slipring_core::token::{Descriptor, Op, Token};
+
+use crate::kernel::{Entry, Kernel, RingSetup, Work};
+use crate::marks::Mark;
+
+/// Segments of vectored sends that may be queued between two enters, on a ring under test: so few that a
+/// busy turn runs out of them.
+const VECTORS: usize = 96;
+
+/// The places of the buffer ring, which stand in the kernel.
+#[derive(Debug)]
+struct KernelEntries {
+    kernel: Rc<RefCell<Kernel>>,
+    ring: u16,
+}
+
+impl Entries for KernelEntries {
+    fn write(&mut self, place: u16, number: u16, _: &Memory) {
+        self.kernel.borrow_mut().write_buffer(self.ring, place, number);
+    }
+
+    fn publish(&mut self, tail: u16) {
+        self.kernel.borrow_mut().publish_buffers(self.ring, tail);
+    }
+}
+
+/// What a simulated ring is made with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SimRingSetup {
+    pub(crate) buffers: u32,
+    pub(crate) buffer_bytes: u32,
+    pub(crate) owned_bytes_max: u64,
+    pub(crate) submissions: u32,
+    pub(crate) completions: u32,
+    pub(crate) abilities: Abilities,
+    /// Where the buffer ring's counter starts.
+    pub(crate) buffers_from: u16,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct SimRing {
+    kernel: Rc<RefCell<Kernel>>,
+    ring: u16,
+    memory: Rc<Memory>,
+    buffers: BufferRing<KernelEntries>,
+    intake: Intake,
+    abilities: Abilities,
+    submissions: u32,
+    vectors_used: usize,
+}
+
+impl SimRing {
+    pub(crate) fn new(kernel: &Rc<RefCell<Kernel>>, setup: &SimRingSetup) -> Self {
+        let memory = Memory::new(setup.buffers, setup.buffer_bytes, setup.owned_bytes_max);
+        let ring = kernel.borrow_mut().add_ring(RingSetup {
+            memory: Rc::clone(&memory),
+            submissions: setup.submissions as usize,
+            completions: setup.completions as usize,
+            buffers_from: setup.buffers_from,
+        });
+        let entries = KernelEntries { kernel: Rc::clone(kernel), ring };
+        let mut ring = Self {
+            kernel: Rc::clone(kernel),
+            ring,
+            buffers: BufferRing::starting_at(setup.buffers_from, entries, Rc::clone(&memory)),
+            intake: Intake::new(Rc::clone(&memory)),
+            memory,
+            abilities: setup.abilities,
+            submissions: setup.submissions,
+            vectors_used: 0,
+        };
+        ring.recycle();
+        ring
+    }
+
+    /// Zero-copy sends whose notification is awaited.
+    pub(crate) fn held(&self) -> usize {
+        self.intake.held()
+    }
+
+    /// The system call without its wait: what is queued is taken, what is ready completes.
+    pub(crate) fn submit(&mut self) -> Result<(), DriverFailed> {
+        let mut kernel = self.kernel.borrow_mut();
+        kernel.enter(self.ring).map_err(|cause| DriverFailed { cause })?;
+        if kernel.unsubmitted(self.ring) == 0 {
+            self.vectors_used = 0;
+            self.memory.settle();
+        }
+        Ok(())
+    }
+
+    fn work_of(&mut self, submission: Submission<'_>) -> Result<Work, QueueFull> {
+        Ok(match submission {
+            Submission::AcceptMany(Descriptor(descriptor)) => {
+                Work::Accept { descriptor, many: true }
+            }
+            Submission::AcceptOne(Descriptor(descriptor)) => {
+                Work::Accept { descriptor, many: false }
+            }
+            Submission::WatchReadable(Descriptor(descriptor)) => {
+                Work::Poll { descriptor, write: false }
+            }
+            Submission::WatchWritable(Descriptor(descriptor)) => {
+                Work::Poll { descriptor, write: true }
+            }
+            Submission::Receive { descriptor, cap } => {
+                let cap = if self.abilities.receive_cap { cap } else { 0 };
+                Work::Receive { descriptor: descriptor.0, cap }
+            }
+            Submission::Send { descriptor, segments, zero_copy } => {
+                if segments.len() > 1 || zero_copy {
+                    let used = self.vectors_used + segments.len();
+                    if used > VECTORS {
+                        return Err(QueueFull);
+                    }
+                    self.vectors_used = used;
+                }
+                let segments = segments.to_vec();
+                Work::Send { descriptor: descriptor.0, segments, zero_copy }
+            }
+            Submission::Connect { descriptor, address } => {
+                Work::Connect { descriptor: descriptor.0, address: *address }
+            }
+            Submission::ShutdownWrite(Descriptor(descriptor)) => Work::Shutdown { descriptor },
+            Submission::Cancel(target) => Work::Cancel { target: target.to_bits() },
+            Submission::Close(Descriptor(descriptor)) => Work::Close { descriptor },
+        })
+    }
+
+    fn note_full(&self, share: Share, token: Token) {
+        let mark = match share {
+            Share::Data if self.room(Share::Management) > 0 => Mark::DataShareFull,
+            _ => Mark::QueueFull,
+        };
+        let mut kernel = self.kernel.borrow_mut();
+        kernel.marks.meet(mark);
+        let _ = token;
+    }
+
+    fn push_work(&mut self, token: Token, work: Work, share: Share) {
+        let crowded = self.room(Share::Data) == 0;
+        let mut kernel = self.kernel.borrow_mut();
+        if crowded && token.is_of(Op::Close) {
+            kernel.marks.meet(Mark::CloseOnManagementShare);
+        }
+        kernel.check_push(self.ring, token, &work, share);
+        kernel.queue(self.ring, Entry { user_data: token.to_bits(), work });
+    }
+}
+
+impl Driver for SimRing {
+    fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    fn now_us(&self) -> u64 {
+        self.kernel.borrow().now_us
+    }
+
+    fn memory(&self) -> &Rc<Memory> {
+        &self.memory
+    }
+
+    fn room(&self, share: Share) -> u32 {
+        let free = self.kernel.borrow().room(self.ring) as u32;
+        match share {
+            Share::Management => free,
+            Share::Data => free.saturating_sub(self.submissions / MANAGEMENT_SHARE),
+        }
+    }
+
+    fn push(
+        &mut self,
+        token: Token,
+        submission: Submission<'_>,
+        share: Share,
+    ) -> Result<(), QueueFull> {
+        if self.room(share) == 0 {
+            self.note_full(share, token);
+            return Err(QueueFull);
+        }
+        let work = self.work_of(submission)?;
+        self.push_work(token, work, share);
+        if let Submission::Send { segments, zero_copy: true, .. } = submission {
+            self.intake.hold(token, segments);
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, _: Wait) -> Result<(), DriverFailed> {
+        // Who runs the reactor has let the time of the wait pass before.
+        self.submit()
+    }
+
+    fn has_completions(&self) -> bool {
+        self.kernel.borrow().has_completions(self.ring)
+    }
+
+    fn reap(&mut self, into: &mut Vec<Completion>, limit: usize) {
+        let mut kernel = self.kernel.borrow_mut();
+        for _ in 0..limit {
+            let Some(cqe) = kernel.reap(self.ring) else { return };
+            if let Some(completion) = self.intake.translate(cqe) {
+                kernel.on_reaped(
+                    self.ring,
+                    cqe.user_data,
+                    completion.more,
+                    completion.notification,
+                );
+                into.push(completion);
+            }
+        }
+    }
+
+    fn recycle(&mut self) -> u32 {
+        if self.intake.take_starved() {
+            self.buffers.widen();
+        }
+        self.buffers.publish_returned()
+    }
+
+    fn open_socket(&mut self, address: &SocketAddr) -> Result<Descriptor, Fault> {
+        let mut kernel = self.kernel.borrow_mut();
+        let chance = kernel.knobs.failed_socket;
+        if kernel.dice.permille(chance) {
+            let errno =
+                kernel.dice.pick(&[libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS]);
+            return Err(fault(errno));
+        }
+        kernel.socket_with_descriptor(*address).map(Descriptor).map_err(fault)
+    }
+
+    fn set_abortive(&mut self, descriptor: Descriptor) {
+        self.kernel.borrow_mut().set_abortive(descriptor.0);
+    }
+
+    fn accept_queued(&mut self, listener: Descriptor) -> Option<Descriptor> {
+        self.kernel.borrow_mut().accept_queued(listener.0).map(Descriptor)
+    }
+
+    fn close_now(&mut self, descriptor: Descriptor) {
+        let mut kernel = self.kernel.borrow_mut();
+        if kernel.close(descriptor.0).is_err() {
+            kernel.violate(format!("{descriptor:?} was closed twice"));
+        }
+    }
+
+    fn unsent(&self, descriptor: Descriptor) -> Option<u32> {
+        let kernel = self.kernel.borrow();
+        let stream = kernel.stream(kernel.lookup(descriptor.0)?)?;
+        Some(stream.unsent() as u32)
+    }
+
+    fn push_wake(&mut self, token: Token) -> Result<(), QueueFull> {
+        if self.room(Share::Management) == 0 {
+            return Err(QueueFull);
+        }
+        self.push_work(token, Work::PollBell, Share::Management);
+        Ok(())
+    }
+
+    fn clear_wake(&mut self) {
+        self.kernel.borrow_mut().clear_bell(usize::from(self.ring));
+    }
+
+    fn addresses(&self, descriptor: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault> {
+        let kernel = self.kernel.borrow();
+        let id = kernel.lookup(descriptor.0).ok_or(Fault::NotConnected)?;
+        let stream = kernel.stream(id).filter(|stream| !stream.is_dead());
+        stream.map(|stream| (stream.local, stream.remote)).ok_or(Fault::NotConnected)
+    }
+}

@@ -1,0 +1,408 @@
+//! Runs of a seed: conditions, peers and faults drawn from it, and what must have held in the end.
+//!
+//! ```text
+//!  seed --> plan (sizes, timeouts, knobs, service) --> safety: anything may fail, nothing may break
+//!                                                         |  after so many events
+//!                                                         v
+//!                                   end <-- drain <-- liveness: the faults are off, all must come right
+//! ```
+//!
+//! What must hold always is looked at after every turn, by the engine, the kernel's rules and the reactor's
+//! audit. What must hold for the bytes is compared by the peers, who know what they should read ([`Book`]).
+
+mod book;
+mod pattern;
+mod plan;
+mod services;
+mod talker;
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use slipring::Relay;
+use slipring_core::{CloseReason, Handler};
+
+use crate::dice::Dice;
+use crate::engine::Engine;
+use crate::kernel::Kernel;
+use crate::knobs::Knobs;
+use crate::marks::{Mark, Marks};
+
+use book::{Book, Fate};
+use plan::{Draw, Service as Kind};
+use services::{Busy, Echo};
+use talker::{Expect, Service};
+
+/// Virtual microseconds after which a run that is well again has to have come to its end.
+const CALM_US: u64 = 400_000_000;
+/// Virtual microseconds a probe may take.
+const PROBE_US: u64 = 8_000_000;
+
+/// How a seed is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Events after which the faults end.
+    pub events: u64,
+    /// Knobs put to rest, by name.
+    pub off: Vec<String>,
+    /// Whether to keep records of what happened, for [`Outcome::story`].
+    pub records: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { events: 3_000, off: Vec::new(), records: false }
+    }
+}
+
+/// What became of a seed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What went wrong, if anything did.
+    pub failure: Option<String>,
+    /// A hash over all that happened.
+    pub hash: u64,
+    /// How much happened.
+    pub events: u64,
+    /// Completions the reactors took.
+    pub completions: u64,
+    /// Rare events that were met.
+    pub marks: Marks,
+    /// The knobs that were not at rest.
+    pub turned: Vec<&'static str>,
+    /// The last of what happened, a line each, if it was kept.
+    pub story: Vec<String>,
+}
+
+/// Runs one seed.
+#[must_use]
+pub fn run(seed: u64, options: &Options) -> Outcome {
+    let mut draw = Draw::new(seed);
+    for name in &options.off {
+        draw.plan.knobs.put_to_rest(name);
+    }
+    draw.plan.keep_records = options.records;
+    let kernel = RefCell::new(None);
+    let result = catch_unwind(AssertUnwindSafe(|| match draw.service {
+        Kind::Echo => {
+            let run = Run::new(&draw, &kernel, |_, _, _| Echo);
+            run.go(options)
+        }
+        Kind::Relay => {
+            let upstreams = draw.upstreams.clone();
+            let run = Run::new(&draw, &kernel, |n, _, _| Relay::new(upstreams.clone(), n));
+            run.go(options)
+        }
+        Kind::Busy => {
+            let mut dice = Dice::new(seed ^ 0x6275_7379);
+            let upstreams = draw.upstreams.clone();
+            let panics = draw.plan.knobs.panics;
+            let run = Run::new(&draw, &kernel, |number, book, meant| {
+                Busy::new(number, book, dice.fork(), (panics, meant), upstreams.clone())
+            });
+            run.go(options)
+        }
+    }));
+    let (failure, completions) = match result {
+        Ok((failure, completions)) => (failure, completions),
+        Err(panic) => (Some(format!("panic: {}", text_of(panic.as_ref()))), 0),
+    };
+    let kernel: Option<Rc<RefCell<Kernel>>> = kernel.into_inner();
+    let kernel = kernel.expect("made before anything can panic");
+    let kernel = kernel.try_borrow();
+    let marks = kernel.as_ref().map_or_else(|_| Marks::default(), |kernel| kernel.marks.clone());
+    let (hash, events) = kernel.as_ref().map_or((0, 0), |k| (k.trace.hash(), k.trace.events()));
+    let story = kernel.as_ref().map_or_else(
+        |_| Vec::new(),
+        |kernel| kernel.trace.records().map(ToString::to_string).collect(),
+    );
+    let turned = draw.plan.knobs.turned();
+    Outcome { seed, failure, hash, events, completions, marks, turned, story }
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+struct Run<'a, H: Handler> {
+    draw: &'a Draw,
+    engine: Engine<H>,
+    book: Rc<RefCell<Book>>,
+    dice: Dice,
+}
+
+impl<'a, H: Handler> Run<'a, H> {
+    fn new(
+        draw: &'a Draw,
+        kernel: &RefCell<Option<Rc<RefCell<Kernel>>>>,
+        mut make: impl FnMut(usize, &Rc<RefCell<Book>>, &Rc<std::cell::Cell<u64>>) -> H,
+    ) -> Self {
+        let book = Rc::new(RefCell::new(Book::default()));
+        let engine = Engine::new(&draw.plan, |number, meant| make(number, &book, meant));
+        *kernel.borrow_mut() = Some(Rc::clone(&engine.kernel));
+        engine.kernel.borrow_mut().descriptors_max = draw.descriptors_max;
+        let dice = Dice::new(draw.plan.seed ^ 0x7065_6572);
+        let mut run = Self { draw, engine, book, dice };
+        run.add_upstreams();
+        run.add_clients();
+        run
+    }
+
+    fn expect(&self) -> Expect {
+        match self.draw.service {
+            Kind::Echo => Expect::Own,
+            Kind::Relay => Expect::Another,
+            Kind::Busy => Expect::Given,
+        }
+    }
+
+    fn add_upstreams(&mut self) {
+        let expect = self.expect();
+        let total_max = self.draw.total_max;
+        for &at in &self.draw.served {
+            let (book, dice) = (Rc::clone(&self.book), self.dice.fork());
+            self.engine.add_actor(1, |kernel, me| {
+                Box::new(Service::new(kernel, me, at, &book, dice, expect, total_max))
+            });
+        }
+    }
+
+    fn add_clients(&mut self) {
+        let expect = self.expect();
+        for _ in 0..self.draw.clients {
+            let start_us = self.dice.log_between(1, self.draw.arrive_within_us);
+            let place = self.dice.below(self.draw.plan.listen.len() as u32) as usize;
+            let at = self.draw.plan.listen[place];
+            let (book, dice) = (Rc::clone(&self.book), self.dice.fork());
+            let total_max = self.draw.total_max;
+            self.engine.add_actor(start_us, |_, _| {
+                Box::new(talker::Late::new(at, &book, dice, expect, total_max, false))
+            });
+        }
+    }
+
+    /// The whole course; what went wrong, and the completions there were.
+    fn go(mut self, options: &Options) -> (Option<String>, u64) {
+        self.run_safety(options.events);
+        self.heal();
+        self.run_until_quiet();
+        self.run_probes();
+        self.drain();
+        if self.engine.failure().is_none() {
+            self.engine.check_end();
+            self.check_streams();
+        }
+        let completions = self.engine.counters().iter().map(|c| c.completions).sum();
+        (self.engine.failure().map(ToOwned::to_owned), completions)
+    }
+
+    fn complain(&mut self) {
+        let complaint = self.book.borrow().complaints.first().cloned();
+        if let Some(complaint) = complaint {
+            self.engine.fail(complaint);
+        }
+    }
+
+    fn run_safety(&mut self, events: u64) {
+        let broken_at = self.draw.ring_fails_at;
+        let drain_at = self.draw.drains_at;
+        let mut steps = 0_u32;
+        while self.engine.step(self.draw.safety_us) {
+            steps += 1;
+            let count = self.engine.kernel.borrow().trace.events();
+            if count >= events || self.engine.is_over() {
+                break;
+            }
+            if broken_at.is_some_and(|at| count >= at) {
+                self.engine.kernel.borrow_mut().fail_ring(0, "it was to fail");
+            }
+            if drain_at.is_some_and(|at| count >= at) {
+                self.order_drain();
+                break;
+            }
+            if steps.is_multiple_of(16) {
+                self.complain();
+                self.check_deadlines();
+            }
+        }
+        self.complain();
+    }
+
+    fn order_drain(&mut self) {
+        self.engine.order_drain();
+        if self.draw.aborts {
+            self.engine.order_abort();
+        }
+    }
+
+    /// No more faults, and peers that behave.
+    fn heal(&mut self) {
+        self.engine.kernel.borrow_mut().knobs = Knobs::calm();
+        self.book.borrow_mut().healed = true;
+        self.engine.kernel.borrow_mut().descriptors_max = usize::MAX;
+        self.engine.nudge_actors();
+    }
+
+    /// Whether every peer has come to its end.
+    fn is_quiet(&self) -> bool {
+        self.book.borrow().talks.iter().all(|talk| talk.fate != Fate::Open)
+    }
+
+    fn run_until_quiet(&mut self) {
+        let until_us = self.engine.now_us() + CALM_US;
+        let mut steps = 0_u32;
+        loop {
+            if !self.engine.step(until_us) {
+                break;
+            }
+            steps += 1;
+            if steps.is_multiple_of(64) {
+                self.complain();
+                if (self.is_quiet() && self.nobody_is_open()) || self.engine.is_over() {
+                    break;
+                }
+            }
+        }
+        self.complain();
+        if !self.is_quiet() && self.engine.failure().is_none() && !self.engine.is_over() {
+            let open: Vec<(usize, book::Talk)> = {
+                let book = self.book.borrow();
+                let talks = book.talks.iter().copied().enumerate();
+                talks.filter(|(_, talk)| talk.fate == Fate::Open).take(2).collect()
+            };
+            self.engine.fail(format!("peers never came to an end: {open:?}"));
+        }
+    }
+
+    fn nobody_is_open(&mut self) -> bool {
+        self.engine.reactors().all(|reactor| reactor.connections().is_empty())
+    }
+
+    /// New clients are served in full, and soon.
+    fn run_probes(&mut self) {
+        let told = self.draw.drains_at.is_some() || self.draw.ring_fails_at.is_some();
+        let busy = self.draw.service == Kind::Busy;
+        let relays_nowhere = self.draw.service == Kind::Relay && self.draw.served.is_empty();
+        if self.engine.failure().is_some()
+            || told
+            || busy
+            || relays_nowhere
+            || self.engine.is_over()
+        {
+            return;
+        }
+        let expect = self.expect();
+        let first = self.book.borrow().talks.len();
+        for _ in 0..2 {
+            let at = self.draw.plan.listen[0];
+            let (book, dice) = (Rc::clone(&self.book), self.dice.fork());
+            self.engine.add_actor(1, |_, _| {
+                Box::new(talker::Late::new(at, &book, dice, expect, 3_000, true))
+            });
+        }
+        let until_us = self.engine.now_us() + PROBE_US;
+        while self.engine.step(until_us) {
+            let served = self.book.borrow().talks.len() > first + 1 && self.is_quiet();
+            if served {
+                break;
+            }
+        }
+        self.complain();
+        let probes: Vec<book::Talk> = self.book.borrow().talks[first..].to_vec();
+        let unserved = probes.iter().find(|talk| talk.probe && talk.fate != Fate::Ended).copied();
+        if let Some(talk) = unserved {
+            self.engine.fail(format!("a probe was not served: {talk:?}"));
+        }
+    }
+
+    fn drain(&mut self) {
+        if self.engine.failure().is_some() {
+            return;
+        }
+        self.order_drain();
+        let slack_us = 5_000_000;
+        let until_us = self.engine.now_us() + u64::from(self.draw.plan.drain_ms) * 1000 + slack_us;
+        while self.engine.step(until_us) {
+            if self.engine.is_over() {
+                break;
+            }
+        }
+        self.complain();
+        if !self.engine.is_over() {
+            self.engine.fail("the drain did not end by its deadline");
+        }
+        // What is under way to peers arrives.
+        let until_us = self.engine.now_us() + 10_000_000;
+        while self.engine.step(until_us) {}
+        self.complain();
+    }
+
+    /// Deadlines as seen from outside: nothing is silent for longer than it may be.
+    fn check_deadlines(&mut self) {
+        if self.draw.service == Kind::Busy {
+            return;
+        }
+        let timeouts = &self.draw.longest_us;
+        let late = self.engine.kernel.borrow().find_silent(timeouts.idle, timeouts.half_closed);
+        if let Some(what) = late {
+            self.engine.fail(what);
+        }
+    }
+
+    /// A stream that ended in order is whole.
+    fn check_streams(&mut self) {
+        let book = self.book.borrow();
+        let mut torn = None;
+        let mut marks = Vec::new();
+        for (id, talk) in book.talks.iter().enumerate() {
+            if talk.fate != Fate::Ended {
+                continue;
+            }
+            let whole = match self.draw.service {
+                Kind::Echo => talk.sent,
+                Kind::Relay => match talk.heard {
+                    Some(heard) if book.talks[heard as usize].fin => {
+                        book.talks[heard as usize].sent
+                    }
+                    _ => continue,
+                },
+                Kind::Busy => {
+                    let given = talk.party.and_then(|party| book.given.get(&party));
+                    given.map_or(0, |given| given.len() as u64)
+                }
+            };
+            if talk.received != whole {
+                let reason = talk.party.and_then(|party| book.reasons.get(&party));
+                torn = Some(format!(
+                    "peer {id} read a whole stream of {whole} bytes, but {} of them ({reason:?})",
+                    talk.received
+                ));
+            }
+        }
+        for reason in book.reasons.values() {
+            marks.extend(mark_of(*reason));
+        }
+        drop(book);
+        for mark in marks {
+            self.engine.kernel.borrow_mut().marks.meet(mark);
+        }
+        if let Some(torn) = torn {
+            self.engine.fail(torn);
+        }
+    }
+}
+
+fn mark_of(reason: CloseReason) -> Option<Mark> {
+    Some(match reason {
+        CloseReason::IdleTimeout => Mark::IdleTimeout,
+        CloseReason::HalfClosedTimeout => Mark::HalfClosedTimeout,
+        CloseReason::WriteStall => Mark::WriteStall,
+        CloseReason::OutboxOverflow => Mark::OutboxOverflow,
+        CloseReason::DialTimeout => Mark::DialTimedOut,
+        _ => return None,
+    })
+}

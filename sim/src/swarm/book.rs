@@ -1,0 +1,101 @@
+//! What handlers and peers know of one another: the ground truth that the simulation is compared with.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use slipring_core::{CloseReason, Key};
+
+/// A connection of some reactor: its ring, and its slot and generation as a token has them.
+pub(crate) type Party = (u16, u64);
+
+/// The connection of a key.
+pub(crate) fn party(reactor: usize, key: Key) -> Party {
+    (reactor as u16, u64::from(key.index()) << 32 | u64::from(key.generation()))
+}
+
+/// What became of a peer's side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It goes on.
+    #[default]
+    Open,
+    /// Never connected.
+    Refused,
+    /// It read the end of the stream.
+    Ended,
+    /// It was reset.
+    Reset,
+    /// It left by itself before any of that.
+    Left,
+}
+
+/// A peer's side of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Talk {
+    /// Bytes it has sent, and whether its FIN behind them.
+    pub(crate) sent: u64,
+    pub(crate) fin: bool,
+    pub(crate) received: u64,
+    pub(crate) fate: Fate,
+    /// Whose connection it talked to.
+    pub(crate) party: Option<Party>,
+    /// The number of the stream it read.
+    pub(crate) heard: Option<u32>,
+    /// It had to be served in full.
+    pub(crate) probe: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    /// By stream number.
+    pub(crate) talks: Vec<Talk>,
+    /// Bytes handlers gave to each connection to send, as long as it took any.
+    pub(crate) given: BTreeMap<Party, Vec<u8>>,
+    /// Connections asked to send no more.
+    pub(crate) asked_to_end: BTreeSet<Party>,
+    pub(crate) open: BTreeSet<Party>,
+    pub(crate) reasons: BTreeMap<Party, CloseReason>,
+    /// What went wrong.
+    pub(crate) complaints: Vec<String>,
+    /// Peers behave from now on.
+    pub(crate) healed: bool,
+}
+
+impl Book {
+    /// A number for one more stream.
+    pub(crate) fn add_talk(&mut self) -> u32 {
+        self.talks.push(Talk::default());
+        self.talks.len() as u32 - 1
+    }
+
+    pub(crate) fn talk(&mut self, id: u32) -> &mut Talk {
+        &mut self.talks[id as usize]
+    }
+
+    pub(crate) fn complain(&mut self, what: impl Into<String>) {
+        self.complaints.push(what.into());
+    }
+
+    /// A handler gave bytes to a connection.
+    pub(crate) fn give(&mut self, to: Party, bytes: &[u8]) {
+        if !self.asked_to_end.contains(&to) {
+            self.given.entry(to).or_default().extend_from_slice(bytes);
+        }
+    }
+
+    /// A handler was told that a connection is established.
+    pub(crate) fn opened(&mut self, who: Party) {
+        if !self.open.insert(who) {
+            self.complain(format!("{who:?} was opened twice"));
+        }
+    }
+
+    /// A handler was told of an end.
+    pub(crate) fn closed(&mut self, who: Party, reason: CloseReason) {
+        self.open.remove(&who);
+        self.asked_to_end.insert(who);
+        if self.reasons.insert(who, reason).is_some() {
+            self.complain(format!("{who:?} was told twice of its end"));
+        }
+    }
+}

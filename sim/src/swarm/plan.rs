@@ -1,0 +1,168 @@
+//! The conditions of a run, drawn from its seed: so small that every bound is met, so different that each is.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use slipring_core::driver::Abilities;
+use slipring_core::{Limits, Poll, Timeout, Timeouts};
+
+use crate::dice::Dice;
+use crate::engine::Plan;
+use crate::knobs::Knobs;
+use crate::ring::SimRingSetup;
+
+/// What the reactors serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    Echo,
+    Relay,
+    Busy,
+}
+
+/// The longest that a connection may be silent, seen from outside, microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Longest {
+    pub(super) idle: Option<u64>,
+    pub(super) half_closed: Option<u64>,
+}
+
+/// A run to be.
+#[derive(Clone, Debug)]
+pub(super) struct Draw {
+    pub(super) plan: Plan,
+    pub(super) service: Service,
+    pub(super) clients: u32,
+    /// Within this time they come.
+    pub(super) arrive_within_us: u64,
+    /// Bytes that a stream has at most.
+    pub(super) total_max: u64,
+    /// Addresses that reactors dial, and those of them where somebody listens.
+    pub(super) upstreams: Vec<SocketAddr>,
+    pub(super) served: Vec<SocketAddr>,
+    pub(super) descriptors_max: usize,
+    /// The first reactor's ring fails after so many events.
+    pub(super) ring_fails_at: Option<u64>,
+    /// A drain is ordered after so many events, among all the faults.
+    pub(super) drains_at: Option<u64>,
+    /// The drain is an abort.
+    pub(super) aborts: bool,
+    /// The safety phase ends at this time at the latest.
+    pub(super) safety_us: u64,
+    pub(super) longest_us: Longest,
+}
+
+fn address(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, host], port))
+}
+
+/// A timeout of the run, or never.
+fn timeout(dice: &mut Dice, low_ms: u64, high_ms: u64) -> Timeout {
+    Timeout::After(Duration::from_millis(dice.log_between(low_ms, high_ms)))
+}
+
+fn micros(timeout: Timeout) -> Option<u64> {
+    match timeout {
+        Timeout::Never => None,
+        Timeout::After(duration) => Some(duration.as_micros() as u64),
+    }
+}
+
+impl Draw {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed ^ 0x706c_616e);
+        let service = dice.pick(&[Service::Echo, Service::Relay, Service::Busy, Service::Busy]);
+        let knobs = Knobs::draw(&mut dice);
+        let reactors = if dice.permille(400) { dice.between(2, 3) as usize } else { 1 };
+        let abilities = Abilities { receive_cap: dice.coin(), zero_copy: dice.coin() };
+        let limits = draw_limits(&mut dice, service);
+        let timeouts = draw_timeouts(&mut dice);
+        let listeners = dice.between(1, 2) as u16;
+        let ring = SimRingSetup {
+            buffers: limits.buffers,
+            buffer_bytes: limits.buffer_bytes,
+            owned_bytes_max: limits.owned_bytes_max,
+            submissions: limits.submissions,
+            completions: match dice.coin() {
+                true => dice.log_between(4, 64) as u32,
+                false => limits.completions(),
+            },
+            abilities,
+            buffers_from: if dice.coin() { 0 } else { dice.word() as u16 | 0xff00 },
+        };
+        let plan = Plan {
+            seed,
+            knobs,
+            reactors,
+            listen: (0..listeners).map(|port| address(10, 7000 + port)).collect(),
+            limits,
+            timeouts,
+            poll: dice.pick(&[Poll::Off, Poll::Off, Poll::Adaptive, Poll::Always]),
+            drain_ms: dice.log_between(1, 30_000) as u32,
+            ring,
+            first_generation: if dice.coin() { 0 } else { u32::MAX - dice.below(3) },
+            keep_records: false,
+        };
+        let upstreams: Vec<SocketAddr> =
+            (0..dice.between(1, 3)).map(|n| address(20 + n as u8, 80)).collect();
+        let all = upstreams.len() as u64;
+        let served = dice.between(u64::from(service == Service::Relay), all) as usize;
+        let tight = dice.permille(250);
+        let listening = reactors * usize::from(listeners);
+        let descriptors = listening + dice.between(1, 12) as usize;
+        let slack_us = 3_000_000 + 8 * 500_000;
+        let wheel = |us: u64| us + us / 7 + slack_us;
+        let idle = micros(timeouts.idle).map(wheel);
+        let half = micros(timeouts.half_closed)
+            .unwrap_or(0)
+            .max(micros(timeouts.write_stall).unwrap_or(0) * 3 / 2);
+        let half = half.max(micros(timeouts.linger).unwrap_or(0));
+        Self {
+            service,
+            clients: dice.log_between(1, 40) as u32,
+            arrive_within_us: dice.log_between(1_000, 5_000_000),
+            total_max: dice.log_between(16, 40_000),
+            served: upstreams[..served].to_vec(),
+            upstreams,
+            descriptors_max: if tight { descriptors } else { usize::MAX },
+            ring_fails_at: dice.permille(30).then(|| dice.log_between(100, 3_000)),
+            drains_at: dice.permille(150).then(|| dice.log_between(50, 3_000)),
+            aborts: dice.permille(200),
+            safety_us: 120_000_000,
+            longest_us: Longest { idle, half_closed: Some(wheel(half)) },
+            plan,
+        }
+    }
+}
+
+fn draw_limits(dice: &mut Dice, service: Service) -> Limits {
+    let high = dice.log_between(64, 16_384) as u32;
+    Limits {
+        accepted_max: dice.log_between(1, 64) as u32,
+        dialed_max: match service {
+            Service::Echo => 0,
+            _ => dice.log_between(1, 64) as u32,
+        },
+        buffers: 1 << dice.between(0, 6),
+        buffer_bytes: dice.log_between(64, 4096) as u32,
+        submissions: 1 << dice.between(4, 8),
+        backlog: dice.log_between(1, 32) as u32,
+        outbox_high_bytes: high,
+        outbox_low_bytes: dice.below(high) / 2,
+        outbox_pieces_high: dice.log_between(2, 32) as u32,
+        outbox_bytes_max: (dice.log_between(4_096, 65_536) as u32).max(high),
+        owned_bytes_max: dice.log_between(4_096, 1 << 20),
+        turn_bytes_max: dice.log_between(64, 32_768) as u32,
+        turn_receives_max: dice.log_between(1, 16) as u32,
+        zero_copy_min_bytes: dice.coin().then(|| dice.log_between(1, 4096) as u32),
+    }
+}
+
+fn draw_timeouts(dice: &mut Dice) -> Timeouts {
+    Timeouts {
+        idle: timeout(dice, 200, 60_000),
+        write_stall: timeout(dice, 200, 20_000),
+        half_closed: timeout(dice, 200, 20_000),
+        dial: timeout(dice, 20, 5_000),
+        linger: timeout(dice, 5, 2_000),
+    }
+}

@@ -1,0 +1,266 @@
+//! The handlers under test: an echo, the production relay (in `net`), and one that does everything a handler
+//! may do, in any order.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use slipring_core::{
+    CloseReason, Connections, Ctx, Handler, Key, Lease, Origin, Outgoing, Timeout,
+};
+
+use super::book::{Book, party};
+use super::pattern::Reader;
+use crate::dice::Dice;
+
+/// Sends everything back.
+#[derive(Debug)]
+pub(crate) struct Echo;
+
+impl Handler for Echo {
+    type State = ();
+
+    fn on_data(&mut self, ctx: &mut Ctx<'_, ()>, data: Lease) {
+        ctx.send(data);
+    }
+}
+
+/// What [`Busy`] keeps of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    reader: Reader,
+}
+
+/// Does anything that the interface allows, whenever it is called.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    reactor: usize,
+    book: Rc<RefCell<Book>>,
+    dice: Dice,
+    /// Chances in a thousand of a panic.
+    panics: u32,
+    panics_meant: Rc<Cell<u64>>,
+    keys: Vec<Key>,
+    kept: VecDeque<Lease>,
+    upstreams: Vec<SocketAddr>,
+    dials_left: u32,
+}
+
+/// Leases kept at the most: each keeps a buffer.
+const KEPT_MAX: usize = 3;
+
+impl Busy {
+    pub(crate) fn new(
+        reactor: usize,
+        book: &Rc<RefCell<Book>>,
+        dice: Dice,
+        panics: (u32, &Rc<Cell<u64>>),
+        upstreams: Vec<SocketAddr>,
+    ) -> Self {
+        Self {
+            reactor,
+            book: Rc::clone(book),
+            dice,
+            panics: panics.0,
+            panics_meant: Rc::clone(panics.1),
+            keys: Vec::new(),
+            kept: VecDeque::new(),
+            upstreams,
+            dials_left: 12,
+        }
+    }
+
+    fn may_panic(&mut self) {
+        if !self.book.borrow().healed && self.dice.permille(self.panics) {
+            self.panics_meant.set(self.panics_meant.get() + 1);
+            // As a panic, but for the message that the hook would print.
+            std::panic::resume_unwind(Box::new("meant"));
+        }
+    }
+
+    fn give(&mut self, connections: &mut Connections<Notes>, to: Key, data: Outgoing) {
+        let bytes = match &data {
+            Outgoing::Lease(lease) => lease.to_vec(),
+            Outgoing::Owned(bytes) => bytes.clone(),
+            Outgoing::Static(bytes) => bytes.to_vec(),
+        };
+        if connections.try_send_to(to, data).is_ok() {
+            self.book.borrow_mut().give(party(self.reactor, to), &bytes);
+        }
+    }
+
+    fn end(&mut self, to: Key) {
+        self.book.borrow_mut().asked_to_end.insert(party(self.reactor, to));
+    }
+
+    fn somebody(&mut self) -> Option<Key> {
+        if self.keys.is_empty() {
+            return None;
+        }
+        let place = self.dice.below(self.keys.len() as u32) as usize;
+        Some(self.keys[place])
+    }
+
+    /// Something to any connection.
+    fn act(&mut self, connections: &mut Connections<Notes>) {
+        if self.book.borrow().healed || self.dice.permille(650) {
+            return;
+        }
+        let Some(key) = self.somebody() else { return };
+        match self.dice.below(22) {
+            0..4 => {
+                let count = self.dice.log_between(1, 4000) as usize;
+                let fill = self.dice.word() as u8;
+                self.give(connections, key, Outgoing::Owned(vec![fill; count]));
+            }
+            4..6 => self.give(connections, key, Outgoing::Static(b"constant bytes")),
+            6..8 => connections.pause_of(key),
+            8..12 => connections.resume_of(key),
+            12 => {
+                self.end(key);
+                connections.shutdown_of(key);
+            }
+            13 => {
+                self.end(key);
+                connections.close_of(key);
+            }
+            14 if self.dice.permille(400) => {
+                self.end(key);
+                connections.abort_of(key);
+            }
+            15 => {
+                let idle = Duration::from_millis(self.dice.log_between(1, 20_000));
+                connections.set_idle_timeout_of(key, Timeout::After(idle));
+            }
+            16 => {
+                let quiet = Duration::from_millis(self.dice.log_between(1, 5_000));
+                connections.set_keep_alive_of(key, Timeout::After(quiet));
+            }
+            17 => self.dial(connections),
+            18 => drop(self.kept.pop_front()),
+            19 => {
+                if let Some(lease) = self.kept.pop_front() {
+                    self.give(connections, key, Outgoing::Lease(lease));
+                }
+            }
+            // More than it may hold: its end.
+            20 if self.dice.permille(100) => {
+                self.end(key);
+                connections.send_to(key, vec![0; 2 << 20]);
+            }
+            _ => {}
+        }
+    }
+
+    fn dial(&mut self, connections: &mut Connections<Notes>) {
+        if self.upstreams.is_empty() || self.dials_left == 0 || connections.is_draining() {
+            return;
+        }
+        self.dials_left -= 1;
+        let place = self.dice.below(self.upstreams.len() as u32) as usize;
+        if let Ok(key) = connections.dial(self.upstreams[place], Notes::default()) {
+            self.keys.push(key);
+            if self.dice.coin() {
+                self.give(connections, key, Outgoing::Static(b"said before it was connected"));
+            }
+        }
+    }
+
+    /// The bytes go somewhere.
+    fn route(&mut self, ctx: &mut Ctx<'_, Notes>, mut data: Lease) {
+        let from = ctx.key();
+        match self.dice.below(10) {
+            0..4 => self.give(ctx, from, Outgoing::Lease(data)),
+            4..6 => {
+                let to = self.somebody().unwrap_or(from);
+                self.book.borrow_mut().give(party(self.reactor, to), &data);
+                ctx.forward(to, data);
+            }
+            6 => {
+                let at = self.dice.below(data.len() as u32 + 1) as usize;
+                let front = data.split_to(at);
+                self.give(ctx, from, Outgoing::Lease(front));
+                self.give(ctx, from, Outgoing::Lease(data));
+            }
+            7 if self.kept.len() < KEPT_MAX => self.kept.push_back(data),
+            8 => {
+                let copy = data.to_vec();
+                drop(data);
+                self.give(ctx, from, Outgoing::Owned(copy));
+            }
+            _ => drop(data),
+        }
+    }
+}
+
+impl Handler for Busy {
+    type State = Notes;
+
+    fn on_start(&mut self, connections: &mut Connections<Notes>) {
+        if self.dice.coin() {
+            self.dial(connections);
+        }
+    }
+
+    fn on_open(&mut self, ctx: &mut Ctx<'_, Notes>, origin: Origin) {
+        let key = ctx.key();
+        self.book.borrow_mut().opened(party(self.reactor, key));
+        if matches!(origin, Origin::Accepted(_)) {
+            self.keys.push(key);
+        }
+        self.may_panic();
+        self.act(ctx);
+    }
+
+    fn on_data(&mut self, ctx: &mut Ctx<'_, Notes>, data: Lease) {
+        let me = party(self.reactor, ctx.key());
+        if let Err(difference) = ctx.state().reader.take(&data) {
+            self.book.borrow_mut().complain(format!("{me:?}: {difference}"));
+        }
+        if !self.book.borrow().open.contains(&me) {
+            self.book.borrow_mut().complain(format!("{me:?}: bytes before it was opened"));
+        }
+        self.route(ctx, data);
+        self.may_panic();
+        self.act(ctx);
+    }
+
+    fn on_eof(&mut self, ctx: &mut Ctx<'_, Notes>) {
+        self.may_panic();
+        let healed = self.book.borrow().healed;
+        if healed || self.dice.permille(600) {
+            let key = ctx.key();
+            self.end(key);
+            ctx.close();
+        }
+        self.act(ctx);
+    }
+
+    fn on_writable(&mut self, ctx: &mut Ctx<'_, Notes>) {
+        self.may_panic();
+        self.act(ctx);
+    }
+
+    fn on_keep_alive(&mut self, ctx: &mut Ctx<'_, Notes>) {
+        let key = ctx.key();
+        if self.book.borrow().healed {
+            ctx.set_keep_alive(Timeout::Never);
+        } else {
+            self.give(ctx, key, Outgoing::Static(b"still there"));
+        }
+        self.act(ctx);
+    }
+
+    fn on_close(&mut self, ctx: &mut Ctx<'_, Notes>, reason: CloseReason) {
+        let key = ctx.key();
+        self.keys.retain(|other| *other != key);
+        if self.keys.is_empty() {
+            self.kept.clear();
+        }
+        self.book.borrow_mut().closed(party(self.reactor, key), reason);
+        self.act(ctx);
+        self.may_panic();
+    }
+}
