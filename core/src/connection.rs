@@ -113,6 +113,8 @@ pub struct Connection {
     high: bool,
     fin_sent: bool,
     timer_nearer: bool,
+    /// Bytes were dropped unsent: the close has to be a reset, or the peer takes what it got for the whole.
+    torn: bool,
 }
 
 const _: () = assert!(std::mem::size_of::<Connection>() <= 144);
@@ -157,6 +159,7 @@ impl Connection {
             high: false,
             fin_sent: false,
             timer_nearer: true,
+            torn: false,
         }
     }
 
@@ -472,6 +475,7 @@ impl Connection {
         self.land(Op::Send);
         self.notifications += u16::from(more);
         if matches!(self.state, State::Closing { .. }) {
+            self.torn |= self.outbox.bytes() > result.unwrap_or(0);
             self.outbox.clear(around.pieces, &mut around.release);
             return Event::None;
         }

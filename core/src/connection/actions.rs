@@ -135,7 +135,7 @@ impl Connection {
         }
         if self.descriptor.is_some() {
             self.take_off(Op::Close);
-            return Some(Action::Close { abortive: resets(reason) });
+            return Some(Action::Close { abortive: resets(reason) || self.torn });
         }
         (self.notifications == 0).then_some(Action::Free(reason))
     }

@@ -108,6 +108,7 @@ impl Connection {
         self.state = State::Closing { reason };
         // The kernel may still read what is being sent: then the outbox goes with that completion.
         if !self.in_flight(Op::Send) {
+            self.torn |= !self.outbox.is_empty();
             self.outbox.clear(around.pieces, &mut around.release);
         }
     }

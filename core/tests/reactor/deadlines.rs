@@ -221,3 +221,13 @@ fn never_means_never() {
     stage.pass_ms(100_000_000);
     assert_eq!(ended(&mut stage), None);
 }
+
+#[test]
+fn an_idle_end_with_bytes_unsent_is_a_reset() {
+    let mut stage = stage(&with(|t| (t.idle, t.write_stall) = (ms(500), ms(60_000))), echo);
+    let client = stage.accept();
+    block(&mut stage, client);
+    stage.pass_ms(1000);
+    assert_eq!(ended(&mut stage), Some(CloseReason::IdleTimeout));
+    assert!(stage.driver().is_abortive(client), "a FIN would pass the torn stream off as whole");
+}
