@@ -209,7 +209,9 @@ impl<H: Handler> Engine<H> {
             return false;
         }
         let mut kernel = self.kernel.borrow_mut();
-        kernel.hear_bells();
+        if kernel.hear_bells() && !self.control.drain_ordered() {
+            kernel.marks.meet(Mark::PermitRung);
+        }
         let mut next = None;
         for (place, lane) in self.lanes.iter().enumerate() {
             if let Some(at_us) = due_us(&lane.doing, &kernel, place)
@@ -295,6 +297,7 @@ impl<H: Handler> Engine<H> {
             lane.doing = Doing::Ended;
             let mut kernel = self.kernel.borrow_mut();
             kernel.marks.meet(Mark::DriverFailed);
+            kernel.exit_ring(place as u16);
             kernel.note(What::Told, place as u64, error.cause.len() as i64);
             return;
         }
@@ -407,6 +410,7 @@ fn mark_counters(kernel: &mut Kernel, before: &Counters, after: &Counters) {
         (rose(|c| c.completions_deferred), Mark::CompletionsDeferred),
         (rose(|c| c.drain_aborted), Mark::DrainAborted),
         (rose(|c| c.handler_panics), Mark::HandlerPanicked),
+        (before.accept_pauses > 0 && rose(|c| c.accepted), Mark::AcceptPausedAndResumed),
     ];
     for (met, mark) in marks {
         if met {

@@ -188,6 +188,11 @@ impl Kernel {
         self.trace.note(Record { at_us, ring: NO_RING, what, subject, number });
     }
 
+    /// Something about a peer on a stream.
+    pub(crate) fn note_peer(&mut self, what: What, stream: FileId, peer: u32) {
+        self.note(what, u64::from(stream.life), i64::from(peer));
+    }
+
     fn note_of(&mut self, ring: u16, what: What, subject: u64, number: i64) {
         let at_us = self.now_us;
         self.trace.note(Record { at_us, ring, what, subject, number });
@@ -352,10 +357,12 @@ impl Kernel {
         }
     }
 
-    /// Bells that other threads have rung are heard.
-    pub(crate) fn hear_bells(&mut self) {
+    /// Bells that other threads have rung are heard; whether there were any.
+    pub(crate) fn hear_bells(&mut self) -> bool {
+        let mut heard = false;
         for number in 0..self.bells.len() {
             if self.bells[number].swap(false, Ordering::Relaxed) {
+                heard = true;
                 let id = self.bell_files[number];
                 if let Some(File { kind: Kind::Bell { rung }, .. }) = self.file_mut(id) {
                     *rung = true;
@@ -363,6 +370,7 @@ impl Kernel {
                 self.wake(id);
             }
         }
+        heard
     }
 
     /// What other threads ring.

@@ -53,9 +53,9 @@ marks! {
     OverflowFlushed,
     /// A multishot was ended by an overflow.
     OverflowEndedMultishot,
-    /// A push found the data share of the queue full.
+    /// The data share had no room for all that one connection can want.
     DataShareFull,
-    /// A push found the whole queue full.
+    /// Not even the whole queue had room for all that one connection can want.
     QueueFull,
     /// A close was pushed on the management share while the data share was full.
     CloseOnManagementShare,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use slipring_core::Fault;
-use slipring_core::config::MANAGEMENT_SHARE;
+use slipring_core::config::{MANAGEMENT_SHARE, SUBMISSIONS_PER_CONNECTION_MAX};
 use slipring_core::driver::{
     Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Submission, Wait,
 };
@@ -144,18 +144,8 @@ impl SimRing {
         })
     }
 
-    fn note_full(&self, share: Share, token: Token) {
-        let mark = match share {
-            Share::Data if self.room(Share::Management) > 0 => Mark::DataShareFull,
-            _ => Mark::QueueFull,
-        };
-        let mut kernel = self.kernel.borrow_mut();
-        kernel.marks.meet(mark);
-        let _ = token;
-    }
-
     fn push_work(&mut self, token: Token, work: Work, share: Share) {
-        let crowded = self.room(Share::Data) == 0;
+        let crowded = self.room(Share::Data) < SUBMISSIONS_PER_CONNECTION_MAX;
         let mut kernel = self.kernel.borrow_mut();
         if crowded && token.is_of(Op::Close) {
             kernel.marks.meet(Mark::CloseOnManagementShare);
@@ -180,10 +170,16 @@ impl Driver for SimRing {
 
     fn room(&self, share: Share) -> u32 {
         let free = self.kernel.borrow().room(self.ring) as u32;
-        match share {
+        let room = match share {
             Share::Management => free,
             Share::Data => free.saturating_sub(self.submissions / MANAGEMENT_SHARE),
+        };
+        if free < SUBMISSIONS_PER_CONNECTION_MAX {
+            self.kernel.borrow_mut().marks.meet(Mark::QueueFull);
+        } else if share == Share::Data && room < SUBMISSIONS_PER_CONNECTION_MAX {
+            self.kernel.borrow_mut().marks.meet(Mark::DataShareFull);
         }
+        room
     }
 
     fn push(
@@ -193,7 +189,6 @@ impl Driver for SimRing {
         share: Share,
     ) -> Result<(), QueueFull> {
         if self.room(share) == 0 {
-            self.note_full(share, token);
             return Err(QueueFull);
         }
         let work = self.work_of(submission)?;

@@ -27,11 +27,11 @@ use crate::dice::Dice;
 use crate::engine::Engine;
 use crate::kernel::Kernel;
 use crate::knobs::Knobs;
-use crate::marks::{Mark, Marks};
+use crate::marks::Marks;
 
 use book::{Book, Fate};
 use plan::{Draw, Service as Kind};
-use services::{Busy, Echo};
+use services::{Busy, Echo, Observed};
 use talker::{Expect, Service};
 
 /// Virtual microseconds after which a run that is well again has to have come to its end.
@@ -88,12 +88,19 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     let kernel = RefCell::new(None);
     let result = catch_unwind(AssertUnwindSafe(|| match draw.service {
         Kind::Echo => {
-            let run = Run::new(&draw, &kernel, |_, _, _| Echo);
+            let run = Run::new(&draw, &kernel, |reactor, book, _| Observed {
+                handler: Echo,
+                reactor,
+                book: Rc::clone(book),
+            });
             run.go(options)
         }
         Kind::Relay => {
             let upstreams = draw.upstreams.clone();
-            let run = Run::new(&draw, &kernel, |n, _, _| Relay::new(upstreams.clone(), n));
+            let run = Run::new(&draw, &kernel, |reactor, book, _| {
+                let handler = Relay::new(upstreams.clone(), reactor);
+                Observed { handler, reactor, book: Rc::clone(book) }
+            });
             run.go(options)
         }
         Kind::Busy => {
@@ -196,6 +203,7 @@ impl<'a, H: Handler> Run<'a, H> {
             self.engine.check_end();
             self.check_streams();
         }
+        self.engine.kernel.borrow_mut().marks.add(&self.book.borrow().marks);
         let completions = self.engine.counters().iter().map(|c| c.completions).sum();
         (self.engine.failure().map(ToOwned::to_owned), completions)
     }
@@ -357,23 +365,39 @@ impl<'a, H: Handler> Run<'a, H> {
     fn check_streams(&mut self) {
         let book = self.book.borrow();
         let mut torn = None;
-        let mut marks = Vec::new();
         for (id, talk) in book.talks.iter().enumerate() {
             if talk.fate != Fate::Ended {
                 continue;
             }
             let whole = match self.draw.service {
-                Kind::Echo => talk.sent,
-                Kind::Relay => match talk.heard {
-                    Some(heard) if book.talks[heard as usize].fin => {
-                        book.talks[heard as usize].sent
-                    }
+                // What a drain or an idle timeout ends may be in the middle of its bytes.
+                Kind::Echo => match talk.party.and_then(|party| book.reasons.get(&party)) {
+                    Some(CloseReason::PeerClosed) => talk.sent,
                     _ => continue,
                 },
-                Kind::Busy => {
-                    let given = talk.party.and_then(|party| book.given.get(&party));
-                    given.map_or(0, |given| given.len() as u64)
+                Kind::Relay => {
+                    // What a deadline or a drain ends, it ends for both, whatever is under way.
+                    let other = talk.heard.map(|heard| book.talks[heard as usize]);
+                    let in_order = |party: Option<book::Party>| {
+                        let reason = party.and_then(|party| book.reasons.get(&party));
+                        matches!(reason, Some(CloseReason::PeerClosed | CloseReason::LocalClosed))
+                    };
+                    match other {
+                        Some(other)
+                            if other.fin && in_order(talk.party) && in_order(other.party) =>
+                        {
+                            other.sent
+                        }
+                        _ => continue,
+                    }
                 }
+                Kind::Busy => match talk.party {
+                    Some(party) if book.uncertain.contains(&party) => continue,
+                    party => {
+                        let given = party.and_then(|party| book.given.get(&party));
+                        given.map_or(0, |given| given.len() as u64)
+                    }
+                },
             };
             if talk.received != whole {
                 let reason = talk.party.and_then(|party| book.reasons.get(&party));
@@ -383,26 +407,9 @@ impl<'a, H: Handler> Run<'a, H> {
                 ));
             }
         }
-        for reason in book.reasons.values() {
-            marks.extend(mark_of(*reason));
-        }
         drop(book);
-        for mark in marks {
-            self.engine.kernel.borrow_mut().marks.meet(mark);
-        }
         if let Some(torn) = torn {
             self.engine.fail(torn);
         }
     }
-}
-
-fn mark_of(reason: CloseReason) -> Option<Mark> {
-    Some(match reason {
-        CloseReason::IdleTimeout => Mark::IdleTimeout,
-        CloseReason::HalfClosedTimeout => Mark::HalfClosedTimeout,
-        CloseReason::WriteStall => Mark::WriteStall,
-        CloseReason::OutboxOverflow => Mark::OutboxOverflow,
-        CloseReason::DialTimeout => Mark::DialTimedOut,
-        _ => return None,
-    })
 }

@@ -55,6 +55,10 @@ pub(crate) enum What {
     Turn,
     /// A handler was told something; the number says what.
     Told,
+    /// A peer begins on a stream; the number is the peer's.
+    PeerBegins,
+    /// A peer leaves a stream; the number is the peer's.
+    PeerEnds,
 }
 
 /// The hash, and the records if they are wanted.

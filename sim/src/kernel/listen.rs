@@ -13,6 +13,9 @@ const SYN_TIMEOUT_US: u64 = 130_000_000;
 /// How long after a SYN was dropped the next is sent, microseconds.
 const SYN_RETRY_US: u64 = 1_000_000;
 
+/// A client accepted later than this after it came has waited, microseconds.
+const WAITED_US: u64 = 600_000;
+
 /// A listening socket.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -72,8 +75,15 @@ impl Kernel {
     /// accept(2) by an actor, or by whoever installs the client.
     pub(crate) fn accept(&mut self, id: FileId, owner: Owner) -> Option<FileId> {
         let client = self.listener_mut(id)?.queue.pop_front()?;
+        let now_us = self.now_us;
         if let Some(file) = self.file_mut(client) {
             file.owner = owner;
+        }
+        if let Some(stream) = self.stream_mut(client) {
+            let waited_us = now_us - std::mem::replace(&mut stream.moved_us, now_us);
+            if owner == Owner::Rings && waited_us > WAITED_US {
+                self.marks.meet(Mark::ClientWaited);
+            }
         }
         Some(client)
     }
@@ -192,6 +202,9 @@ impl Kernel {
         }
         self.note(What::Queued, u64::from(listener.life), i64::from(there.life));
         self.note(What::Connected, u64::from(id.life), i64::from(there.life));
+        if self.file(id).is_some_and(|file| file.owner == Owner::Rings && file.armed.is_empty()) {
+            self.marks.meet(Mark::DialWonTooLate);
+        }
         self.wake(listener);
         self.wake(id);
     }

@@ -147,6 +147,8 @@ pub(super) struct Ring {
     notifications_ever: u64,
     group: Group,
     pub(super) pending: BTreeMap<u64, Pending>,
+    /// The life that each slot was last seen in.
+    pub(super) generations: BTreeMap<u32, u32>,
     /// What the next enter fails with.
     failure: Option<String>,
 }
@@ -177,6 +179,7 @@ impl Kernel {
             notifications_ever: 0,
             group,
             pending: BTreeMap::new(),
+            generations: BTreeMap::new(),
             failure: None,
         });
         self.rings.len() as u16 - 1
@@ -219,6 +222,18 @@ impl Kernel {
     /// The next enter of the ring fails, and all after it.
     pub(crate) fn fail_ring(&mut self, ring: u16, cause: &str) {
         self.ring(ring).failure = Some(cause.to_owned());
+    }
+
+    /// The ring is gone: what it held of files is let go of.
+    pub(crate) fn exit_ring(&mut self, ring: u16) {
+        let ring = self.ring(ring);
+        ring.queue.clear();
+        let operations = std::mem::take(&mut ring.operations);
+        for operation in operations.into_iter().flatten() {
+            if let Some(file) = operation.file {
+                self.drop_reference(file);
+            }
+        }
     }
 
     /// Operations of the ring's owner that have not ended, and memory that is still read.

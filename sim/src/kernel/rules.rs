@@ -11,6 +11,7 @@ use slipring_core::token::{Op, Token};
 
 use super::queues::{Pending, Work};
 use super::{FileId, Kernel};
+use crate::marks::Mark;
 use crate::trace::What;
 
 /// What a token says of its connection: slot and generation.
@@ -40,8 +41,31 @@ impl Kernel {
         if let Some(file) = file {
             self.check_use(ring, op, token, file);
         }
+        self.mark_push(ring, token, work);
         if op != Op::Cancel {
             self.ring(ring).pending.insert(bits, Pending { op: Some(op), file });
+        }
+    }
+
+    fn mark_push(&mut self, ring: u16, token: Token, work: &Work) {
+        let (op, key, activation) = token.decode();
+        let recalls = |target| Token::from_bits(target).is_some_and(|t| t.is_of(Op::AcceptMany));
+        if matches!(work, Work::Cancel { target } if recalls(*target)) {
+            self.marks.meet(Mark::AcceptRecalled);
+        }
+        if !is_of_connection(op) {
+            return;
+        }
+        if activation == 0 {
+            self.marks.meet(Mark::ActivationWrapped);
+        }
+        let generation = key.generation();
+        let before = self.ring(ring).generations.insert(key.index(), generation);
+        if let Some(before) = before.filter(|before| *before != generation) {
+            self.marks.meet(Mark::SlotReused);
+            if generation < before {
+                self.marks.meet(Mark::GenerationWrapped);
+            }
         }
     }
 

@@ -492,7 +492,7 @@ impl Kernel {
     fn kill(&mut self, id: FileId) {
         let Some(stream) = self.stream_mut(id) else { return };
         stream.dead = true;
-        stream.other = None;
+        let other = stream.other.take();
         stream.outbound_bytes = 0;
         let dropped = std::mem::take(&mut stream.outbound);
         for chunk in dropped {
@@ -500,6 +500,10 @@ impl Kernel {
                 self.marks.meet(Mark::ResetUnderZeroCopy);
                 self.let_go_later(borrowed.ring, borrowed.number);
             }
+        }
+        // Its probes of a closed window find nobody there.
+        if let Some(other) = other {
+            self.start_flow(other);
         }
     }
 

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use slipring_core::{CloseReason, Key};
 
+use crate::marks::{Mark, Marks};
+
 /// A connection of some reactor: its ring, and its slot and generation as a token has them.
 pub(crate) type Party = (u16, u64);
 
@@ -53,10 +55,14 @@ pub(crate) struct Book {
     pub(crate) given: BTreeMap<Party, Vec<u8>>,
     /// Connections asked to send no more.
     pub(crate) asked_to_end: BTreeSet<Party>,
+    /// Connections that may have refused bytes of those given.
+    pub(crate) uncertain: BTreeSet<Party>,
     pub(crate) open: BTreeSet<Party>,
     pub(crate) reasons: BTreeMap<Party, CloseReason>,
     /// What went wrong.
     pub(crate) complaints: Vec<String>,
+    /// Rare events met by handlers.
+    pub(crate) marks: Marks,
     /// Peers behave from now on.
     pub(crate) healed: bool,
 }
@@ -94,6 +100,15 @@ impl Book {
     pub(crate) fn closed(&mut self, who: Party, reason: CloseReason) {
         self.open.remove(&who);
         self.asked_to_end.insert(who);
+        let mark = match reason {
+            CloseReason::IdleTimeout => Some(Mark::IdleTimeout),
+            CloseReason::HalfClosedTimeout => Some(Mark::HalfClosedTimeout),
+            CloseReason::WriteStall => Some(Mark::WriteStall),
+            CloseReason::OutboxOverflow => Some(Mark::OutboxOverflow),
+            CloseReason::DialTimeout => Some(Mark::DialTimedOut),
+            _ => None,
+        };
+        mark.into_iter().for_each(|mark| self.marks.meet(mark));
         if self.reasons.insert(who, reason).is_some() {
             self.complain(format!("{who:?} was told twice of its end"));
         }

@@ -144,7 +144,7 @@ fn draw_limits(dice: &mut Dice, service: Service) -> Limits {
         },
         buffers: 1 << dice.between(0, 6),
         buffer_bytes: dice.log_between(64, 4096) as u32,
-        submissions: 1 << dice.between(4, 8),
+        submissions: 1 << dice.between(3, 8),
         backlog: dice.log_between(1, 32) as u32,
         outbox_high_bytes: high,
         outbox_low_bytes: dice.below(high) / 2,

@@ -14,6 +14,7 @@ use slipring_core::{
 use super::book::{Book, party};
 use super::pattern::Reader;
 use crate::dice::Dice;
+use crate::marks::Mark;
 
 /// Sends everything back.
 #[derive(Debug)]
@@ -24,6 +25,48 @@ impl Handler for Echo {
 
     fn on_data(&mut self, ctx: &mut Ctx<'_, ()>, data: Lease) {
         ctx.send(data);
+    }
+}
+
+/// A handler whose connections are written down as they open and close; otherwise as it is.
+#[derive(Debug)]
+pub(crate) struct Observed<H> {
+    pub(crate) handler: H,
+    pub(crate) reactor: usize,
+    pub(crate) book: Rc<RefCell<Book>>,
+}
+
+impl<H: Handler> Handler for Observed<H> {
+    type State = H::State;
+
+    fn on_start(&mut self, connections: &mut Connections<Self::State>) {
+        self.handler.on_start(connections);
+    }
+
+    fn on_open(&mut self, ctx: &mut Ctx<'_, Self::State>, origin: Origin) {
+        self.book.borrow_mut().opened(party(self.reactor, ctx.key()));
+        self.handler.on_open(ctx, origin);
+    }
+
+    fn on_data(&mut self, ctx: &mut Ctx<'_, Self::State>, data: Lease) {
+        self.handler.on_data(ctx, data);
+    }
+
+    fn on_eof(&mut self, ctx: &mut Ctx<'_, Self::State>) {
+        self.handler.on_eof(ctx);
+    }
+
+    fn on_writable(&mut self, ctx: &mut Ctx<'_, Self::State>) {
+        self.handler.on_writable(ctx);
+    }
+
+    fn on_keep_alive(&mut self, ctx: &mut Ctx<'_, Self::State>) {
+        self.handler.on_keep_alive(ctx);
+    }
+
+    fn on_close(&mut self, ctx: &mut Ctx<'_, Self::State>, reason: CloseReason) {
+        self.book.borrow_mut().closed(party(self.reactor, ctx.key()), reason);
+        self.handler.on_close(ctx, reason);
     }
 }
 
@@ -72,9 +115,14 @@ impl Busy {
         }
     }
 
+    fn may_panic_now(&mut self) -> bool {
+        let now = !self.book.borrow().healed && self.dice.permille(self.panics);
+        self.panics_meant.set(self.panics_meant.get() + u64::from(now));
+        now
+    }
+
     fn may_panic(&mut self) {
-        if !self.book.borrow().healed && self.dice.permille(self.panics) {
-            self.panics_meant.set(self.panics_meant.get() + 1);
+        if self.may_panic_now() {
             // As a panic, but for the message that the hook would print.
             std::panic::resume_unwind(Box::new("meant"));
         }
@@ -175,7 +223,10 @@ impl Busy {
             0..4 => self.give(ctx, from, Outgoing::Lease(data)),
             4..6 => {
                 let to = self.somebody().unwrap_or(from);
-                self.book.borrow_mut().give(party(self.reactor, to), &data);
+                let target = party(self.reactor, to);
+                // Whether it takes them is not told.
+                self.book.borrow_mut().uncertain.insert(target);
+                self.book.borrow_mut().give(target, &data);
                 ctx.forward(to, data);
             }
             6 => {
@@ -244,6 +295,7 @@ impl Handler for Busy {
     }
 
     fn on_keep_alive(&mut self, ctx: &mut Ctx<'_, Notes>) {
+        self.book.borrow_mut().marks.meet(Mark::KeepAlive);
         let key = ctx.key();
         if self.book.borrow().healed {
             ctx.set_keep_alive(Timeout::Never);
@@ -261,6 +313,9 @@ impl Handler for Busy {
         }
         self.book.borrow_mut().closed(party(self.reactor, key), reason);
         self.act(ctx);
-        self.may_panic();
+        if self.may_panic_now() {
+            self.book.borrow_mut().marks.meet(Mark::PanickedAtEnd);
+            std::panic::resume_unwind(Box::new("meant"));
+        }
     }
 }

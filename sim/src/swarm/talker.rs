@@ -9,6 +9,7 @@ use super::pattern::{self, Reader};
 use crate::dice::Dice;
 use crate::engine::Actor;
 use crate::kernel::{FileId, Kernel, Owner, Reading};
+use crate::trace::What;
 
 /// What a peer should get to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,7 @@ pub(crate) struct Talker {
     chunk: u32,
     /// It does nothing before.
     paused_until_us: u64,
+    begun: bool,
     done: bool,
 }
 
@@ -94,6 +96,7 @@ impl Talker {
             deaf,
             chunk,
             paused_until_us: 0,
+            begun: false,
             done: false,
         }
     }
@@ -119,6 +122,7 @@ impl Talker {
 
     fn end(&mut self, kernel: &mut Kernel, fate: Fate, abortive: bool) {
         self.done = true;
+        kernel.note_peer(What::PeerEnds, self.stream, self.id);
         self.book.borrow_mut().talk(self.id).fate = fate;
         kernel.leave(self.stream, abortive);
     }
@@ -160,6 +164,9 @@ impl Talker {
     pub(crate) fn talk(&mut self, kernel: &mut Kernel) -> Option<u64> {
         if self.done {
             return None;
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            kernel.note_peer(What::PeerBegins, self.stream, self.id);
         }
         if let Some(party) = kernel.behind(self.stream) {
             self.book.borrow_mut().talk(self.id).party = Some(party);
