@@ -23,6 +23,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::admission::Admission;
+use crate::canary::{Canary, sings};
 use crate::driver::{Completion, Driver, QueueFull, Share, Submission};
 use crate::error::Fault;
 use crate::token::{Descriptor, Key, Op, Token};
@@ -123,7 +124,7 @@ impl Acceptor {
     /// Another reactor rang, a descriptor came back, or the pause is over.
     pub(crate) fn look_again(&mut self) {
         self.changed = true;
-        self.paused = false;
+        self.paused = self.paused && sings(Canary::AcceptStaysPaused);
     }
 
     /// A descriptor of this reactor was closed.
@@ -178,9 +179,11 @@ impl Acceptor {
             }
             _ => {}
         }
+        let listener_is_cancelling = listener.cancel_in_flight;
         let current = listener.activation == activation && listener.op == op;
         if current && !completion.more {
             match op {
+                Op::AcceptMany if sings(Canary::ReservationLeaked) => {}
                 Op::AcceptMany => self.admission.disarm(self.reactor),
                 Op::AcceptOne => listener.recalled = false,
                 _ => {}
@@ -193,6 +196,11 @@ impl Acceptor {
                 if current && !self.stopping && self.admission.take(self.reactor) {
                     listener.state = State::One;
                 }
+                Accepted::Nothing
+            }
+            (Op::AcceptMany, Ok(_))
+                if listener_is_cancelling && sings(Canary::CancelledAcceptDrops) =>
+            {
                 Accepted::Nothing
             }
             (_, Ok(descriptor)) => {

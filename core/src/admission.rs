@@ -11,6 +11,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::canary::{Canary, sings};
+
 /// Rings the reactor of a number; set once, when all of them exist.
 type Ring = Box<dyn Fn(usize) + Send + Sync>;
 
@@ -134,7 +136,8 @@ impl Admission {
 
     fn try_take(&self) -> bool {
         self.update(|open, armed| {
-            let fits = self.used(open, armed) < u64::from(self.cap);
+            let over = u64::from(sings(Canary::CapExceeded));
+            let fits = self.used(open, armed) < u64::from(self.cap) + over;
             fits.then_some(u64::from(open) + ONE_OPEN + u64::from(armed) * ONE_ARMED)
         })
     }
@@ -154,6 +157,12 @@ impl Admission {
     pub fn release(&self, reactor: usize) {
         self.word.fetch_sub(ONE_OPEN, Ordering::SeqCst);
         self.ring_waiting(reactor);
+    }
+
+    /// Dialed connections that are open.
+    #[must_use]
+    pub fn dialed(&self) -> u32 {
+        self.dialed.load(Ordering::Relaxed)
     }
 
     /// Counts one dialed connection in; false when there are as many as may be.

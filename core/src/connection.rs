@@ -45,6 +45,7 @@ mod ending;
 mod words;
 
 pub use self::words::{Action, Event, Input, Pause, Rules, Side, State};
+use crate::canary::{Canary, sings};
 use crate::config::NOTIFICATIONS_MAX;
 use crate::error::{CloseReason, Fault};
 use crate::outbox::{Outbox, Pieces};
@@ -402,7 +403,7 @@ impl Connection {
     /// [`Input::Received`], by itself.
     #[inline]
     pub fn on_received(&mut self, bytes: u32, more: bool, now_ms: u64) -> Event {
-        if !more {
+        if !more && !sings(Canary::RearmedAfterFailureOnly) {
             self.land(Op::Receive);
         }
         if self.is_receiving_state() {
@@ -481,6 +482,8 @@ impl Connection {
         }
         match result {
             Ok(bytes) => {
+                let bytes =
+                    if sings(Canary::ShortSendAsWhole) { self.sending_bytes } else { bytes };
                 self.outbox.advance(around.pieces, bytes, &mut around.release);
                 self.active_at_ms = around.now_ms;
                 self.progress_at_ms = around.now_ms;
@@ -497,6 +500,7 @@ impl Connection {
         }
         self.timer_nearer |= self.blocked;
         if self.high
+            && !sings(Canary::HighForEver)
             && self.outbox.bytes() <= around.rules.low_bytes
             && self.outbox.pieces() <= around.rules.high_pieces / 2
         {

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::admission::Admission;
+use crate::canary::{Canary, sings};
 use crate::config::Timeout;
 use crate::connection::{Connection, Event, Input, Pause, Rules, State, Surroundings};
 use crate::counters::Counters;
@@ -226,7 +227,7 @@ impl<S: Default + 'static> Connections<S> {
     /// Ends the life of a slot.
     pub(crate) fn free(&mut self, key: Key) -> Option<Slot<S>> {
         let slot = self.slots.remove(key)?;
-        if slot.origin == Placed::Dialed {
+        if slot.origin == Placed::Dialed && !sings(Canary::DialPlaceLeaked) {
             self.admission.end_dial();
         }
         self.counters.closed += 1;
@@ -500,7 +501,8 @@ impl<S> Connections<S> {
         }
         let used_up = slot.share_bytes >= self.turn_bytes_max
             || slot.share_receives >= self.turn_receives_max;
-        if slot.deferred || (bytes > 0 && used_up) {
+        let behind = slot.deferred && !(bytes == 0 && sings(Canary::EndOvertakesBytes));
+        if behind || (bytes > 0 && used_up) {
             slot.deferred = true;
             return Received::Later;
         }
@@ -560,7 +562,8 @@ impl<S> Connections<S> {
             self.dirty.push(key);
         }
         if slot.feeder.is_some() {
-            let ended = matches!(slot.connection.state(), State::Closing { .. });
+            let ended = matches!(slot.connection.state(), State::Closing { .. })
+                && !sings(Canary::FeederForgotten);
             if (ended || event == Event::Writable)
                 && let Some(feeder) = slot.feeder.take()
             {

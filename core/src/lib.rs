@@ -10,6 +10,7 @@
 
 mod acceptor;
 pub mod admission;
+pub mod canary;
 pub mod clock;
 pub mod config;
 pub mod connection;

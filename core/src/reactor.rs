@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use crate::acceptor::Acceptor;
 use crate::admission::Admission;
+use crate::canary::{Canary, sings};
 use crate::config::{
     COMPLETIONS_PER_TURN_MAX, Limits, Poll, SEGMENTS_PER_SEND_MAX, TIMERS_PER_TURN_MAX, Timeouts,
 };
@@ -226,6 +227,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let before = self.inbox.len();
         self.driver.reap(&mut self.inbox, COMPLETIONS_PER_TURN_MAX);
         let reaped = (self.inbox.len() - before) as u32;
+        if sings(Canary::DeferredOvertaken) {
+            self.inbox.rotate_left(before);
+        }
         self.inbox.reverse();
         self.connections.counters.completions += u64::from(reaped);
         let news = reaped.saturating_sub(std::mem::take(&mut self.sends_queued));
@@ -313,7 +317,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         // One attempt for each buffer there is, in the order of parking.
         let attempts = self.connections.memory.buffers_published() as usize;
         for _ in 0..self.parked.len().min(attempts) {
-            if let Some(key) = self.parked.pop_front() {
+            if let Some(key) = self.parked.pop_front()
+                && !sings(Canary::ParkedForgotten)
+            {
                 self.connections.handle(key, Input::Unparked);
             }
         }
@@ -330,7 +336,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Another thread rang.
     fn on_wake(&mut self) {
-        self.wake_armed = false;
+        self.wake_armed = sings(Canary::HeardOnce);
         self.driver.clear_wake();
         self.acceptor.look_again();
         self.control.report(self.number, &self.connections.counters);

@@ -9,6 +9,7 @@
 //! holding a dead key; completions cannot be that late, since a slot is freed only once the kernel holds
 //! nothing of it.
 
+use crate::canary::{Canary, sings};
 use crate::token::{Key, SLOTS_MAX};
 
 /// A value and the life of the slot it is in.
@@ -92,7 +93,8 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn get(&self, key: Key) -> Option<&T> {
         let life = self.slots.get(key.index() as usize)?;
-        (life.generation == key.generation()).then_some(&life.value)
+        let same = life.generation == key.generation() || sings(Canary::NoGenerationCheck);
+        same.then_some(&life.value)
     }
 
     /// The value of `key`, unless it is stale.
@@ -100,7 +102,8 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let life = self.slots.get_mut(key.index() as usize)?;
-        (life.generation == key.generation()).then_some(&mut life.value)
+        let same = life.generation == key.generation() || sings(Canary::NoGenerationCheck);
+        same.then_some(&mut life.value)
     }
 
     /// The key of the value that lives in slot `index` now.
@@ -114,7 +117,9 @@ impl<T> Slab<T> {
     pub fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
         let index = key.index() as usize;
-        self.generations[index] = self.generations[index].wrapping_add(1);
+        if !sings(Canary::GenerationNotCounted) {
+            self.generations[index] = self.generations[index].wrapping_add(1);
+        }
         self.slots.try_remove(index).map(|life| life.value)
     }
 

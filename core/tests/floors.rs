@@ -15,7 +15,7 @@
 //! 2 the kernel    driver, sys/*                          (the only unsafe)
 //! 1 the machine   slab wheel outbox connection
 //!                 admission polling drain                (cannot name floor 2)
-//! 0 words         token span clock config error counters control (std)
+//! 0 words         token span clock config error counters control canary (std)
 //! ```
 //!
 //! Why a test and not crates: the floors of one crate share private types, and a package a floor
@@ -56,7 +56,7 @@ const CORE: &[Row] = &[
     Row { floor: 0, modules: &["error"], floors: &[0], also: &[], crates: &["thiserror"] },
     Row {
         floor: 0,
-        modules: &["token", "span", "clock", "config", "counters", "control"],
+        modules: &["token", "span", "clock", "config", "counters", "control", "canary"],
         floors: &[0],
         also: &[],
         crates: &[],

@@ -384,8 +384,9 @@ impl<H: Handler> Engine<H> {
         if descriptors > 0 {
             left.push(format!("{descriptors} descriptors"));
         }
-        if self.admission.open() > 0 {
-            left.push(format!("{} permits", self.admission.open()));
+        let (open, dialed) = (self.admission.open(), self.admission.dialed());
+        if open + dialed > 0 {
+            left.push(format!("places of {open} accepted and {dialed} dialed connections"));
         }
         if !left.is_empty() {
             self.fail(format!("left behind at the end: {}", left.join("; ")));

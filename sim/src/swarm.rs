@@ -52,7 +52,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { events: 3_000, off: Vec::new(), records: false }
+        Self { events: 5_000, off: Vec::new(), records: false }
     }
 }
 
@@ -355,7 +355,11 @@ impl<'a, H: Handler> Run<'a, H> {
             return;
         }
         let timeouts = &self.draw.longest_us;
-        let late = self.engine.kernel.borrow().find_silent(timeouts.idle, timeouts.half_closed);
+        let late = self.engine.kernel.borrow().find_silent(
+            timeouts.idle,
+            timeouts.half_closed,
+            timeouts.dial,
+        );
         if let Some(what) = late {
             self.engine.fail(what);
         }

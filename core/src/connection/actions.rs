@@ -2,6 +2,7 @@
 
 use super::words::{Action, Rules, Side, State};
 use super::{Connection, DISCARDED_MAX};
+use crate::canary::{Canary, sings};
 use crate::error::CloseReason;
 use crate::token::Op;
 
@@ -14,6 +15,9 @@ impl Connection {
             return self.poll_beside_send(rules);
         }
         if self.blocked {
+            if sings(Canary::WatchForgotten) {
+                return self.poll_beside_send(rules);
+            }
             self.take_off(Op::Watch);
             return Some(Action::Watch);
         }
@@ -72,11 +76,27 @@ impl Connection {
         copy.poll_action(rules).is_some()
     }
 
+    /// Whether its socket is full, bytes wait, and nothing in flight will tell when it empties. Between two
+    /// turns of a reactor that must not be.
+    #[must_use]
+    pub fn is_unwatched(&self) -> bool {
+        let open = !matches!(self.state, State::Opening { .. } | State::Closing { .. });
+        open && self.blocked && !self.outbox.is_empty() && self.flights & SEND_OR_WATCH == 0
+    }
+
     #[inline]
     fn wants_to_send(&self) -> bool {
         !self.outbox.is_empty()
-            && self.flights & SEND_OR_WATCH == 0
+            && (self.flights & SEND_OR_WATCH == 0 || self.sends_twice())
             && !matches!(self.state, State::Opening { .. } | State::Closing { .. })
+    }
+
+    /// Whether a mistake is to be made: once for each send.
+    #[inline]
+    fn sends_twice(&self) -> bool {
+        sings(Canary::TwoSends)
+            && self.outbox.pieces() > 1
+            && self.activations[Op::Send as usize] % 2 == 1
     }
 
     #[inline]
@@ -101,7 +121,10 @@ impl Connection {
             self.state,
             State::HalfClosed { side: Side::Ours, .. } | State::Draining { peer_done: false, .. }
         );
-        asked && !self.fin_sent && self.outbox.is_empty() && self.flights & ENDING == 0
+        let flushed = self.outbox.is_empty() && self.flights & ENDING == 0;
+        let early = sings(Canary::FinBeforeFlush) && !self.in_flight(Op::Shutdown);
+        let again = sings(Canary::FinTwice) && self.activations[Op::Shutdown as usize] < 2;
+        asked && (!self.fin_sent || again) && (flushed || early)
     }
 
     /// A draining connection that has nothing left to do is closing.
@@ -123,6 +146,10 @@ impl Connection {
         Some(Action::Cancel(op))
     }
 
+    fn is_torn(&self) -> bool {
+        self.torn && !sings(Canary::TornEndsInOrder)
+    }
+
     /// Cancel what waits, wait for all, close, free.
     fn poll_closing(&mut self, reason: CloseReason) -> Option<Action> {
         for op in [Op::Receive, Op::Watch, Op::Connect] {
@@ -130,14 +157,16 @@ impl Connection {
                 return Some(cancel);
             }
         }
-        if self.flights != 0 || self.cancels != 0 {
+        let careless = sings(Canary::ClosedInFlight) && !self.in_flight(Op::Close);
+        if (self.flights != 0 || self.cancels != 0) && !careless {
             return None;
         }
         if self.descriptor.is_some() {
             self.take_off(Op::Close);
-            return Some(Action::Close { abortive: resets(reason) || self.torn });
+            return Some(Action::Close { abortive: resets(reason) || self.is_torn() });
         }
-        (self.notifications == 0).then_some(Action::Free(reason))
+        let free = self.notifications == 0 || sings(Canary::FreedBeforeNotification);
+        free.then_some(Action::Free(reason))
     }
 }
 

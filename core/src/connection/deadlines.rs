@@ -5,6 +5,7 @@
 
 use super::words::{Event, Rules, State};
 use super::{Connection, NEVER, Surroundings};
+use crate::canary::{Canary, sings};
 use crate::error::CloseReason;
 use crate::span::Span;
 
@@ -69,7 +70,9 @@ impl Connection {
     #[must_use]
     pub fn deadline_ms(&self, rules: &Rules) -> u64 {
         match self.state {
+            State::Opening { .. } if sings(Canary::DialForgotten) => NEVER,
             State::Opening { deadline_ms, .. } => deadline_ms,
+            State::Established if sings(Canary::IdleForgotten) => self.look_deadline_ms(rules),
             State::Established => {
                 let quiet_since = self.active_at_ms.max(self.kept_at_ms);
                 after(self.active_at_ms, self.idle_ms)

@@ -3,6 +3,7 @@
 use super::deadlines::after;
 use super::words::{Event, Rules, Side, State};
 use super::{Connection, NEVER, Surroundings};
+use crate::canary::{Canary, sings};
 use crate::error::{CloseReason, Fault};
 use crate::span::Span;
 use crate::token::Op;
@@ -27,7 +28,9 @@ impl Connection {
     }
 
     pub(super) fn start_to_linger(&mut self, now_ms: u64, rules: &Rules) {
-        if let State::Draining { linger_until_ms, .. } = &mut self.state {
+        if let State::Draining { linger_until_ms, .. } = &mut self.state
+            && !sings(Canary::LingerForgotten)
+        {
             *linger_until_ms = after(now_ms, rules.linger_ms);
             self.timer_nearer = true;
         }
@@ -36,6 +39,9 @@ impl Connection {
     pub(super) fn on_shutdown_asked(&mut self, now_ms: u64) -> Event {
         match &mut self.state {
             State::Opening { shut_down, .. } => *shut_down = true,
+            State::Established if sings(Canary::HalfCloseCloses) => {
+                self.drain(CloseReason::LocalClosed, false, now_ms);
+            }
             State::Established => {
                 self.state = State::HalfClosed { side: Side::Ours, since_ms: now_ms };
                 self.timer_nearer = true;
@@ -109,6 +115,9 @@ impl Connection {
         // The kernel may still read what is being sent: then the outbox goes with that completion.
         if !self.in_flight(Op::Send) {
             self.torn |= !self.outbox.is_empty();
+            if sings(Canary::OutboxLeaked) {
+                return;
+            }
             self.outbox.clear(around.pieces, &mut around.release);
         }
     }

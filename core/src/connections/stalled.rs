@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::{Connections, Slot};
+use crate::canary::{Canary, sings};
 use crate::slab::Slab;
 use crate::token::Key;
 
@@ -22,7 +23,9 @@ impl<S> Connections<S> {
             let Some(key) = self.stalled.pop_front() else { return };
             let Some(slot) = self.slots.get_mut(key) else { continue };
             slot.listed = false;
-            if !slot.connection.is_blocked() || slot.connection.is_sending() {
+            let sending = slot.connection.is_sending() && !sings(Canary::SpilledWhileSent);
+            let blocked = slot.connection.is_blocked() || sings(Canary::SpilledWhileSent);
+            if !blocked || sending {
                 continue;
             }
             let memory = &self.memory;

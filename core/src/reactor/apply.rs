@@ -1,6 +1,7 @@
 //! Wishes out: the only caller of `push` for connections.
 
 use super::Reactor;
+use crate::canary::{Canary, sings};
 use crate::config::{SEGMENTS_PER_SEND_MAX, SUBMISSIONS_PER_CONNECTION_MAX};
 use crate::connection::{Action, Input, State};
 use crate::driver::{Driver, QueueFull, Share, Submission, Wait};
@@ -41,6 +42,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let ending = matches!(slot.connection.state(), State::Closing { .. });
         let share = if ending { Share::Management } else { Share::Data };
         if !has_room(&mut self.driver, share) {
+            if sings(Canary::FullQueueForgets) {
+                slot.dirty = false;
+                return;
+            }
             return self.connections.dirty.push(key);
         }
         slot.dirty = false;

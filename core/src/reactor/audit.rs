@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::Reactor;
-use crate::connection::Pause;
+use crate::connection::{Pause, State};
 use crate::driver::Driver;
 use crate::handler::Handler;
 use crate::token::Key;
@@ -38,6 +38,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             if slot.connection.is_parked() && !parked.contains(&key) {
                 return say("its receive waits for a buffer, and nobody will arm it again");
             }
+            let closing = matches!(slot.connection.state(), State::Closing { .. });
+            if slot.connection.is_high() && slot.connection.outbox.is_empty() && !closing {
+                return say("its outbox is empty and counts as high");
+            }
             // What is dirty is still to say what it wants.
             if slot.dirty {
                 continue;
@@ -46,9 +50,17 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             if deadline_ms != u64::MAX && !self.wheel.is_armed(key.index()) {
                 return say("it has a deadline and no timer");
             }
+            if slot.connection.is_unwatched() {
+                return say("its socket is full, and nobody watches for it to empty");
+            }
             if slot.connection.wants_something(&connections.rules) {
                 return say("it wants something, and nobody will ask what");
             }
+        }
+        let capacity = connections.slots.capacity();
+        let dead = |index: &u32| connections.slots.key_at(*index).is_none();
+        if let Some(index) = (0..capacity).filter(dead).find(|index| self.wheel.is_armed(*index)) {
+            return Err(format!("slot {index} is free, and its timer armed"));
         }
         if pieces != connections.pieces.used() {
             let used = connections.pieces.used();

@@ -2,6 +2,7 @@
 
 use super::Reactor;
 use crate::acceptor::{Accepted, PAUSE_MS};
+use crate::canary::{Canary, sings};
 use crate::connection::{Event, Input};
 use crate::connections::{Placed, Received, forget_the_dead};
 use crate::driver::{Completion, Driver};
@@ -74,6 +75,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.current = Some((key, false));
                 self.handler.on_data(&mut Ctx::new(&mut self.connections, key), lease);
                 self.current = None;
+            }
+            _ if sings(Canary::DiscardedKept) => {
+                drop(self.connections.memory.lease(span).into_span());
             }
             _ => self.connections.memory.release(span),
         }
@@ -218,9 +222,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Ends the life of a slot: nobody holds anything of it any more.
     pub(super) fn free(&mut self, key: Key) {
-        self.wheel.disarm(key.index());
+        if !sings(Canary::TimerLeftArmed) {
+            self.wheel.disarm(key.index());
+        }
         if let Some(slot) = self.connections.free(key)
             && matches!(slot.origin, Placed::Accepted(_))
+            && !sings(Canary::PermitLeaked)
         {
             self.acceptor.release();
         }

@@ -11,6 +11,7 @@
 use std::rc::Rc;
 
 use super::memory::Memory;
+use crate::canary::{Canary, sings};
 
 /// Buffers published at first. Whenever they do not suffice, twice as many.
 const WINDOW: u32 = 32;
@@ -68,7 +69,10 @@ impl<E: Entries> BufferRing<E> {
         let published = memory.publish_up_to(self.window, |number| {
             // At most `count` buffers exist, so the kernel has consumed this entry.
             entries.write(*tail & mask, number, memory);
-            *tail = tail.wrapping_add(1);
+            *tail = match sings(Canary::CounterWithoutWrap) {
+                true => tail.saturating_add(1),
+                false => tail.wrapping_add(1),
+            };
         });
         if published > 0 {
             self.entries.publish(self.tail);

@@ -17,6 +17,7 @@ use io_uring::cqueue;
 
 use super::errno;
 use super::memory::Memory;
+use crate::canary::{Canary, sings};
 use crate::driver::Completion;
 use crate::error::Fault;
 use crate::span::{Segment, Span};
@@ -130,7 +131,7 @@ impl Intake {
     fn on_result(&mut self, token: Token, more: bool) {
         let unanswered = |held: &Held| held.token == token && !held.answered;
         let Some(place) = self.held.iter().position(unanswered) else { return };
-        if more {
+        if more && !sings(Canary::ZeroCopyReleasedAtResult) {
             self.held[place].answered = true;
         } else {
             self.release(place);

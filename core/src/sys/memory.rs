@@ -26,6 +26,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::mapping::Mapping;
+use crate::canary::{Canary, sings};
 use crate::span::{BufferId, Segment, Span};
 
 /// Bytes between the end of a buffer and the start of the next: one cache line.
@@ -214,6 +215,10 @@ impl Memory {
             let place = self.returned_count.get();
             self.returned[place as usize].set(buffer.number() as u16);
             self.returned_count.set(place + 1);
+            if sings(Canary::ReturnedTwice) && (place as usize + 1) < self.returned.len() {
+                self.returned[place as usize + 1].set(buffer.number() as u16);
+                self.returned_count.set(place + 2);
+            }
         }
     }
 

@@ -129,8 +129,10 @@ impl Kernel {
 
     /// connect(2): the answer comes later.
     pub(crate) fn connect(&mut self, id: FileId) {
+        let now_us = self.now_us;
         if let Some(stream) = self.stream_mut(id) {
             stream.phase = Phase::Connecting;
+            stream.moved_us = now_us;
         }
         let in_us = self.latency_us();
         self.schedule(in_us, Event::Answer(id));
@@ -155,8 +157,10 @@ impl Kernel {
         } else {
             return false;
         };
+        let now_us = self.now_us;
         if let Some(stream) = self.stream_mut(id) {
             stream.phase = Phase::Connecting;
+            stream.moved_us = now_us;
             stream.other = None;
             stream.set_verdict(errno);
         }

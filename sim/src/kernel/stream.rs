@@ -193,7 +193,22 @@ impl Stream {
 impl Kernel {
     /// A connection of a ring in which nothing has moved for too long, in words: half-closed ones have a
     /// deadline of their own. Microseconds; `None` for never.
-    pub(crate) fn find_silent(&self, idle_us: Option<u64>, half_us: Option<u64>) -> Option<String> {
+    pub(crate) fn find_silent(
+        &self,
+        idle_us: Option<u64>,
+        half_us: Option<u64>,
+        dial_us: Option<u64>,
+    ) -> Option<String> {
+        for id in self.descriptors.iter().flatten() {
+            let Some(stream) = self.stream(*id) else { continue };
+            let since_us = self.now_us - stream.moved_us;
+            if stream.phase == Phase::Connecting && dial_us.is_some_and(|bound| since_us > bound) {
+                return Some(format!(
+                    "a dial of {} still goes on after {since_us} us",
+                    stream.remote
+                ));
+            }
+        }
         for id in self.descriptors.iter().flatten() {
             let Some(stream) = self.stream(*id).filter(|s| s.phase == Phase::Connected) else {
                 continue;

@@ -24,6 +24,8 @@ pub(super) enum Service {
 pub(super) struct Longest {
     pub(super) idle: Option<u64>,
     pub(super) half_closed: Option<u64>,
+    /// A dial under way.
+    pub(super) dial: Option<u64>,
 }
 
 /// A run to be.
@@ -109,7 +111,8 @@ impl Draw {
         let tight = dice.permille(250);
         let listening = reactors * usize::from(listeners);
         let descriptors = listening + dice.between(1, 12) as usize;
-        let slack_us = 3_000_000 + 8 * 500_000;
+        // Turns may come late, and several in a row.
+        let slack_us = if knobs.stalled_turn > 0 { 7_000_000 } else { 1_500_000 };
         let wheel = |us: u64| us + us / 7 + slack_us;
         let idle = micros(timeouts.idle).map(wheel);
         let half = micros(timeouts.half_closed)
@@ -118,7 +121,7 @@ impl Draw {
         let half = half.max(micros(timeouts.linger).unwrap_or(0));
         Self {
             service,
-            clients: dice.log_between(1, 40) as u32,
+            clients: dice.log_between(1, 80) as u32,
             arrive_within_us: dice.log_between(1_000, 5_000_000),
             total_max: dice.log_between(16, 40_000),
             served: upstreams[..served].to_vec(),
@@ -128,7 +131,11 @@ impl Draw {
             drains_at: dice.permille(150).then(|| dice.log_between(50, 3_000)),
             aborts: dice.permille(200),
             safety_us: 120_000_000,
-            longest_us: Longest { idle, half_closed: Some(wheel(half)) },
+            longest_us: Longest {
+                idle,
+                half_closed: Some(wheel(half)),
+                dial: micros(timeouts.dial).map(wheel),
+            },
             plan,
         }
     }

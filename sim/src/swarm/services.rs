@@ -89,6 +89,8 @@ pub(crate) struct Busy {
     kept: VecDeque<Lease>,
     upstreams: Vec<SocketAddr>,
     dials_left: u32,
+    /// Everything that comes goes to somebody else.
+    forwards: bool,
 }
 
 /// Leases kept at the most: each keeps a buffer.
@@ -98,20 +100,21 @@ impl Busy {
     pub(crate) fn new(
         reactor: usize,
         book: &Rc<RefCell<Book>>,
-        dice: Dice,
+        mut dice: Dice,
         panics: (u32, &Rc<Cell<u64>>),
         upstreams: Vec<SocketAddr>,
     ) -> Self {
         Self {
             reactor,
             book: Rc::clone(book),
-            dice,
             panics: panics.0,
             panics_meant: Rc::clone(panics.1),
             keys: Vec::new(),
             kept: VecDeque::new(),
             upstreams,
             dials_left: 12,
+            forwards: dice.permille(250),
+            dice,
         }
     }
 
@@ -213,13 +216,19 @@ impl Busy {
             if self.dice.coin() {
                 self.give(connections, key, Outgoing::Static(b"said before it was connected"));
             }
+            if self.dice.permille(60) {
+                self.end(key);
+                connections.abort_of(key);
+            }
         }
     }
 
     /// The bytes go somewhere.
     fn route(&mut self, ctx: &mut Ctx<'_, Notes>, mut data: Lease) {
         let from = ctx.key();
-        match self.dice.below(10) {
+        // Some route everything to others, which is what fills their outboxes.
+        let choice = if self.forwards { 4 } else { self.dice.below(10) };
+        match choice {
             0..4 => self.give(ctx, from, Outgoing::Lease(data)),
             4..6 => {
                 let to = self.somebody().unwrap_or(from);

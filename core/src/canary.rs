@@ -1,0 +1,149 @@
+//! Bugs on purpose: each is a mistake somebody could make in this crate, and has to be found by simulation.
+//!
+//! A canary sings in builds with the feature `canaries` only, and only the one that was asked for
+//! ([`sing`]). Without the feature [`sings`] is a constant, and nothing of a canary is left in the code. No
+//! optimised build without debug assertions can carry the feature: it does not compile.
+//!
+//! What a canary proves: that a simulation which passes would not have passed with that mistake. Where one
+//! stands, the code reads as if the condition were not there.
+
+#[cfg(all(feature = "canaries", not(debug_assertions)))]
+compile_error!(
+    "the feature `canaries` puts deliberate bugs into slipring: it is for simulation in builds with debug \
+     assertions (`--profile canary`) and never for a release"
+);
+
+macro_rules! canaries {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// One mistake.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Canary {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Canary {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// The mistake, in words.
+            #[must_use]
+            pub const fn mistake(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+canaries! {
+    /// A key is good for whatever lives in its slot.
+    NoGenerationCheck,
+    /// A slot's generation stays as it is when its value is removed.
+    GenerationNotCounted,
+    /// A slot is freed while zero-copy notifications are awaited.
+    FreedBeforeNotification,
+    /// A descriptor is closed while operations on it are in flight.
+    ClosedInFlight,
+    /// The memory of a zero-copy send is released at its result.
+    ZeroCopyReleasedAtResult,
+    /// A receive is armed again after a failure only, not after an end with bytes.
+    RearmedAfterFailureOnly,
+    /// A short send counts as a whole one.
+    ShortSendAsWhole,
+    /// A second send is pushed while one is in flight.
+    TwoSends,
+    /// The FIN is sent with bytes still in the outbox.
+    FinBeforeFlush,
+    /// The FIN is sent again.
+    FinTwice,
+    /// The buffer ring's counter does not wrap.
+    CounterWithoutWrap,
+    /// A buffer is returned twice.
+    ReturnedTwice,
+    /// Bytes that nobody wants keep their buffer.
+    DiscardedKept,
+    /// The timer of a freed slot stays armed.
+    TimerLeftArmed,
+    /// A connection that finds the queue full is not asked again.
+    FullQueueForgets,
+    /// A client that a cancelled accept brings is dropped.
+    CancelledAcceptDrops,
+    /// A half-close closes.
+    HalfCloseCloses,
+    /// The idle deadline is not kept.
+    IdleForgotten,
+    /// The linger deadline is not set.
+    LingerForgotten,
+    /// The dial deadline is not kept.
+    DialForgotten,
+    /// Accepting that paused for want of descriptors stays paused.
+    AcceptStaysPaused,
+    /// A receive that waits for a buffer waits for ever.
+    ParkedForgotten,
+    /// A connection held back for another's outbox is not let go when that one ends.
+    FeederForgotten,
+    /// An outbox that was high stays high.
+    HighForEver,
+    /// The place of a connection that ended is not given back.
+    PermitLeaked,
+    /// One connection more than allowed is accepted.
+    CapExceeded,
+    /// What a multishot accept had reserved is not given back.
+    ReservationLeaked,
+    /// Completions that were put off come after later ones.
+    DeferredOvertaken,
+    /// The end of a stream overtakes bytes that were put off.
+    EndOvertakesBytes,
+    /// The place of a dialed connection that ended is not given back.
+    DialPlaceLeaked,
+    /// The outbox of an aborted connection keeps its bytes.
+    OutboxLeaked,
+    /// A torn stream ends like a whole one.
+    TornEndsInOrder,
+    /// Bytes are moved to plain memory while they are being sent.
+    SpilledWhileSent,
+    /// Rings of other threads are heard once.
+    HeardOnce,
+    /// Nobody watches for a full socket to empty.
+    WatchForgotten,
+}
+
+#[cfg(feature = "canaries")]
+mod cage {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use super::Canary;
+
+    const SILENT: u8 = u8::MAX;
+    static SINGING: AtomicU8 = AtomicU8::new(SILENT);
+
+    /// From now on this one sings, in the whole process; or none.
+    pub fn sing(canary: Option<Canary>) {
+        SINGING.store(canary.map_or(SILENT, |canary| canary as u8), Ordering::Relaxed);
+    }
+
+    /// Whether this one sings.
+    #[inline]
+    #[must_use]
+    pub(crate) fn sings(canary: Canary) -> bool {
+        SINGING.load(Ordering::Relaxed) == canary as u8
+    }
+}
+
+#[cfg(feature = "canaries")]
+pub use cage::sing;
+#[cfg(feature = "canaries")]
+pub(crate) use cage::sings;
+
+/// Whether this one sings: not in this build.
+#[cfg(not(feature = "canaries"))]
+#[inline(always)]
+pub(crate) const fn sings(_: Canary) -> bool {
+    false
+}
