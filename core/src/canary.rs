@@ -78,6 +78,8 @@ canaries! {
     HalfCloseCloses,
     /// The idle deadline is not kept.
     IdleForgotten,
+    /// A peer that takes nothing is waited for.
+    StallForgotten,
     /// The linger deadline is not set.
     LingerForgotten,
     /// The dial deadline is not kept.
@@ -106,8 +108,8 @@ canaries! {
     OutboxLeaked,
     /// A torn stream ends like a whole one.
     TornEndsInOrder,
-    /// Bytes are moved to plain memory while they are being sent.
-    SpilledWhileSent,
+    /// Bytes that were moved to plain memory keep their buffer too.
+    SpilledKept,
     /// Rings of other threads are heard once.
     HeardOnce,
     /// Nobody watches for a full socket to empty.

@@ -14,10 +14,11 @@
 //! One kernel serves all rings of a run, since sockets of one are the peers of another's. `kernel.rs` is time,
 //! files and descriptors, `kernel/stream.rs` TCP, `kernel/listen.rs` how connections come to be,
 //! `kernel/queues.rs` a ring's queues, `kernel/operations.rs` what the operations do, `kernel/rules.rs` what the
-//! owner of a ring must not do.
+//! owner of a ring must not do, `kernel/patience.rs` for how long its connections may last.
 
 mod listen;
 mod operations;
+mod patience;
 mod queues;
 mod rules;
 mod stream;
@@ -34,6 +35,7 @@ use crate::marks::{Mark, Marks};
 use crate::trace::{NO_RING, Record, Trace, What};
 
 use listen::Listener;
+pub(crate) use patience::Patience;
 use queues::Ring;
 pub(crate) use queues::{Entry, RingSetup, Work};
 pub(crate) use stream::{Reading, Stream};

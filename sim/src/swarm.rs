@@ -349,17 +349,9 @@ impl<'a, H: Handler> Run<'a, H> {
         self.complain();
     }
 
-    /// Deadlines as seen from outside: nothing is silent for longer than it may be.
+    /// Deadlines as seen from outside.
     fn check_deadlines(&mut self) {
-        if self.draw.service == Kind::Busy {
-            return;
-        }
-        let timeouts = &self.draw.longest_us;
-        let late = self.engine.kernel.borrow().find_silent(
-            timeouts.idle,
-            timeouts.half_closed,
-            timeouts.dial,
-        );
+        let late = self.engine.kernel.borrow().find_overdue(&self.draw.patience);
         if let Some(what) = late {
             self.engine.fail(what);
         }

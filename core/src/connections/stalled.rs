@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 
 use super::{Connections, Slot};
-use crate::canary::{Canary, sings};
 use crate::slab::Slab;
 use crate::token::Key;
 
@@ -23,9 +22,7 @@ impl<S> Connections<S> {
             let Some(key) = self.stalled.pop_front() else { return };
             let Some(slot) = self.slots.get_mut(key) else { continue };
             slot.listed = false;
-            let sending = slot.connection.is_sending() && !sings(Canary::SpilledWhileSent);
-            let blocked = slot.connection.is_blocked() || sings(Canary::SpilledWhileSent);
-            if !blocked || sending {
+            if !slot.connection.is_blocked() || slot.connection.is_sending() {
                 continue;
             }
             let memory = &self.memory;

@@ -36,6 +36,12 @@ pub(super) struct Operation {
     brought: u32,
 }
 
+/// Whether the operation watches for room to write.
+pub(super) fn is_write_watch(kernel: &Kernel, id: OperationId) -> bool {
+    let work = kernel.operation(id).map(|operation| &operation.work);
+    matches!(work, Some(Work::Poll { write: true, .. }))
+}
+
 impl Kernel {
     /// Takes a submission.
     pub(super) fn start(&mut self, ring: u16, entry: Entry) {
@@ -146,8 +152,7 @@ impl Kernel {
     pub(super) fn wake_writers(&mut self, id: FileId) {
         let armed = self.file(id).map_or_else(Vec::new, |file| file.armed.clone());
         for id in armed {
-            let work = self.operation_mut(id).map(|operation| &operation.work);
-            if matches!(work, Some(Work::Poll { write: true, .. })) {
+            if is_write_watch(self, id) {
                 self.make_ready(id);
             }
         }

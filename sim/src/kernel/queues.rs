@@ -481,6 +481,11 @@ impl Kernel {
         place.as_mut().filter(|operation| operation.life == id.life)
     }
 
+    pub(super) fn operation(&self, id: OperationId) -> Option<&Operation> {
+        let place = self.rings[usize::from(id.ring)].operations.get(id.index as usize)?;
+        place.as_ref().filter(|operation| operation.life == id.life)
+    }
+
     /// The operation of these bits that could still be cancelled, the oldest.
     pub(super) fn find_operation(&mut self, ring: u16, user_data: u64) -> Option<OperationId> {
         let operations = self.ring(ring).operations.iter().enumerate();

@@ -104,8 +104,10 @@ pub(crate) struct Stream {
     /// What each queue holds at most.
     bytes_max: usize,
     /// The end of the stream was read here; when that was, or our FIN was asked for.
-    told_end: bool,
-    told_end_us: u64,
+    pub(super) told_end: bool,
+    pub(super) told_end_us: u64,
+    /// When bytes last left for the other side.
+    pub(super) progress_us: u64,
     /// Whose connection is on the other side, once it was used: ring, and bits of its key.
     pub(super) behind: Option<(u16, u64)>,
     /// When it was connected, and when bytes last came or went here.
@@ -137,6 +139,7 @@ impl Stream {
             bytes_max,
             told_end: false,
             told_end_us: 0,
+            progress_us: 0,
             behind: None,
             moved_us: 0,
             received: 0,
@@ -191,45 +194,6 @@ impl Stream {
 }
 
 impl Kernel {
-    /// A connection of a ring in which nothing has moved for too long, in words: half-closed ones have a
-    /// deadline of their own. Microseconds; `None` for never.
-    pub(crate) fn find_silent(
-        &self,
-        idle_us: Option<u64>,
-        half_us: Option<u64>,
-        dial_us: Option<u64>,
-    ) -> Option<String> {
-        for id in self.descriptors.iter().flatten() {
-            let Some(stream) = self.stream(*id) else { continue };
-            let since_us = self.now_us - stream.moved_us;
-            if stream.phase == Phase::Connecting && dial_us.is_some_and(|bound| since_us > bound) {
-                return Some(format!(
-                    "a dial of {} still goes on after {since_us} us",
-                    stream.remote
-                ));
-            }
-        }
-        for id in self.descriptors.iter().flatten() {
-            let Some(stream) = self.stream(*id).filter(|s| s.phase == Phase::Connected) else {
-                continue;
-            };
-            if self.file(*id).is_none_or(|file| file.key.is_none()) {
-                continue;
-            }
-            let half = stream.told_end || stream.fin_out;
-            let bound_us = if half { half_us } else { idle_us };
-            let silent_us = self.now_us - stream.moved_us.max(stream.told_end_us);
-            if bound_us.is_some_and(|bound_us| silent_us > bound_us) {
-                let (local, remote) = (stream.local, stream.remote);
-                return Some(format!(
-                    "{remote} -> {local}: open, and silent for {} ms (half-closed: {half})",
-                    silent_us / 1000
-                ));
-            }
-        }
-        None
-    }
-
     /// recv(2) of at most `max` bytes, without waiting.
     pub(crate) fn read(&mut self, id: FileId, max: usize) -> Reading {
         let now_us = self.now_us;
@@ -289,6 +253,7 @@ impl Kernel {
         stream.outbound_bytes += bytes.len();
         stream.sent += bytes.len() as u64;
         stream.moved_us = now_us;
+        stream.progress_us = now_us;
         match stream.outbound.back_mut() {
             Some(Chunk::Copied(last)) => last.extend(bytes),
             _ => stream.outbound.push_back(Chunk::Copied(bytes.iter().copied().collect())),
@@ -310,6 +275,7 @@ impl Kernel {
         stream.outbound_bytes += bytes.len();
         stream.sent += bytes.len() as u64;
         stream.moved_us = now_us;
+        stream.progress_us = now_us;
         let borrowed = Borrowed { ring, number, memory, segments, bytes, gone: 0 };
         stream.outbound.push_back(Chunk::Borrowed(borrowed));
         self.start_flow(id);
@@ -435,6 +401,7 @@ impl Kernel {
 
     /// Takes bytes off the front of what waits; borrowed ones are compared with what they were.
     fn take_outbound(&mut self, id: FileId, count: usize) -> Vec<u8> {
+        let now_us = self.now_us;
         let Some(stream) = self.stream_mut(id) else { return Vec::new() };
         let mut taken = Vec::with_capacity(count);
         let mut done = Vec::new();
@@ -460,6 +427,7 @@ impl Kernel {
             }
         }
         stream.outbound_bytes -= count;
+        stream.progress_us = now_us;
         if let Some(number) = changed {
             self.violate(format!("the memory of zero-copy send {number} changed under way"));
         }

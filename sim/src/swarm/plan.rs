@@ -8,6 +8,7 @@ use slipring_core::{Limits, Poll, Timeout, Timeouts};
 
 use crate::dice::Dice;
 use crate::engine::Plan;
+use crate::kernel::Patience;
 use crate::knobs::Knobs;
 use crate::ring::SimRingSetup;
 
@@ -17,15 +18,6 @@ pub(super) enum Service {
     Echo,
     Relay,
     Busy,
-}
-
-/// The longest that a connection may be silent, seen from outside, microseconds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Longest {
-    pub(super) idle: Option<u64>,
-    pub(super) half_closed: Option<u64>,
-    /// A dial under way.
-    pub(super) dial: Option<u64>,
 }
 
 /// A run to be.
@@ -50,7 +42,7 @@ pub(super) struct Draw {
     pub(super) aborts: bool,
     /// The safety phase ends at this time at the latest.
     pub(super) safety_us: u64,
-    pub(super) longest_us: Longest,
+    pub(super) patience: Patience,
 }
 
 fn address(host: u8, port: u16) -> SocketAddr {
@@ -109,16 +101,8 @@ impl Draw {
         let all = upstreams.len() as u64;
         let served = dice.between(u64::from(service == Service::Relay), all) as usize;
         let tight = dice.permille(250);
-        let listening = reactors * usize::from(listeners);
-        let descriptors = listening + dice.between(1, 12) as usize;
-        // Turns may come late, and several in a row.
-        let slack_us = if knobs.stalled_turn > 0 { 7_000_000 } else { 1_500_000 };
-        let wheel = |us: u64| us + us / 7 + slack_us;
-        let idle = micros(timeouts.idle).map(wheel);
-        let half = micros(timeouts.half_closed)
-            .unwrap_or(0)
-            .max(micros(timeouts.write_stall).unwrap_or(0) * 3 / 2);
-        let half = half.max(micros(timeouts.linger).unwrap_or(0));
+        let descriptors = reactors * usize::from(listeners) + dice.between(1, 12) as usize;
+        let patience = patience(&plan, service);
         Self {
             service,
             clients: dice.log_between(1, 80) as u32,
@@ -131,13 +115,26 @@ impl Draw {
             drains_at: dice.permille(150).then(|| dice.log_between(50, 3_000)),
             aborts: dice.permille(200),
             safety_us: 120_000_000,
-            longest_us: Longest {
-                idle,
-                half_closed: Some(wheel(half)),
-                dial: micros(timeouts.dial).map(wheel),
-            },
+            patience,
             plan,
         }
+    }
+}
+
+/// How long anything may last under these conditions.
+fn patience(plan: &Plan, service: Service) -> Patience {
+    let Timeouts { idle, write_stall, half_closed, dial, linger } = plan.timeouts;
+    // Turns may come late, and several in a row.
+    let slack_us = if plan.knobs.stalled_turn > 0 { 7_000_000 } else { 1_500_000 };
+    let late = |us: u64| us + us / 7 + slack_us;
+    let stall_us = micros(write_stall).map(|us| us * 3 / 2);
+    let ending = [micros(half_closed), stall_us, micros(linger)];
+    Patience {
+        // It sets idle timeouts of its own.
+        idle: micros(idle).map(late).filter(|_| service != Service::Busy),
+        half_closed: ending.into_iter().flatten().max().map(late),
+        write_stall: stall_us.map(late),
+        dial: micros(dial).map(late),
     }
 }
 

@@ -101,8 +101,8 @@ impl Talker {
         }
     }
 
-    /// A well-behaved one, that must be served in full.
-    pub(crate) fn probe(
+    /// A well-behaved one.
+    pub(crate) fn well_behaved(
         stream: FileId,
         book: &Rc<RefCell<Book>>,
         dice: Dice,
@@ -112,6 +112,17 @@ impl Talker {
         talker.manner = Manner::InOrder;
         talker.deaf = false;
         talker.total = talker.total.max(8);
+        talker
+    }
+
+    /// A well-behaved one that must be served in full.
+    pub(crate) fn probe(
+        stream: FileId,
+        book: &Rc<RefCell<Book>>,
+        dice: Dice,
+        expect: Expect,
+    ) -> Self {
+        let talker = Self::well_behaved(stream, book, dice, expect);
         book.borrow_mut().talk(talker.id).probe = true;
         talker
     }
@@ -325,7 +336,7 @@ impl Actor for Service {
             let dice = self.dice.fork();
             let healed = self.book.borrow().healed;
             self.talkers.push(match healed {
-                true => Talker::probe(client, &self.book, dice, self.expect),
+                true => Talker::well_behaved(client, &self.book, dice, self.expect),
                 false => Talker::new(client, &self.book, dice, self.expect, self.total_max),
             });
         }
