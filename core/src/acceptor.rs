@@ -59,11 +59,9 @@ struct Listener {
 
 /// A client that was accepted, but not yet opened.
 #[derive(Debug)]
-struct Early {
+struct Client {
     descriptor: Descriptor,
     listener: u16,
-    /// It has its permit. Otherwise a multishot accepted it beyond its reservation, and it waits for one.
-    admitted: bool,
 }
 
 /// What a completion meant.
@@ -83,8 +81,11 @@ pub(crate) struct Acceptor {
     listeners: Vec<Listener>,
     admission: Arc<Admission>,
     reactor: usize,
-    /// Clients on their way to a slot.
-    early: VecDeque<Early>,
+    /// Clients with a permit, on their way to a slot.
+    admitted: VecDeque<Client>,
+    /// Clients that a multishot accepted beyond its reservation: each waits for a permit, before all that
+    /// still queue.
+    early: VecDeque<Client>,
     paused: bool,
     stopping: bool,
     failures: u32,
@@ -113,6 +114,7 @@ impl Acceptor {
             listeners,
             admission,
             reactor,
+            admitted: VecDeque::new(),
             early: VecDeque::new(),
             paused: false,
             stopping: false,
@@ -143,7 +145,8 @@ impl Acceptor {
 
     /// Whether every listener is closed.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.early.is_empty()
+        self.admitted.is_empty()
+            && self.early.is_empty()
             && self.listeners.iter().all(|l| l.state == State::Closed && !l.cancel_in_flight)
     }
 
@@ -210,7 +213,7 @@ impl Acceptor {
                 if op == Op::AcceptOne || self.admission.admit() {
                     return Accepted::Client { descriptor, listener: number };
                 }
-                self.early.push_back(Early { descriptor, listener: number, admitted: false });
+                self.early.push_back(Client { descriptor, listener: number });
                 Accepted::Nothing
             }
             (_, Err(fault)) => {
@@ -242,23 +245,25 @@ impl Acceptor {
         Accepted::Nothing
     }
 
-    /// A client kept aside that may come in now.
-    pub(crate) fn poll_early(&mut self) -> Option<(Descriptor, u16)> {
-        let admitted = self.early.front()?.admitted;
-        if !admitted && !self.admission.take(self.reactor) {
-            return None;
+    /// A client that has its permit: open a connection.
+    pub(crate) fn poll_client(&mut self) -> Option<(Descriptor, u16)> {
+        self.admitted.pop_front().map(|client| (client.descriptor, client.listener))
+    }
+
+    fn admit_early(&mut self) {
+        while !self.early.is_empty() && self.admission.take(self.reactor) {
+            self.admitted.extend(self.early.pop_front());
         }
-        self.early.pop_front().map(|early| (early.descriptor, early.listener))
     }
 
     /// Closes everything at once, after the driver has failed.
     pub(crate) fn abandon<D: Driver>(&mut self, driver: &mut D) {
-        for early in self.early.drain(..) {
-            driver.set_abortive(early.descriptor);
-            driver.close_now(early.descriptor);
-            if early.admitted {
-                self.admission.release(self.reactor);
-            }
+        for _ in &self.admitted {
+            self.admission.release(self.reactor);
+        }
+        for client in self.admitted.drain(..).chain(self.early.drain(..)) {
+            driver.set_abortive(client.descriptor);
+            driver.close_now(client.descriptor);
         }
         for listener in &mut self.listeners {
             match listener.state {
@@ -286,8 +291,7 @@ impl Acceptor {
             let Some(client) = driver.accept_queued(descriptor) else {
                 return self.admission.release(self.reactor);
             };
-            let listener = number as u16;
-            self.early.push_back(Early { descriptor: client, listener, admitted: true });
+            self.admitted.push_back(Client { descriptor: client, listener: number as u16 });
         }
     }
 
@@ -302,6 +306,7 @@ impl Acceptor {
         if !self.changed {
             return Ok(());
         }
+        self.admit_early();
         for number in 0..self.listeners.len() {
             self.poll_listener(number, driver)?;
         }

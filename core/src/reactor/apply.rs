@@ -26,7 +26,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.connections.dirty.drain(..count);
         // A queue without room leaves these as they are: the next turn asks again.
         let _ = self.acceptor.poll(&mut self.driver);
-        while let Some((descriptor, listener)) = self.acceptor.poll_early() {
+        while let Some((descriptor, listener)) = self.acceptor.poll_client() {
             self.open(descriptor, listener);
         }
         if !self.wake_armed {

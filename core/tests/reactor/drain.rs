@@ -168,6 +168,37 @@ fn clients_that_queue_when_the_drain_begins_are_served() {
     }
 }
 
+/// One that a multishot accepted beyond its reservation stands before those with a place.
+#[test]
+fn who_has_a_place_does_not_wait_for_who_has_none() {
+    let conditions = limited(|limits| (limits.accepted_max, limits.backlog) = (2, 1));
+    let mut stage = stage(&conditions, ignore);
+    let listener = stage.listener();
+    let clients: Vec<_> = (0..3).map(|_| stage.driver().accept(listener)).collect();
+    stage.settle();
+    assert_eq!(stage.admission().open(), 2, "the third is kept aside");
+    let queued: Vec<_> = (0..2).map(|_| stage.driver().queue_client(listener)).collect();
+    // Both places come back in the turn that hears of the drain.
+    for client in &clients[..2] {
+        let receive = stage.driver().expect(Op::Receive, *client);
+        stage.driver().complete(receive, Err(Fault::Reset));
+    }
+    stage.rest();
+    for client in &clients[..2] {
+        let close = stage.driver().expect(Op::Close, *client);
+        stage.driver().complete(close, Ok(0));
+    }
+    stage.drain();
+    stage.settle();
+    for served in [clients[2], queued[0]] {
+        assert!(stage.driver().find(Op::Receive, served).is_some(), "first come, first served");
+    }
+    assert_eq!((stage.admission().open(), stage.driver().queued_clients()), (2, 1));
+    stage.pass_ms(60_000);
+    assert!(stage.is_drained(), "{:?}", stage.reactor());
+    assert_eq!(stage.admission().open(), 0);
+}
+
 #[test]
 fn what_dials_again_when_it_is_aborted_does_not_go_on_for_ever() {
     let again = |ctx: &mut Ctx<'_, ()>, told: &Told, _| {
