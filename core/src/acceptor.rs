@@ -1,17 +1,23 @@
 //! The listeners of one reactor: how they accept, pause and close.
 //!
 //! ```text
-//!            room for a backlog                   recalled, or near the cap
-//!  Idle ----------------------------> Many ----------------------------------> Cancelling
-//!   |  near the cap                    ^  more room                                 |
-//!   +------------> Watching            +------------------------------ Idle <-------+
-//!                    | a client waits, and a permit was to be had
-//!                    v
-//!                   One --> Idle                 no descriptors: Idle, after a pause
+//!        room for a backlog              recalled, or near the cap
+//!  Idle --------------------> Many ---------------------------------> Cancelling --> Idle
+//!   |
+//!   |  near the cap                a client waits             let in, if it has a place
+//!   +--------------> Watching ---------------------> Ready ---------------------------> Idle
+//!
+//!                                                    no descriptors: Idle, after a pause
 //! ```
 //!
 //! Far from the cap one multishot accept serves each listener. Near it a client is let in only with a permit
 //! in hand; the others stay in the kernel's backlog, where they belong: accepting to refuse is a lie.
+//!
+//! That one is accepted by a plain call, not through the ring. The poll that announced it may have been
+//! wrong, the client may have gone since, or another process that shares the socket may have taken it: an
+//! accept in the ring would then wait, on a non-blocking socket too, and keep its permit from all other
+//! listeners for as long as nobody comes to this one. (IORING_ACCEPT_DONTWAIT ends it, but only from 6.10 on,
+//! and a call for each client near the cap is little.) So a permit is held no longer than a call takes.
 //!
 //! A listener that stops takes in who has a place and queues already, before it closes: the kernel has told
 //! those clients that they are connected.
@@ -39,7 +45,8 @@ enum State {
     Many,
     Cancelling,
     Watching,
-    One,
+    /// Its watch has said that a client waits.
+    Ready,
     Closing,
     Closed,
 }
@@ -52,8 +59,9 @@ struct Listener {
     op: Op,
     activation: u8,
     cancel_in_flight: bool,
-    /// Its multishot was given up for somebody who needs the room: the next client is accepted alone. If it
-    /// were armed again at once, it would take the room before the other came to look, for ever.
+    /// Its multishot was given up for somebody who needs the room: the next client is accepted alone, and
+    /// what follows is for the turn after. If it were armed again at once, it would take the room before the
+    /// other came to look, for ever.
     recalled: bool,
 }
 
@@ -64,15 +72,13 @@ struct Client {
     listener: u16,
 }
 
-/// What a completion meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Accepted {
-    /// A client, with its permit: open a connection.
-    Client { descriptor: Descriptor, listener: u16 },
-    /// Nothing to open.
-    Nothing,
-    /// Descriptors are short: look again after a pause.
-    Paused,
+/// What went wrong since the last look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Failures {
+    /// Accepts that failed.
+    pub(crate) errors: u64,
+    /// Pauses that began: look again after [`PAUSE_MS`].
+    pub(crate) pauses: u64,
 }
 
 /// The listeners of one reactor.
@@ -88,7 +94,9 @@ pub(crate) struct Acceptor {
     early: VecDeque<Client>,
     paused: bool,
     stopping: bool,
-    failures: u32,
+    /// Failures without a success between them.
+    in_a_row: u32,
+    untold: Failures,
     /// Something happened since the last `poll`.
     changed: bool,
 }
@@ -118,7 +126,8 @@ impl Acceptor {
             early: VecDeque::new(),
             paused: false,
             stopping: false,
-            failures: 0,
+            in_a_row: 0,
+            untold: Failures::default(),
             changed: true,
         }
     }
@@ -157,13 +166,7 @@ impl Acceptor {
     }
 
     /// Takes in a completion of one of the accept operations.
-    pub(crate) fn handle(
-        &mut self,
-        op: Op,
-        key: Key,
-        activation: u8,
-        completion: &Completion,
-    ) -> Accepted {
+    pub(crate) fn handle(&mut self, op: Op, key: Key, activation: u8, completion: &Completion) {
         self.changed = true;
         let number = key.index() as u16;
         let listener = &mut self.listeners[usize::from(number)];
@@ -174,62 +177,44 @@ impl Acceptor {
                 if listener.state == State::Cancelling {
                     listener.state = State::Many;
                 }
-                return Accepted::Nothing;
+                return;
             }
             Op::CloseOther => {
                 listener.state = State::Closed;
-                return Accepted::Nothing;
+                return;
             }
             _ => {}
         }
         let listener_is_cancelling = listener.cancel_in_flight;
         let current = listener.activation == activation && listener.op == op;
         if current && !completion.more {
-            match op {
-                Op::AcceptMany if sings(Canary::ReservationLeaked) => {}
-                Op::AcceptMany => self.admission.disarm(self.reactor),
-                Op::AcceptOne => listener.recalled = false,
-                _ => {}
+            if op == Op::AcceptMany && !sings(Canary::ReservationLeaked) {
+                self.admission.disarm(self.reactor);
             }
-            listener.state = State::Idle;
+            let is_ready = op == Op::WatchListener && completion.result.is_ok();
+            listener.state = if is_ready { State::Ready } else { State::Idle };
         }
         match (op, completion.result) {
-            (Op::WatchListener, _) => {
-                // One permit, one client: the next look asks for the next.
-                if current && !self.stopping && self.admission.take(self.reactor) {
-                    listener.state = State::One;
-                }
-                Accepted::Nothing
-            }
-            (Op::AcceptMany, Ok(_))
-                if listener_is_cancelling && sings(Canary::CancelledAcceptDrops) =>
-            {
-                Accepted::Nothing
-            }
+            (_, Err(fault)) => self.on_failure(fault),
+            (Op::WatchListener, Ok(_)) => {}
+            (_, Ok(_)) if listener_is_cancelling && sings(Canary::CancelledAcceptDrops) => {}
             (_, Ok(descriptor)) => {
-                self.failures = 0;
-                let descriptor = Descriptor(descriptor);
-                // A single accept came with its permit.
-                if op == Op::AcceptOne || self.admission.admit() {
-                    return Accepted::Client { descriptor, listener: number };
+                self.in_a_row = 0;
+                let client = Client { descriptor: Descriptor(descriptor), listener: number };
+                match self.admission.admit() {
+                    true => self.admitted.push_back(client),
+                    false => self.early.push_back(client),
                 }
-                self.early.push_back(Client { descriptor, listener: number });
-                Accepted::Nothing
-            }
-            (_, Err(fault)) => {
-                if op == Op::AcceptOne {
-                    self.admission.release(self.reactor);
-                }
-                self.on_failure(fault)
             }
         }
     }
 
-    fn on_failure(&mut self, fault: Fault) -> Accepted {
+    fn on_failure(&mut self, fault: Fault) {
         if fault == Fault::Cancelled {
-            return Accepted::Nothing;
+            return;
         }
-        self.failures += 1;
+        self.in_a_row += 1;
+        self.untold.errors += 1;
         let short = matches!(
             fault,
             Fault::DescriptorsOfProcess
@@ -237,12 +222,16 @@ impl Acceptor {
                 | Fault::Memory
                 | Fault::NoBuffers
         );
-        if short || self.failures >= STORM {
-            self.failures = 0;
+        if short || self.in_a_row >= STORM {
+            self.in_a_row = 0;
             self.paused = true;
-            return Accepted::Paused;
+            self.untold.pauses += 1;
         }
-        Accepted::Nothing
+    }
+
+    /// What went wrong since the last call.
+    pub(crate) fn take_failures(&mut self) -> Failures {
+        std::mem::take(&mut self.untold)
     }
 
     /// A client that has its permit: open a connection.
@@ -268,8 +257,7 @@ impl Acceptor {
         for listener in &mut self.listeners {
             match listener.state {
                 State::Many | State::Cancelling => self.admission.disarm(self.reactor),
-                State::One => self.admission.release(self.reactor),
-                State::Idle | State::Watching | State::Closing | State::Closed => {}
+                State::Idle | State::Watching | State::Ready | State::Closing | State::Closed => {}
             }
             // The number of one whose close is under way may be somebody else's by now.
             if !matches!(listener.state, State::Closing | State::Closed) {
@@ -280,33 +268,54 @@ impl Acceptor {
         }
     }
 
-    /// Takes in who queues at a listener and has a place.
-    fn take_queued<D: Driver>(&mut self, number: usize, driver: &mut D) {
-        let descriptor = self.listeners[number].descriptor;
-        // Those that came before the end, not those that keep coming.
-        for _ in 0..self.admission.queue_max() {
-            if !self.admission.take(self.reactor) {
-                return;
+    /// Lets one in who queues at the listener, if there is a place; whether somebody came.
+    fn let_in<D: Driver>(&mut self, number: usize, driver: &mut D) -> bool {
+        if !self.admission.take(self.reactor) {
+            return false;
+        }
+        match driver.accept_queued(self.listeners[number].descriptor) {
+            Ok(descriptor) => {
+                self.in_a_row = 0;
+                self.admitted.push_back(Client { descriptor, listener: number as u16 });
+                true
             }
-            let Some(client) = driver.accept_queued(descriptor) else {
-                return self.admission.release(self.reactor);
-            };
-            self.admitted.push_back(Client { descriptor: client, listener: number as u16 });
+            Err(fault) => {
+                self.admission.release(self.reactor);
+                if fault != Fault::WouldBlock {
+                    self.on_failure(fault);
+                }
+                false
+            }
         }
     }
 
-    /// Whether the queue had no room for what should be under way.
+    /// Lets all in who queue at a listener that stops, and have a place.
+    fn let_all_in<D: Driver>(&mut self, number: usize, driver: &mut D) {
+        // Those that came before the end, not those that keep coming.
+        for _ in 0..self.admission.queue_max() {
+            if !self.let_in(number, driver) {
+                return;
+            }
+        }
+    }
+
+    /// Whether something is left for the next turn.
     #[inline]
     pub(crate) fn is_behind(&self) -> bool {
         self.changed
     }
 
     /// Starts what should be under way. Called once a turn; does nothing unless something changed.
-    pub(crate) fn poll<D: Driver>(&mut self, driver: &mut D) -> Result<(), QueueFull> {
-        if !self.changed {
-            return Ok(());
+    pub(crate) fn poll<D: Driver>(&mut self, driver: &mut D) {
+        if !std::mem::take(&mut self.changed) {
+            return;
         }
         self.admit_early();
+        // A queue without room leaves them as they are: the next turn asks again.
+        self.changed |= self.poll_listeners(driver).is_err();
+    }
+
+    fn poll_listeners<D: Driver>(&mut self, driver: &mut D) -> Result<(), QueueFull> {
         for number in 0..self.listeners.len() {
             self.poll_listener(number, driver)?;
         }
@@ -318,7 +327,6 @@ impl Acceptor {
                 }
             }
         }
-        self.changed = false;
         Ok(())
     }
 
@@ -336,31 +344,22 @@ impl Acceptor {
             State::Watching if self.stopping => {
                 self.cancel(number, driver)?;
             }
-            State::One if listener.op == Op::WatchListener && self.stopping => {
-                // Not begun yet, and not to be begun: its permit goes back.
-                listener.state = State::Idle;
-                self.admission.release(self.reactor);
-                return self.poll_listener(number, driver);
-            }
-            // A permit is in hand. The activation was counted with the watch before it.
-            State::One if listener.op == Op::WatchListener => {
-                listener.op = Op::AcceptOne;
-                listener.activation = listener.activation.wrapping_add(1);
-                let token = Token::new(Op::AcceptOne, key, listener.activation);
-                if driver.push(token, Submission::AcceptOne(descriptor), Share::Data).is_err() {
-                    listener.op = Op::WatchListener;
-                    return Err(QueueFull);
-                }
-            }
-            State::One if self.stopping => {
-                self.cancel(number, driver)?;
-            }
-            State::Idle if self.stopping => {
-                self.take_queued(number, driver);
+            State::Idle | State::Ready if self.stopping => {
+                self.let_all_in(number, driver);
                 let listener = &mut self.listeners[number];
                 let token = Token::new(Op::CloseOther, key, 0);
                 driver.push(token, Submission::Close(descriptor), Share::Management)?;
                 listener.state = State::Closing;
+            }
+            // One for each watch: in between the others look.
+            State::Ready if !self.paused => {
+                listener.state = State::Idle;
+                let was_recalled = std::mem::take(&mut listener.recalled);
+                self.let_in(number, driver);
+                match was_recalled {
+                    true => self.changed = true,
+                    false => self.poll_listener(number, driver)?,
+                }
             }
             State::Idle if !self.paused => self.start(number, driver)?,
             _ => {}

@@ -29,8 +29,6 @@ use crate::token::{Descriptor, Token};
 pub enum Submission<'a> {
     /// Accept until told otherwise; each completion's result is a descriptor.
     AcceptMany(Descriptor),
-    /// Accept one client.
-    AcceptOne(Descriptor),
     /// Complete once the descriptor can be read from (a listener: a client waits).
     WatchReadable(Descriptor),
     /// Complete once the descriptor can be written to, or is broken.
@@ -184,9 +182,12 @@ pub trait Driver {
     /// Makes the next close of the descriptor a reset.
     fn set_abortive(&mut self, descriptor: Descriptor);
 
-    /// Accepts a client that waits at the listener now; `None` when none does, or when it cannot be had.
-    /// For the end of a listener, with nothing of it in flight.
-    fn accept_queued(&mut self, listener: Descriptor) -> Option<Descriptor>;
+    /// Accepts a client that queues at the listener, at once and without waiting for one. For when nothing
+    /// of the listener is in flight.
+    ///
+    /// # Errors
+    /// [`Fault::WouldBlock`] when none queues; otherwise the kernel's refusal.
+    fn accept_queued(&mut self, listener: Descriptor) -> Result<Descriptor, Fault>;
 
     /// Closes the descriptor at once, whatever is in flight. For the end of a driver that has failed.
     fn close_now(&mut self, descriptor: Descriptor);

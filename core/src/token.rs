@@ -45,21 +45,19 @@ pub enum Op {
     Cancel = 6,
     /// Multishot accept of a listener.
     AcceptMany = 7,
-    /// Accept of one connection of a listener.
-    AcceptOne = 8,
     /// One-shot poll: tell when a listener has a client waiting.
-    WatchListener = 9,
+    WatchListener = 8,
     /// Cancel of a listener's multishot accept or poll.
-    CancelAccept = 10,
+    CancelAccept = 9,
     /// Close of a listener, or of a descriptor that nobody wants.
-    CloseOther = 11,
+    CloseOther = 10,
     /// Another thread rang.
-    Wake = 12,
+    Wake = 11,
 }
 
 impl Op {
     /// Every operation, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::Connect,
         Self::Receive,
         Self::Send,
@@ -68,7 +66,6 @@ impl Op {
         Self::Close,
         Self::Cancel,
         Self::AcceptMany,
-        Self::AcceptOne,
         Self::WatchListener,
         Self::CancelAccept,
         Self::CloseOther,

@@ -192,6 +192,7 @@ impl<H: Handler> Engine<H> {
 
     /// Orders a drain, as a signal would.
     pub(crate) fn order_drain(&mut self) {
+        self.kernel.borrow_mut().draining = true;
         self.control.order_drain();
         self.admission.ring_all();
     }

@@ -125,6 +125,8 @@ pub(crate) struct Kernel {
     pub(crate) knobs: Knobs,
     pub(crate) trace: Trace,
     pub(crate) marks: Marks,
+    /// A drain was ordered: what is met then has other names.
+    pub(crate) draining: bool,
     /// What was done that must never be done, in words.
     pub(crate) violations: Vec<String>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
@@ -157,6 +159,7 @@ impl Kernel {
             knobs,
             trace: Trace::new(keep_records),
             marks: Marks::default(),
+            draining: false,
             violations: Vec::new(),
             events: BinaryHeap::new(),
             sequence: 0,

@@ -182,8 +182,8 @@ impl Driver for Null {
 
     fn set_abortive(&mut self, _: Descriptor) {}
 
-    fn accept_queued(&mut self, _: Descriptor) -> Option<Descriptor> {
-        None
+    fn accept_queued(&mut self, _: Descriptor) -> Result<Descriptor, Fault> {
+        Err(Fault::WouldBlock)
     }
 
     fn close_now(&mut self, _: Descriptor) {}

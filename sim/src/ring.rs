@@ -108,12 +108,7 @@ impl SimRing {
 
     fn work_of(&mut self, submission: Submission<'_>) -> Result<Work, QueueFull> {
         Ok(match submission {
-            Submission::AcceptMany(Descriptor(descriptor)) => {
-                Work::Accept { descriptor, many: true }
-            }
-            Submission::AcceptOne(Descriptor(descriptor)) => {
-                Work::Accept { descriptor, many: false }
-            }
+            Submission::AcceptMany(Descriptor(descriptor)) => Work::Accept { descriptor },
             Submission::WatchReadable(Descriptor(descriptor)) => {
                 Work::Poll { descriptor, write: false }
             }
@@ -246,8 +241,8 @@ impl Driver for SimRing {
         self.kernel.borrow_mut().set_abortive(descriptor.0);
     }
 
-    fn accept_queued(&mut self, listener: Descriptor) -> Option<Descriptor> {
-        self.kernel.borrow_mut().accept_queued(listener.0).map(Descriptor)
+    fn accept_queued(&mut self, listener: Descriptor) -> Result<Descriptor, Fault> {
+        self.kernel.borrow_mut().accept_queued(listener.0).map(Descriptor).map_err(fault)
     }
 
     fn close_now(&mut self, descriptor: Descriptor) {

@@ -36,8 +36,6 @@ use sockets::Sockets;
 pub enum Submitted {
     /// See [`Submission::AcceptMany`].
     AcceptMany(Descriptor),
-    /// See [`Submission::AcceptOne`].
-    AcceptOne(Descriptor),
     /// See [`Submission::WatchReadable`].
     WatchReadable(Descriptor),
     /// See [`Submission::WatchWritable`].
@@ -81,7 +79,6 @@ impl Submitted {
     pub fn descriptor(&self) -> Option<Descriptor> {
         match *self {
             Self::AcceptMany(descriptor)
-            | Self::AcceptOne(descriptor)
             | Self::WatchReadable(descriptor)
             | Self::WatchWritable(descriptor)
             | Self::Receive { descriptor, .. }
@@ -155,6 +152,7 @@ pub struct Scripted {
     stuck: bool,
     sends_refused: u32,
     open_faults: VecDeque<Fault>,
+    accept_faults: VecDeque<Fault>,
     /// Clients that wait at listeners.
     queued_clients: VecDeque<(Descriptor, Descriptor)>,
     enter_failure: Option<String>,
@@ -183,6 +181,7 @@ impl Scripted {
             stuck: false,
             sends_refused: 0,
             open_faults: VecDeque::new(),
+            accept_faults: VecDeque::new(),
             queued_clients: VecDeque::new(),
             enter_failure: None,
             rung: false,
@@ -219,7 +218,6 @@ impl Scripted {
     fn own(&self, submission: Submission<'_>) -> Submitted {
         match submission {
             Submission::AcceptMany(descriptor) => Submitted::AcceptMany(descriptor),
-            Submission::AcceptOne(descriptor) => Submitted::AcceptOne(descriptor),
             Submission::WatchReadable(descriptor) => Submitted::WatchReadable(descriptor),
             Submission::WatchWritable(descriptor) => Submitted::WatchWritable(descriptor),
             Submission::Receive { descriptor, cap } => Submitted::Receive { descriptor, cap },
@@ -363,12 +361,14 @@ impl Driver for Scripted {
         self.sockets.set_abortive(descriptor);
     }
 
-    fn accept_queued(&mut self, listener: Descriptor) -> Option<Descriptor> {
+    fn accept_queued(&mut self, listener: Descriptor) -> Result<Descriptor, Fault> {
         assert!(self.sockets.is_open(listener), "accept_queued at {listener:?}, which is closed");
         let used = self.operations.iter().any(|o| o.submitted.descriptor() == Some(listener));
         assert!(!used, "accept_queued at {listener:?} beside an operation in flight");
-        let place = self.queued_clients.iter().position(|&(at, _)| at == listener)?;
-        self.queued_clients.remove(place).map(|(_, client)| client)
+        match self.accept_faults.pop_front() {
+            Some(fault) => Err(fault),
+            None => self.take_queued_client(listener).ok_or(Fault::WouldBlock),
+        }
     }
 
     fn close_now(&mut self, descriptor: Descriptor) {

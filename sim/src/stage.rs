@@ -209,10 +209,6 @@ impl<H: Handler> Stage<H> {
     pub fn accept(&mut self) -> Descriptor {
         self.settle();
         let listener = self.listener();
-        if let Some(watch) = self.driver().find(Op::WatchListener, listener) {
-            self.driver().complete(watch, Ok(1));
-            self.settle();
-        }
         let client = self.driver().accept(listener);
         self.settle();
         client

@@ -24,11 +24,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.apply(self.connections.dirty[at]);
         }
         self.connections.dirty.drain(..count);
-        // A queue without room leaves these as they are: the next turn asks again.
-        let _ = self.acceptor.poll(&mut self.driver);
-        while let Some((descriptor, listener)) = self.acceptor.poll_client() {
-            self.open(descriptor, listener);
-        }
+        self.acceptor.poll(&mut self.driver);
+        self.take_in_clients();
         if !self.wake_armed {
             let token = Token::new(Op::Wake, Key::new(0, 0), 0);
             self.wake_armed = self.driver.push_wake(token).is_ok();

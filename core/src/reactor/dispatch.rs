@@ -1,7 +1,7 @@
 //! Completions in: the only `match` over operations.
 
 use super::Reactor;
-use crate::acceptor::{Accepted, PAUSE_MS};
+use crate::acceptor::PAUSE_MS;
 use crate::canary::{Canary, sings};
 use crate::connection::{Event, Input};
 use crate::connections::{Placed, Received, forget_the_dead};
@@ -39,11 +39,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Op::Cancel => {
                 self.connections.handle(key, Input::CancelDone);
             }
-            Op::AcceptMany
-            | Op::AcceptOne
-            | Op::WatchListener
-            | Op::CancelAccept
-            | Op::CloseOther => self.on_accept(op, key, activation, completion),
+            Op::AcceptMany | Op::WatchListener | Op::CancelAccept | Op::CloseOther => {
+                self.acceptor.handle(op, key, activation, completion);
+                self.take_in_clients();
+            }
             Op::Wake => self.on_wake(),
         }
     }
@@ -185,23 +184,22 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    fn on_accept(&mut self, op: Op, key: Key, activation: u8, completion: &Completion) {
-        match self.acceptor.handle(op, key, activation, completion) {
-            Accepted::Client { descriptor, listener } => self.open(descriptor, listener),
-            Accepted::Nothing => {}
-            Accepted::Paused => {
-                let counters = &mut self.connections.counters;
-                counters.accept_pauses += 1;
-                let timer = self.connections.slots.capacity() + TIMER_ACCEPT;
-                self.wheel.arm(timer, self.connections.now_ms() + PAUSE_MS);
-            }
+    /// Opens a connection for each client that the acceptor has let in, and sees to its pauses.
+    pub(super) fn take_in_clients(&mut self) {
+        let failures = self.acceptor.take_failures();
+        self.connections.counters.accept_errors += failures.errors;
+        self.connections.counters.accept_pauses += failures.pauses;
+        if failures.pauses > 0 {
+            let timer = self.connections.slots.capacity() + TIMER_ACCEPT;
+            self.wheel.arm(timer, self.connections.now_ms() + PAUSE_MS);
         }
-        self.connections.counters.accept_errors +=
-            u64::from(completion.result.is_err_and(|fault| fault != Fault::Cancelled));
+        while let Some((descriptor, listener)) = self.acceptor.poll_client() {
+            self.open(descriptor, listener);
+        }
     }
 
     /// A client came in.
-    pub(super) fn open(&mut self, descriptor: Descriptor, listener: u16) {
+    fn open(&mut self, descriptor: Descriptor, listener: u16) {
         let Some(key) = self.connections.accept(descriptor, listener) else {
             unreachable!("a permit means a slot: the slab holds as many as the process may accept");
         };

@@ -207,11 +207,6 @@ impl Ring {
             Submission::AcceptMany(listener) => {
                 opcode::AcceptMulti::new(fd(listener)).flags(libc::SOCK_CLOEXEC).build()
             }
-            Submission::AcceptOne(listener) => {
-                opcode::Accept::new(fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
-                    .flags(libc::SOCK_CLOEXEC)
-                    .build()
-            }
             Submission::WatchReadable(descriptor) => {
                 opcode::PollAdd::new(fd(descriptor), libc::POLLIN as u32).build()
             }
@@ -388,7 +383,7 @@ impl Driver for Ring {
         socket::set_abortive(descriptor);
     }
 
-    fn accept_queued(&mut self, listener: Descriptor) -> Option<Descriptor> {
+    fn accept_queued(&mut self, listener: Descriptor) -> Result<Descriptor, Fault> {
         socket::accept_queued(listener)
     }
 

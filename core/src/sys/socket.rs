@@ -49,6 +49,8 @@ impl Listening {
         }
         set_stream_options(&socket)?;
         socket.bind(&address.into())?;
+        // For `accept_queued`. The ring's accepts wait all the same.
+        socket.set_nonblocking(true)?;
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         let address = address_of(socket.local_addr()?)?;
         Ok(Self { socket, address })
@@ -117,16 +119,15 @@ pub(super) fn set_abortive(descriptor: Descriptor) {
     let _ = borrow(descriptor).set_linger(Some(Duration::ZERO));
 }
 
-/// A client that waits at the listener. The listener does not block from now on.
-pub(super) fn accept_queued(listener: Descriptor) -> Option<Descriptor> {
+/// A client that queues at a listener made by [`Listening`].
+pub(super) fn accept_queued(listener: Descriptor) -> Result<Descriptor, Fault> {
     let listener = borrow(listener);
-    listener.set_nonblocking(true).ok()?;
     loop {
         match listener.accept() {
-            Ok((client, _)) => return Some(Descriptor(client.into_raw_fd() as u32)),
+            Ok((client, _)) => return Ok(Descriptor(client.into_raw_fd() as u32)),
             // Its client has gone again; another may stand behind it.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(_) => return None,
+            Err(error) => return Err(fault_of(&error)),
         }
     }
 }
@@ -149,4 +150,26 @@ pub(super) fn addresses(descriptor: Descriptor) -> Result<(SocketAddr, SocketAdd
     let socket = borrow(descriptor);
     let both = || Ok((address_of(socket.local_addr()?)?, address_of(socket.peer_addr()?)?));
     both().map_err(|error: io::Error| fault_of(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepting_who_queues_waits_for_nobody() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listening = Listening::open(address, 8, false).expect("a free port");
+        let address = listening.address();
+        let listener = listening.into_descriptor();
+        assert_eq!(accept_queued(listener), Err(Fault::WouldBlock));
+        let client = std::net::TcpStream::connect(address).expect("it listens");
+        let accepted = accept_queued(listener).expect("one queues");
+        let (local, peer) = addresses(accepted).expect("it is connected");
+        assert_eq!((local, peer), (address, client.local_addr().expect("it is connected")));
+        assert!(!borrow(accepted).nonblocking().expect("it is open"), "as the ring's accepts");
+        assert_eq!(accept_queued(listener), Err(Fault::WouldBlock));
+        close(accepted);
+        close(listener);
+    }
 }

@@ -242,29 +242,23 @@ fn a_failed_driver_ends_every_connection_and_closes_every_descriptor() {
 }
 
 #[test]
-fn an_accept_about_to_begin_is_not_begun() {
-    let mut stage = stage(&limited(|limits| limits.accepted_max = 4), ignore);
-    let listener = stage.listener();
-    // The watch ends, and with it comes the order; the client has gone away meanwhile.
-    let watch = stage.driver().expect(Op::WatchListener, listener);
-    stage.driver().complete(watch, Ok(1));
-    stage.drain();
-    stage.settle();
-    assert!(stage.is_drained(), "{:?}", stage.reactor());
-    assert_eq!(stage.admission().open(), 0);
-}
-
-#[test]
-fn an_accept_that_waits_is_cancelled() {
-    let mut stage = stage(&limited(|limits| limits.accepted_max = 4), ignore);
-    let listener = stage.listener();
-    let watch = stage.driver().expect(Op::WatchListener, listener);
-    stage.driver().complete(watch, Ok(1));
-    stage.rest();
-    assert!(stage.driver().find(Op::AcceptOne, listener).is_some());
-    stage.drain();
-    stage.settle();
-    assert!(stage.is_drained());
+fn who_was_announced_together_with_the_order_is_taken_in_if_still_there() {
+    for gone in [false, true] {
+        let mut stage = stage(&limited(|limits| limits.accepted_max = 4), ignore);
+        let listener = stage.listener();
+        let watch = stage.driver().expect(Op::WatchListener, listener);
+        stage.driver().complete(watch, Ok(1));
+        if !gone {
+            stage.driver().queue_client(listener);
+        }
+        stage.drain();
+        stage.settle();
+        assert!(stage.driver().is_closed(listener));
+        assert_eq!((stage.is_drained(), stage.admission().open()), (gone, u32::from(!gone)));
+        stage.pass_ms(60_000);
+        assert!(stage.is_drained(), "{:?}", stage.reactor());
+        assert_eq!((stage.admission().open(), stage.driver().open_descriptors()), (0, 0));
+    }
 }
 
 #[test]

@@ -89,14 +89,18 @@ impl Kernel {
     }
 
     /// accept4(2) without waiting.
-    pub(crate) fn accept_queued(&mut self, listener: u32) -> Option<u32> {
-        let id = self.lookup(listener)?;
-        if self.is_out_of_descriptors() || self.dice.permille(self.knobs.failed_accept) {
-            return None;
+    pub(crate) fn accept_queued(&mut self, listener: u32) -> Result<u32, i32> {
+        let id = self.lookup(listener).ok_or(libc::EBADF)?;
+        // A number is taken before anybody looks who waits.
+        if self.is_out_of_descriptors() {
+            return Err(libc::EMFILE);
         }
-        let client = self.accept(id, Owner::Rings)?;
-        self.marks.meet(Mark::DrainTookQueued);
-        self.install(client).ok()
+        if self.queued(id) > 0 && self.dice.permille(self.knobs.failed_accept) {
+            return Err(self.fail_accept(id));
+        }
+        let client = self.accept(id, Owner::Rings).ok_or(libc::EAGAIN)?;
+        self.marks.meet(if self.draining { Mark::DrainTookQueued } else { Mark::AcceptedAlone });
+        self.install(client)
     }
 
     /// SO_LINGER with no time: the next close is a reset.

@@ -105,7 +105,7 @@ impl Kernel {
         let Some(file) = operation.file else { return };
         match operation.work {
             Work::Receive { cap, .. } => self.receive(id, file, cap),
-            Work::Accept { many, .. } => self.accept_for(id, file, many),
+            Work::Accept { .. } => self.accept_for(id, file),
             Work::Poll { write, .. } => self.poll(id, file, write),
             Work::PollBell => self.poll(id, file, false),
             Work::Connect { .. } => match self.stream(file).map(|stream| stream.phase) {
@@ -180,7 +180,7 @@ impl Kernel {
 
     // ---------------------------------------------------------------------------------------- accept
 
-    fn accept_for(&mut self, id: OperationId, listener: FileId, many: bool) {
+    fn accept_for(&mut self, id: OperationId, listener: FileId) {
         for _ in 0..SHOTS_MAX {
             // A number is taken before anybody looks who waits.
             if self.is_out_of_descriptors() {
@@ -190,16 +190,13 @@ impl Kernel {
                 return self.arm(id, listener);
             }
             if self.dice.permille(self.knobs.failed_accept) {
-                return self.fail_accept(id, listener);
+                let errno = self.fail_accept(listener);
+                return self.finish(id, -errno, 0);
             }
             let client =
                 self.accept(listener, Owner::Rings).and_then(|file| self.install(file).ok());
             let Some(client) = client else { return self.arm(id, listener) };
             let flags = if self.queued(listener) > 0 { F_SOCK_NONEMPTY } else { 0 };
-            if !many {
-                self.marks.meet(Mark::AcceptedAlone);
-                return self.finish(id, client as i32, flags);
-            }
             if self.dice.permille(self.knobs.ended_multishot)
                 || !self.shoot(id, client as i32, flags)
             {
@@ -210,7 +207,8 @@ impl Kernel {
         self.make_ready(id);
     }
 
-    fn fail_accept(&mut self, id: OperationId, listener: FileId) {
+    /// An accept that chance fails: why.
+    pub(super) fn fail_accept(&mut self, listener: FileId) -> i32 {
         let errno = self.dice.pick(&[
             libc::ECONNABORTED,
             libc::ENFILE,
@@ -224,7 +222,7 @@ impl Kernel {
         {
             self.leave(client, true);
         }
-        self.finish(id, -errno, 0);
+        errno
     }
 
     /// A completion that is not the operation's last; false if it has to be.

@@ -31,7 +31,6 @@ const ZC_COPIED: i32 = i32::MIN;
 pub(crate) enum Work {
     Accept {
         descriptor: u32,
-        many: bool,
     },
     Poll {
         descriptor: u32,
@@ -67,7 +66,7 @@ impl Work {
     /// The descriptor it is about.
     pub(crate) fn descriptor(&self) -> Option<u32> {
         match *self {
-            Self::Accept { descriptor, .. }
+            Self::Accept { descriptor }
             | Self::Poll { descriptor, .. }
             | Self::Receive { descriptor, .. }
             | Self::Send { descriptor, .. }

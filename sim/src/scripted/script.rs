@@ -181,6 +181,11 @@ impl Scripted {
         client
     }
 
+    /// Makes the next `accept_queued` fail; called twice, the next two.
+    pub fn fail_accept_queued(&mut self, fault: Fault) {
+        self.accept_faults.push_back(fault);
+    }
+
     /// Clients that queue at listeners.
     #[must_use]
     pub fn queued_clients(&self) -> usize {
@@ -278,16 +283,26 @@ impl Scripted {
         self.inject(Completion { token, result, span, more, notification, hint });
     }
 
-    /// A client comes in, by the accept in flight; a multishot goes on.
+    pub(super) fn take_queued_client(&mut self, listener: Descriptor) -> Option<Descriptor> {
+        let place = self.queued_clients.iter().position(|&(at, _)| at == listener)?;
+        self.queued_clients.remove(place).map(|(_, client)| client)
+    }
+
+    /// The client that has queued longest, or else a new one, is accepted by the multishot in flight, which
+    /// goes on; or the watch in flight tells that it waits.
     ///
     /// # Panics
-    /// If none is in flight.
+    /// If neither is in flight.
     #[track_caller]
     pub fn accept(&mut self, listener: Descriptor) -> Descriptor {
-        let client = self.descriptor();
+        let queued = self.take_queued_client(listener);
+        let client = queued.unwrap_or_else(|| self.descriptor());
         match self.find(Op::AcceptMany, listener) {
             Some(many) => self.complete_with_more(many, Ok(client.0)),
-            None => self.complete(self.expect(Op::AcceptOne, listener), Ok(client.0)),
+            None => {
+                self.queued_clients.push_front((listener, client));
+                self.complete(self.expect(Op::WatchListener, listener), Ok(1));
+            }
         }
         client
     }
