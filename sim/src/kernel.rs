@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::dice::Dice;
 use crate::knobs::Knobs;
 use crate::marks::{Mark, Marks};
-use crate::trace::{NO_RING, Record, Trace, What};
+use crate::trace::{NO_FILE, NO_RING, Party, Record, Trace, What};
 
 use listen::Listener;
 pub(crate) use patience::Patience;
@@ -45,6 +45,13 @@ pub(crate) use stream::{Reading, Stream};
 pub(crate) struct FileId {
     index: u32,
     life: u32,
+}
+
+impl FileId {
+    /// Its number in records: no other file has had it.
+    pub(crate) fn number(self) -> u64 {
+        u64::from(self.life)
+    }
 }
 
 /// Names an operation of a ring for as long as it lives.
@@ -190,7 +197,7 @@ impl Kernel {
 
     pub(crate) fn note(&mut self, what: What, subject: u64, number: i64) {
         let at_us = self.now_us;
-        self.trace.note(Record { at_us, ring: NO_RING, what, subject, number });
+        self.trace.note(Record { at_us, ring: NO_RING, what, subject, number, file: NO_FILE });
     }
 
     /// Something about a peer on a stream.
@@ -200,7 +207,14 @@ impl Kernel {
 
     fn note_of(&mut self, ring: u16, what: What, subject: u64, number: i64) {
         let at_us = self.now_us;
-        self.trace.note(Record { at_us, ring, what, subject, number });
+        self.trace.note(Record { at_us, ring, what, subject, number, file: NO_FILE });
+    }
+
+    fn note_push(&mut self, ring: u16, subject: u64, descriptor: Option<u32>, on: Option<FileId>) {
+        let number = descriptor.map_or(-1, i64::from);
+        let file = on.map_or(NO_FILE, FileId::number);
+        let at_us = self.now_us;
+        self.trace.note(Record { at_us, ring, what: What::Pushed, subject, number, file });
     }
 
     // ---------------------------------------------------------------------------------------- time
@@ -337,9 +351,9 @@ impl Kernel {
         }
     }
 
-    /// Whose connection is on the other side of a stream: its ring, and the key's bits of its token.
-    pub(crate) fn behind(&self, id: FileId) -> Option<(u16, u64)> {
-        self.stream(id)?.behind
+    /// Whose connection is on the other side of a stream.
+    pub(crate) fn behind(&self, id: FileId) -> Option<Party> {
+        self.stream(id)?.behind.map(|(ring, key)| Party::new(ring, key))
     }
 
     /// Whoever waits for the file looks at it.

@@ -45,12 +45,27 @@ macro_rules! knobs {
                 true
             }
 
+            /// Gives the knob of that name a value; false if there is none.
+            pub fn set(&mut self, name: &str, value: u32) -> bool {
+                match name {
+                    $(stringify!($name) => self.$name = value,)+
+                    _ => return false,
+                }
+                true
+            }
+
+            /// Those that are not at rest, with their values.
+            pub fn settings(&self) -> impl Iterator<Item = (&'static str, u32)> {
+                let calm = Self::calm();
+                let all = [$((stringify!($name), self.$name, calm.$name)),+];
+                let turned = all.into_iter().filter(|(_, value, calm)| value != calm);
+                turned.map(|(name, value, _)| (name, value))
+            }
+
             /// The names of those that are not at rest.
             #[must_use]
             pub fn turned(&self) -> Vec<&'static str> {
-                let mut names = Vec::new();
-                $(if self.$name != $calm { names.push(stringify!($name)); })+
-                names
+                self.settings().map(|(name, _)| name).collect()
             }
         }
     };

@@ -34,6 +34,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod campaign;
 mod dice;
 mod engine;
 mod kernel;

@@ -18,6 +18,7 @@ use slipring_core::token::{Descriptor, Op, Token};
 
 use crate::kernel::{Entry, Kernel, RingSetup, Work};
 use crate::marks::Mark;
+use crate::trace::Party;
 
 /// Segments of vectored sends that may be queued between two enters, on a ring under test: so few that a
 /// busy turn runs out of them.
@@ -145,7 +146,13 @@ impl SimRing {
         if crowded && token.is_of(Op::Close) {
             kernel.marks.meet(Mark::CloseOnManagementShare);
         }
+        let violations = kernel.violations.len();
         kernel.check_push(self.ring, token, &work, share);
+        // Named, so that the story of the failure is the story of this connection.
+        let party = Party::new(self.ring, token.to_bits());
+        for what in &mut kernel.violations[violations..] {
+            *what = format!("{party}: {what}");
+        }
         kernel.queue(self.ring, Entry { user_data: token.to_bits(), work });
     }
 }

@@ -11,10 +11,12 @@
 //! audit. What must hold for the bytes is compared by the peers, who know what they should read ([`Book`]).
 
 mod book;
+mod panics;
 mod pattern;
 mod plan;
 mod services;
 mod talker;
+mod words;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,8 +30,10 @@ use crate::engine::Engine;
 use crate::kernel::Kernel;
 use crate::knobs::Knobs;
 use crate::marks::Marks;
+use crate::trace::{self, Record};
 
 use book::{Book, Fate};
+pub use panics::capture_panics;
 use plan::{Draw, Service as Kind};
 use services::{Busy, Echo, Observed};
 use talker::{Expect, Service};
@@ -44,6 +48,9 @@ const PROBE_US: u64 = 8_000_000;
 pub struct Options {
     /// Events after which the faults end.
     pub events: u64,
+    /// Instead of those drawn: what a seed had turned when it was written down. Drawing changes with the
+    /// code, and these stay.
+    pub knobs: Option<Knobs>,
     /// Knobs put to rest, by name.
     pub off: Vec<String>,
     /// Whether to keep records of what happened, for [`Outcome::story`].
@@ -52,7 +59,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { events: 5_000, off: Vec::new(), records: false }
+        Self { events: 5_000, knobs: None, off: Vec::new(), records: false }
     }
 }
 
@@ -61,7 +68,7 @@ impl Default for Options {
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
-    /// What went wrong, if anything did.
+    /// What went wrong, if anything did. It names the peer or the slot it is about, if it is about one.
     pub failure: Option<String>,
     /// A hash over all that happened.
     pub hash: u64,
@@ -71,9 +78,11 @@ pub struct Outcome {
     pub completions: u64,
     /// Rare events that were met.
     pub marks: Marks,
-    /// The knobs that were not at rest.
-    pub turned: Vec<&'static str>,
-    /// The last of what happened, a line each, if it was kept.
+    /// The knobs it ran with.
+    pub knobs: Knobs,
+    /// The conditions drawn for it in words, if records were kept.
+    pub plan: Vec<String>,
+    /// The last of what happened to whom the failure names, a line each, if records were kept.
     pub story: Vec<String>,
 }
 
@@ -81,14 +90,16 @@ pub struct Outcome {
 #[must_use]
 pub fn run(seed: u64, options: &Options) -> Outcome {
     let mut draw = Draw::new(seed);
+    draw.plan.knobs = options.knobs.unwrap_or(draw.plan.knobs);
     for name in &options.off {
         draw.plan.knobs.put_to_rest(name);
     }
     draw.plan.keep_records = options.records;
-    let kernel = RefCell::new(None);
+    let seen = Seen::default();
+    panics::begin();
     let result = catch_unwind(AssertUnwindSafe(|| match draw.service {
         Kind::Echo => {
-            let run = Run::new(&draw, &kernel, |reactor, book, _| Observed {
+            let run = Run::new(&draw, &seen, |reactor, book, _| Observed {
                 handler: Echo,
                 reactor,
                 book: Rc::clone(book),
@@ -97,7 +108,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
         }
         Kind::Relay => {
             let upstreams = draw.upstreams.clone();
-            let run = Run::new(&draw, &kernel, |reactor, book, _| {
+            let run = Run::new(&draw, &seen, |reactor, book, _| {
                 let handler = Relay::new(upstreams.clone(), reactor);
                 Observed { handler, reactor, book: Rc::clone(book) }
             });
@@ -107,32 +118,64 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
             let mut dice = Dice::new(seed ^ 0x6275_7379);
             let upstreams = draw.upstreams.clone();
             let panics = draw.plan.knobs.panics;
-            let run = Run::new(&draw, &kernel, |number, book, meant| {
+            let run = Run::new(&draw, &seen, |number, book, meant| {
                 Busy::new(number, book, dice.fork(), (panics, meant), upstreams.clone())
             });
             run.go(options)
         }
     }));
-    let (failure, completions) = match result {
-        Ok((failure, completions)) => (failure, completions),
-        Err(panic) => (Some(format!("panic: {}", text_of(panic.as_ref()))), 0),
+    let captured = panics::end();
+    let (failure, completions) = match (result, captured) {
+        (Ok((Some(failure), completions)), Some(panic)) => {
+            (Some(format!("{failure}; the first panic: {panic}")), completions)
+        }
+        (Ok(result), _) => result,
+        (Err(_), Some(panic)) => (Some(format!("panic: {panic}")), 0),
+        (Err(panic), None) => (Some(format!("panic: {}", panics::text_of(panic.as_ref()))), 0),
     };
-    let kernel: Option<Rc<RefCell<Kernel>>> = kernel.into_inner();
-    let kernel = kernel.expect("made before anything can panic");
-    let kernel = kernel.try_borrow();
-    let marks = kernel.as_ref().map_or_else(|_| Marks::default(), |kernel| kernel.marks.clone());
-    let (hash, events) = kernel.as_ref().map_or((0, 0), |k| (k.trace.hash(), k.trace.events()));
-    let story = kernel.as_ref().map_or_else(
-        |_| Vec::new(),
-        |kernel| kernel.trace.records().map(ToString::to_string).collect(),
-    );
-    let turned = draw.plan.knobs.turned();
-    Outcome { seed, failure, hash, events, completions, marks, turned, story }
+    let mut outcome = seen.outcome(failure, completions, &draw);
+    if options.records {
+        outcome.plan = words::describe(&draw);
+    }
+    outcome
 }
 
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+/// What can be seen of a run from outside, also after a panic.
+#[derive(Default)]
+struct Seen {
+    kernel: RefCell<Option<Rc<RefCell<Kernel>>>>,
+    book: Rc<RefCell<Book>>,
+}
+
+impl Seen {
+    fn outcome(self, failure: Option<String>, completions: u64, draw: &Draw) -> Outcome {
+        let mut outcome = Outcome {
+            seed: draw.plan.seed,
+            failure,
+            hash: 0,
+            events: 0,
+            completions,
+            marks: Marks::default(),
+            knobs: draw.plan.knobs,
+            plan: Vec::new(),
+            story: Vec::new(),
+        };
+        // There is none if a reactor panicked when it was made.
+        let kernel = self.kernel.into_inner();
+        let Some(Ok(kernel)) = kernel.as_ref().map(|kernel| kernel.try_borrow()) else {
+            return outcome;
+        };
+        outcome.hash = kernel.trace.hash();
+        outcome.events = kernel.trace.events();
+        outcome.marks = kernel.marks.clone();
+        let records: Vec<Record> = kernel.trace.records().copied().collect();
+        if !records.is_empty() {
+            let peers = self.book.try_borrow().map_or_else(|_| Vec::new(), |book| book.peers());
+            let failure = outcome.failure.as_deref().unwrap_or_default();
+            outcome.story = trace::tell(&records, &peers, failure);
+        }
+        outcome
+    }
 }
 
 struct Run<'a, H: Handler> {
@@ -145,12 +188,12 @@ struct Run<'a, H: Handler> {
 impl<'a, H: Handler> Run<'a, H> {
     fn new(
         draw: &'a Draw,
-        kernel: &RefCell<Option<Rc<RefCell<Kernel>>>>,
+        seen: &Seen,
         mut make: impl FnMut(usize, &Rc<RefCell<Book>>, &Rc<std::cell::Cell<u64>>) -> H,
     ) -> Self {
-        let book = Rc::new(RefCell::new(Book::default()));
+        let book = Rc::clone(&seen.book);
         let engine = Engine::new(&draw.plan, |number, meant| make(number, &book, meant));
-        *kernel.borrow_mut() = Some(Rc::clone(&engine.kernel));
+        *seen.kernel.borrow_mut() = Some(Rc::clone(&engine.kernel));
         engine.kernel.borrow_mut().descriptors_max = draw.descriptors_max;
         let dice = Dice::new(draw.plan.seed ^ 0x7065_6572);
         let mut run = Self { draw, engine, book, dice };
@@ -277,12 +320,13 @@ impl<'a, H: Handler> Run<'a, H> {
         }
         self.complain();
         if !self.is_quiet() && self.engine.failure().is_none() && !self.engine.is_over() {
-            let open: Vec<(usize, book::Talk)> = {
+            let open: Vec<String> = {
                 let book = self.book.borrow();
-                let talks = book.talks.iter().copied().enumerate();
-                talks.filter(|(_, talk)| talk.fate == Fate::Open).take(2).collect()
+                let talks = book.talks.iter().enumerate();
+                let open = talks.filter(|(_, talk)| talk.fate == Fate::Open).take(2);
+                open.map(|(number, talk)| format!("peer {number} ({talk})")).collect()
             };
-            self.engine.fail(format!("peers never came to an end: {open:?}"));
+            self.engine.fail(format!("peers never came to an end: {}", open.join(", ")));
         }
     }
 
@@ -321,9 +365,10 @@ impl<'a, H: Handler> Run<'a, H> {
         }
         self.complain();
         let probes: Vec<book::Talk> = self.book.borrow().talks[first..].to_vec();
-        let unserved = probes.iter().find(|talk| talk.probe && talk.fate != Fate::Ended).copied();
-        if let Some(talk) = unserved {
-            self.engine.fail(format!("a probe was not served: {talk:?}"));
+        let unserved = probes.iter().position(|talk| talk.probe && talk.fate != Fate::Ended);
+        if let Some(place) = unserved {
+            let (number, talk) = (first + place, probes[place]);
+            self.engine.fail(format!("a probe was not served: peer {number} ({talk})"));
         }
     }
 
@@ -374,7 +419,7 @@ impl<'a, H: Handler> Run<'a, H> {
                 Kind::Relay => {
                     // What a deadline or a drain ends, it ends for both, whatever is under way.
                     let other = talk.heard.map(|heard| book.talks[heard as usize]);
-                    let in_order = |party: Option<book::Party>| {
+                    let in_order = |party: Option<trace::Party>| {
                         let reason = party.and_then(|party| book.reasons.get(&party));
                         matches!(reason, Some(CloseReason::PeerClosed | CloseReason::LocalClosed))
                     };

@@ -2,11 +2,18 @@
 //!
 //! The hash is over everything the kernel and the reactors exchange, with its time: two runs of a seed that
 //! differ anywhere differ here. Records cost memory; a run that failed is run again to get them.
+//! `trace/words.rs` puts a record in words, `trace/story.rs` chooses those that are worth reading.
+
+mod story;
+mod words;
 
 use std::collections::VecDeque;
 use std::fmt;
 
-use slipring_core::token::Token;
+use slipring_core::token::Key;
+
+pub(crate) use story::{Peer, tell};
+pub(crate) use words::duration;
 
 /// Records that are kept of a run: the last ones.
 const RECORDS_MAX: usize = 200_000;
@@ -21,9 +28,55 @@ pub(crate) struct Record {
     /// The token's bits, or the file's number.
     pub(crate) subject: u64,
     pub(crate) number: i64,
+    /// Of a push: the number of the file it is on, or `NO_FILE`. It adds nothing to the hash.
+    pub(crate) file: u64,
 }
 
 pub(crate) const NO_RING: u16 = u16::MAX;
+pub(crate) const NO_FILE: u64 = 0;
+
+/// What a token says of its connection: slot and generation.
+const KEY_BITS: u64 = (1 << 52) - 1;
+
+/// A connection of some reactor. Its name in a failure is what makes the story one of that connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Party {
+    ring: u16,
+    /// Slot and generation, as a token has them.
+    key: u64,
+}
+
+impl Party {
+    /// The one of a token's bits, or of its key's.
+    pub(crate) fn new(ring: u16, bits: u64) -> Self {
+        Self { ring, key: bits & KEY_BITS }
+    }
+
+    /// The one of a key.
+    pub(crate) fn of(reactor: usize, key: Key) -> Self {
+        Self::new(reactor as u16, u64::from(key.index()) << 32 | u64::from(key.generation()))
+    }
+
+    fn index(self) -> u32 {
+        (self.key >> 32) as u32
+    }
+
+    fn generation(self) -> u32 {
+        self.key as u32
+    }
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "reactor {} slot {}/{}", self.ring, self.index(), self.generation())
+    }
+}
+
+impl fmt::Debug for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 /// Kinds of things that happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,34 +152,5 @@ impl Trace {
 
     pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
         self.records.iter().flatten()
-    }
-}
-
-impl fmt::Display for Record {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at_us, ring, what, subject, number } = *self;
-        write!(f, "{:>12.3} ms  ", at_us as f64 / 1000.0)?;
-        if ring != NO_RING {
-            write!(f, "reactor {ring}  ")?;
-        }
-        match what {
-            What::Pushed | What::Reaped | What::ReapedMore | What::ReapedNotification => {
-                let Some(token) = Token::from_bits(subject) else {
-                    return write!(f, "{what:?} of a foreign token {subject:#x}: {number}");
-                };
-                let (op, key, activation) = token.decode();
-                let (index, life) = (key.index(), key.generation());
-                match what {
-                    What::Pushed => write!(f, "slot {index}/{life}: {op:?} #{activation} pushed")?,
-                    What::Reaped => write!(f, "slot {index}/{life}: {op:?} #{activation} ended")?,
-                    What::ReapedMore => {
-                        write!(f, "slot {index}/{life}: {op:?} #{activation} goes on")?;
-                    }
-                    _ => write!(f, "slot {index}/{life}: {op:?} #{activation} notified of")?,
-                }
-                write!(f, ": {number}")
-            }
-            what => write!(f, "{what:?} {subject}: {number}"),
-        }
     }
 }

@@ -12,7 +12,6 @@ use slipring_core::token::{Op, Token};
 use super::queues::{Pending, Work};
 use super::{FileId, Kernel};
 use crate::marks::Mark;
-use crate::trace::What;
 
 /// What a token says of its connection: slot and generation.
 const KEY_BITS: u64 = (1 << 52) - 1;
@@ -23,8 +22,8 @@ impl Kernel {
         let (op, _, _) = token.decode();
         let bits = token.to_bits();
         let descriptor = work.descriptor();
-        self.note_of(ring, What::Pushed, bits, descriptor.map_or(-1, i64::from));
         let file = descriptor.and_then(|descriptor| self.lookup(descriptor));
+        self.note_push(ring, bits, descriptor, file);
         // The cancel of an operation's next activation has the token of the one before.
         if self.ring(ring).pending.contains_key(&bits) && op != Op::Cancel {
             self.violate(format!("{op:?}: the token of an operation in flight was used again"));

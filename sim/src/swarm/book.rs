@@ -1,17 +1,17 @@
 //! What handlers and peers know of one another: the ground truth that the simulation is compared with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use slipring_core::{CloseReason, Key};
 
+use crate::kernel::FileId;
 use crate::marks::{Mark, Marks};
-
-/// A connection of some reactor: its ring, and its slot and generation as a token has them.
-pub(crate) type Party = (u16, u64);
+use crate::trace::{Party, Peer};
 
 /// The connection of a key.
 pub(crate) fn party(reactor: usize, key: Key) -> Party {
-    (reactor as u16, u64::from(key.index()) << 32 | u64::from(key.generation()))
+    Party::of(reactor, key)
 }
 
 /// What became of a peer's side.
@@ -33,6 +33,8 @@ pub(crate) enum Fate {
 /// A peer's side of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Talk {
+    /// The number of the stream it talks on.
+    pub(crate) stream: u64,
     /// Bytes it has sent, and whether its FIN behind them.
     pub(crate) sent: u64,
     pub(crate) fin: bool,
@@ -44,6 +46,17 @@ pub(crate) struct Talk {
     pub(crate) heard: Option<u32>,
     /// It had to be served in full.
     pub(crate) probe: bool,
+}
+
+impl fmt::Display for Talk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fin = if self.fin { " and FIN" } else { "" };
+        write!(f, "{:?}, sent {}{fin}, received {}", self.fate, self.sent, self.received)?;
+        match self.party {
+            Some(party) => write!(f, ", of {party}"),
+            None => f.write_str(", of nobody's connection"),
+        }
+    }
 }
 
 /// See the module's documentation.
@@ -68,10 +81,16 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    /// A number for one more stream.
-    pub(crate) fn add_talk(&mut self) -> u32 {
-        self.talks.push(Talk::default());
+    /// A number for one more peer, and for the stream that it sends.
+    pub(crate) fn add_talk(&mut self, on: FileId) -> u32 {
+        self.talks.push(Talk { stream: on.number(), ..Talk::default() });
         self.talks.len() as u32 - 1
+    }
+
+    /// Who talked to whom, for a story.
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        let peer = |talk: &Talk| Peer { stream: talk.stream, party: talk.party };
+        self.talks.iter().map(peer).collect()
     }
 
     pub(crate) fn talk(&mut self, id: u32) -> &mut Talk {

@@ -69,7 +69,7 @@ impl Talker {
         expect: Expect,
         total_max: u64,
     ) -> Self {
-        let id = book.borrow_mut().add_talk();
+        let id = book.borrow_mut().add_talk(stream);
         let manner = dice.pick(&[
             Manner::InOrder,
             Manner::InOrder,

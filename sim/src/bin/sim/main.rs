@@ -1,0 +1,127 @@
+//! `sim`: runs seeds under the simulated kernel, and makes those that fail small.
+//!
+//! The report is on standard output, everything else on standard error. Exit codes: 0 all seeds passed (and
+//! in a long run every mark was reached), 1 one failed or a mark was missed, 2 it could not start (one line:
+//! the cause; the remedy). What it does is in `slipring_sim::campaign`; here are its command line, its
+//! progress bar and its exit.
+
+mod options;
+mod progress;
+
+use std::io;
+use std::process::ExitCode;
+
+use slipring_core::clock::MonotonicClock;
+use slipring_sim::campaign::{
+    Campaign, Report, Tally, canary, corpus, demands_marks, findings, narrate,
+};
+use slipring_sim::swarm::{self, Options};
+
+use options::{NoTask, Task, What};
+use progress::Progress;
+
+/// A seed failed, or a mark was missed that had to be reached.
+const EXIT_FAILED: u8 = 1;
+/// Nothing was run, for a reason the caller can put right.
+const EXIT_REFUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let task = match Task::parse(std::env::args()) {
+        Ok(task) => task,
+        Err(NoTask::Help(text)) => {
+            say(&mut io::stdout(), &text);
+            return ExitCode::SUCCESS;
+        }
+        Err(NoTask::Refused(refusal)) => return refuse(&refusal),
+    };
+    swarm::capture_panics();
+    match &task.what {
+        What::Canary(ask) => match canary::hunt(ask) {
+            Ok((all_found, text)) => {
+                say(&mut io::stdout(), &text);
+                exit_code(all_found)
+            }
+            Err(refusal) => refuse(&refusal),
+        },
+        What::Corpus => run_corpus(&task),
+        What::One(seed, options) => run_one(&task, *seed, options),
+        What::Many(campaign) => run_many(&task, campaign),
+    }
+}
+
+fn run_many(task: &Task, campaign: &Campaign) -> ExitCode {
+    let clock = MonotonicClock::start();
+    let mut progress = Progress::new(!task.json, campaign.seeds);
+    let result = campaign.run(|tally| progress.show(tally, clock.now_us()));
+    drop(progress);
+    match result {
+        Ok(tally) => {
+            let seconds = seconds(&clock);
+            let findings = findings(&tally.failed, &campaign.options);
+            let options = campaign.options.clone();
+            let demands_marks = task.marks || demands_marks(tally.seeds);
+            tell(task, &Report { tally, options, findings, seconds, demands_marks })
+        }
+        Err(stuck) => {
+            say(&mut io::stderr(), &format!("sim: {stuck}\n"));
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn run_one(task: &Task, seed: u64, options: &Options) -> ExitCode {
+    let clock = MonotonicClock::start();
+    let options = Options { records: true, ..options.clone() };
+    let outcome = swarm::run(seed, &options);
+    let seconds = seconds(&clock);
+    if !task.json {
+        say(&mut io::stdout(), &narrate(&outcome, &options));
+        return exit_code(outcome.failure.is_none());
+    }
+    let mut tally = Tally::default();
+    tally.add(outcome);
+    let findings = Vec::new();
+    tell(task, &Report { tally, options, findings, seconds, demands_marks: false })
+}
+
+fn run_corpus(task: &Task) -> ExitCode {
+    let entries = match corpus::entries(corpus::TEXT) {
+        Ok(entries) => entries,
+        Err(refusal) => return refuse(&refusal),
+    };
+    let clock = MonotonicClock::start();
+    let (tally, findings) = corpus::run(&entries);
+    let report = Report {
+        tally,
+        options: Options::default(),
+        findings,
+        seconds: seconds(&clock),
+        demands_marks: false,
+    };
+    tell(task, &report)
+}
+
+fn tell(task: &Task, report: &Report) -> ExitCode {
+    let text = if task.json { report.json() + "\n" } else { report.text() };
+    say(&mut io::stdout(), &text);
+    exit_code(report.is_clean())
+}
+
+fn seconds(clock: &MonotonicClock) -> f64 {
+    clock.now_us() as f64 / 1e6
+}
+
+fn exit_code(is_clean: bool) -> ExitCode {
+    if is_clean { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+}
+
+fn refuse(refusal: &str) -> ExitCode {
+    say(&mut io::stderr(), &format!("sim: {refusal}\n"));
+    ExitCode::from(EXIT_REFUSED)
+}
+
+/// Writes text. A reader who has gone does not want it; the exit code still tells how it went.
+fn say(to: &mut impl io::Write, text: &str) {
+    drop(to.write_all(text.as_bytes()));
+    drop(to.flush());
+}

@@ -1,0 +1,77 @@
+//! The binary as scripts use it: what it prints where, and how it exits.
+#![cfg(feature = "cli")]
+
+use std::process::{Command, Output};
+
+fn sim(arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    command.args(arguments.split_whitespace()).output().expect("it can be run")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("it is text")
+}
+
+/// The value of a key at the top of the JSON, as it stands there.
+fn value<'a>(json: &'a str, key: &str) -> &'a str {
+    let (_, rest) = json.split_once(&format!("\"{key}\":")).expect(key);
+    rest.split([',', '}']).next().expect("split gives one at least")
+}
+
+#[test]
+fn the_json_is_one_object_and_the_same_for_any_number_of_jobs() {
+    let run = |jobs: u32| {
+        let output = sim(&format!("--seeds 40 --from 1000 --jobs {jobs} --json"));
+        assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+        let json = text(&output.stdout);
+        assert!(json.starts_with('{') && json.ends_with("}\n"), "{json}");
+        assert_eq!(json.lines().count(), 1);
+        let clean = json.contains("\"failures\":[]");
+        assert_eq!(output.status.code(), Some(i32::from(!clean)));
+        json
+    };
+    let (one, two) = (run(1), run(2));
+    assert_eq!(value(&one, "seeds"), "40");
+    for key in ["hash", "events", "completions", "failures", "IdleTimeout"] {
+        assert_eq!(value(&one, key), value(&two, key), "{key}");
+    }
+    for key in ["seconds", "seeds_per_second", "completions_per_second"] {
+        assert!(value(&one, key).parse::<f64>().is_ok_and(|number| number > 0.0), "{key}");
+    }
+    assert!(one.contains("\"missed\":["));
+}
+
+#[test]
+fn one_seed_is_told_at_length() {
+    let output = sim("--seed 1 --knobs - --events 500");
+    let story = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{story}");
+    for words in ["seed 1\n", "service ", "timeouts ", "knobs     all at rest", "passed\n"] {
+        assert!(story.contains(words), "{words}: {story}");
+    }
+}
+
+#[test]
+fn marks_that_are_missed_fail_a_run_that_has_to_reach_them() {
+    let output = sim("--seeds 1 --from 1 --marks");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("marks that were missed:"));
+}
+
+#[test]
+fn the_corpus_is_in_the_binary() {
+    let output = sim("--corpus");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+}
+
+#[test]
+fn what_cannot_start_says_why_in_one_line() {
+    for bad in ["--off nothing", "--seed 1 --seeds 2", "--jobs many", "--canary all"] {
+        let output = sim(bad);
+        assert_eq!(output.status.code(), Some(2), "{bad}");
+        assert!(output.stdout.is_empty(), "{bad}");
+        let line = text(&output.stderr);
+        assert!(line.starts_with("sim: ") && line.contains("; "), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+    }
+}
