@@ -38,8 +38,9 @@ use plan::{Draw, Service as Kind};
 use services::{Busy, Echo, Observed};
 use talker::{Expect, Service};
 
-/// Virtual microseconds after which a run that is well again has to have come to its end.
-const CALM_US: u64 = 400_000_000;
+/// Virtual microseconds after which a run that is well again has to have come to its end: every client may
+/// have to wait for a place that another keeps until its idle deadline.
+const CALM_US: u64 = 6_000_000_000;
 /// Virtual microseconds a probe may take.
 const PROBE_US: u64 = 8_000_000;
 
