@@ -146,7 +146,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     ///
     /// # Errors
     /// [`DriverFailed`] when the ring cannot be trusted any more. Every connection has been told of its end
-    /// then, with [`CloseReason::DriverFailed`], and every descriptor is closed.
+    /// then, with [`CloseReason::DriverFailed`], and every descriptor is closed that it knows of.
     pub fn run(&mut self) -> Result<(), DriverFailed> {
         self.start();
         let mut result = Ok(());

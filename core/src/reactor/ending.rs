@@ -5,10 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::{Reactor, TIMER_DRAIN};
 use crate::connection::Input;
 use crate::drain::{Drain, Step};
-use crate::driver::Driver;
+use crate::driver::{Driver, Wait};
 use crate::error::CloseReason;
 use crate::handler::{Ctx, Handler};
-use crate::token::Key;
+use crate::token::{Key, Op};
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn begin_drain(&mut self) {
@@ -58,8 +58,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// The driver has failed: what it held is closed here, at once, and told as over. The kernel lets go of
     /// what it still holds when the driver is dropped. [`run`](Self::run) does this by itself.
+    ///
+    /// What the kernel never told stays unknown: a client whose completion was lost, a close that it does not
+    /// take.
     pub fn abandon(&mut self) {
         self.connections.ending = true;
+        self.take_in_the_last();
         let keys: Vec<Key> = self.connections.slots.keys().collect();
         for key in keys {
             let Self { handler, connections, .. } = self;
@@ -76,5 +80,26 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.free(key);
         }
         self.acceptor.abandon(&mut self.driver);
+    }
+
+    /// Of the completions that nobody will dispatch, those that bring something: clients and buffers.
+    fn take_in_the_last(&mut self) {
+        let mut last = std::mem::take(&mut self.inbox);
+        last.append(&mut self.deferred);
+        self.driver.reap(&mut last, usize::MAX);
+        // A ring that has lost completions works on: those behind the full queue come, and what was pushed is
+        // taken, closes among it.
+        if self.driver.enter(Wait::NOT).is_ok() {
+            self.driver.reap(&mut last, usize::MAX);
+        }
+        for mut completion in last {
+            if let Some(span) = completion.span.take() {
+                self.connections.memory.release(span);
+            }
+            let (op, key, activation) = completion.token.decode();
+            if op == Op::AcceptMany {
+                self.acceptor.handle(op, key, activation, &completion);
+            }
+        }
     }
 }

@@ -241,6 +241,19 @@ fn a_failed_driver_ends_every_connection_and_closes_every_descriptor() {
     assert_eq!(stage.counters().handler_panics, 1);
 }
 
+/// The completions that bring them were never reaped.
+#[test]
+fn a_failed_driver_leaves_no_client_open_that_it_had_accepted() {
+    let mut stage = stage(&conditions(30_000), ignore);
+    let listener = stage.listener();
+    stage.accept();
+    let late = [stage.driver().accept(listener), stage.driver().accept(listener)];
+    stage.driver().fail_enter("completions were lost");
+    stage.reactor().run().expect_err("the driver failed");
+    assert!(late.iter().all(|client| stage.driver().is_abortive(*client)), "they are told");
+    assert_eq!((stage.driver().open_descriptors(), stage.admission().open()), (0, 0));
+}
+
 #[test]
 fn who_was_announced_together_with_the_order_is_taken_in_if_still_there() {
     for gone in [false, true] {

@@ -150,6 +150,7 @@ pub(super) struct Ring {
     pub(super) generations: BTreeMap<u32, u32>,
     /// What the next enter fails with.
     failure: Option<String>,
+    gone: bool,
 }
 
 impl Kernel {
@@ -180,6 +181,7 @@ impl Kernel {
             pending: BTreeMap::new(),
             generations: BTreeMap::new(),
             failure: None,
+            gone: false,
         });
         self.rings.len() as u16 - 1
     }
@@ -218,7 +220,7 @@ impl Kernel {
         !self.rings[usize::from(ring)].completions.is_empty()
     }
 
-    /// The next enter of the ring fails, and all after it.
+    /// The next enter of the ring fails.
     pub(crate) fn fail_ring(&mut self, ring: u16, cause: &str) {
         self.ring(ring).failure = Some(cause.to_owned());
     }
@@ -226,6 +228,7 @@ impl Kernel {
     /// The ring is gone: what it held of files is let go of.
     pub(crate) fn exit_ring(&mut self, ring: u16) {
         let ring = self.ring(ring);
+        ring.gone = true;
         ring.queue.clear();
         let operations = std::mem::take(&mut ring.operations);
         for operation in operations.into_iter().flatten() {
@@ -243,10 +246,16 @@ impl Kernel {
 
     /// io_uring_enter(2), without its wait.
     pub(crate) fn enter(&mut self, ring: u16) -> Result<(), String> {
-        if let Some(cause) = &self.ring(ring).failure {
-            return Err(cause.clone());
-        }
         let queued = self.ring(ring).queue.len();
+        if self.ring(ring).gone {
+            return Err("the ring is gone".to_owned());
+        }
+        // With something to submit an enter tells how much of it was taken, and only the next that it failed.
+        if queued == 0
+            && let Some(cause) = self.ring(ring).failure.take()
+        {
+            return Err(cause);
+        }
         let mut take = queued;
         if self.dice.permille(self.knobs.refused_enter) {
             // EINTR, EAGAIN and EBUSY take nothing; a short count is one of the others in the middle.
