@@ -292,3 +292,133 @@ fn beyond_so_many_notifications_sends_copy() {
     assert!(!send(&mut world), "the kernel copies all the same");
     world.finish();
 }
+
+#[test]
+fn so_many_pieces_are_high_and_half_of_them_low() {
+    let mut world = World::new(false, rules(true, 0));
+    let pieces = world.rules.high_pieces;
+    for number in 1..=pieces {
+        world.append(1);
+        assert_eq!(world.connection.is_high(), number == pieces, "{number} pieces");
+    }
+    world.poll();
+    for left in (0..pieces).rev() {
+        // The least that counts as sent is a byte, and each piece has one.
+        world.complete(Op::Send, Answer::Good { share: 1, more: false });
+        assert_eq!(world.connection.outbox.pieces(), left);
+        assert_eq!(world.connection.is_high(), left > pieces / 2, "{left} pieces left");
+        world.poll();
+        if left > 0 {
+            world.step(Op::Watch, ALL);
+        }
+    }
+}
+
+#[test]
+fn only_a_send_without_a_copy_is_tried_again_for_want_of_memory() {
+    // (from how many bytes on the copy is avoided, the failure, whether it goes on)
+    for (zero_copy_min, fault, goes_on) in [
+        (64, Fault::NoBuffers, true),
+        (64, Fault::Memory, true),
+        (64, Fault::Reset, false),
+        (0, Fault::NoBuffers, false),
+        (0, Fault::Memory, false),
+        (0, Fault::Cancelled, true),
+    ] {
+        let mut world = World::new(false, rules(true, zero_copy_min));
+        world.append(100);
+        world.poll();
+        assert_eq!(world.sending.as_ref().expect("in flight").zero_copy, zero_copy_min > 0);
+        world.step(Op::Send, Answer::Bad(fault));
+        let again = world.flights.contains(&Op::Send);
+        assert_eq!(again, goes_on, "{fault:?}, copy avoided: {}", zero_copy_min > 0);
+        assert_eq!(world.connection.state() == State::Established, goes_on, "{fault:?}");
+        if let Some(sending) = &world.sending {
+            assert!(!sending.zero_copy, "the second time with a copy");
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_resets_instead_of_waiting_for_our_fin_has_missed_nothing_once_all_is_sent() {
+    for (bytes, reason) in [(0, CloseReason::LocalClosed), (1, CloseReason::Reset)] {
+        let mut world = World::new(false, rules(true, 0));
+        world.append(bytes);
+        world.ask(Input::Close(CloseReason::LocalClosed));
+        world.step(Op::Receive, Answer::Bad(Fault::Reset));
+        assert!(matches!(world.connection.state(), State::Closing { .. }));
+        assert_eq!(world.finish(), reason, "{bytes} bytes waiting");
+    }
+}
+
+#[test]
+fn what_is_dropped_unsent_makes_the_close_a_reset() {
+    // A reason that is none for a reset by itself.
+    let quiet = CloseReason::IdleTimeout;
+    let blocked = Answer::Bad(Fault::WouldBlock);
+    let part = Answer::Good { share: 100, more: false };
+    // (why it ends, bytes appended, what becomes of their send before and after that, the close)
+    for (reason, bytes, before, after, resets) in [
+        (quiet, 0, None, None, false),
+        (CloseReason::Aborted, 0, None, None, true),
+        (quiet, 10, Some(ALL), None, false),
+        (quiet, 10, Some(blocked), None, true),
+        (quiet, 10, Some(part), None, true),
+        (quiet, 10, None, Some(ALL), false),
+        (quiet, 10, None, Some(part), true),
+        (quiet, 10, None, Some(Answer::Bad(Fault::Cancelled)), true),
+    ] {
+        let mut world = World::new(false, rules(true, 0));
+        world.append(bytes);
+        world.poll();
+        if let Some(answer) = before {
+            world.step(Op::Send, answer);
+        }
+        world.ask(Input::Abort(reason));
+        if let Some(answer) = after {
+            world.step(Op::Send, answer);
+        }
+        assert_eq!(world.finish(), reason);
+        let case = format!("{reason:?}, {bytes} bytes, {before:?}, {after:?}");
+        assert_eq!(world.abortive, Some(resets), "{case}");
+    }
+}
+
+#[test]
+fn it_is_not_closing_before_the_kernel_has_answered_for_our_fin() {
+    let mut world = World::new(false, rules(true, 0));
+    world.ask(Input::Shutdown);
+    // The peer's FIN, while ours is with the kernel.
+    world.step(Op::Receive, Answer::Good { share: 0, more: false });
+    assert!(world.flights.contains(&Op::Shutdown));
+    assert!(matches!(world.connection.state(), State::Draining { peer_done: true, .. }));
+    world.ask(Input::Abort(CloseReason::Aborted));
+    world.step(Op::Shutdown, ALL);
+    world.step(Op::Close, ALL);
+    assert_eq!(world.freed, Some(CloseReason::Aborted), "it could still be aborted");
+}
+
+/// What a message costs hangs on it: a settled connection is not polled.
+#[test]
+fn an_open_connection_that_waits_for_the_kernel_only_is_settled() {
+    let mut world = World::new(false, rules(true, 0));
+    assert!(world.connection.is_settled(), "it reads, and has nothing to send");
+    world.append(10);
+    assert!(!world.connection.is_settled(), "bytes wait");
+    world.poll();
+    assert!(world.connection.is_settled(), "they are being sent");
+    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    assert!(world.connection.is_settled(), "they are being watched for");
+    world.connection.pause(Pause::Handler);
+    assert!(!world.connection.is_settled(), "the reading is to stop");
+    world.connection.resume(Pause::Handler);
+    world.connection.set_idle_ms(1_000);
+    assert!(!world.connection.is_settled(), "the timer is to be moved");
+    world.poll();
+    assert!(world.connection.is_settled());
+    world.complete(Op::Receive, Answer::Good { share: 1, more: false });
+    assert!(!world.connection.is_settled(), "nobody reads");
+    world.poll();
+    world.ask(Input::Shutdown);
+    assert!(!world.connection.is_settled(), "it is not open in both directions");
+}

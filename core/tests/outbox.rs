@@ -111,6 +111,9 @@ impl Pair {
                 let seen: Vec<Vec<u8>> = seen.map(|lease| lease.to_vec()).collect();
                 assert!(seen.iter().eq(queue.iter().take(limit)), "{seen:?}, not {queue:?}");
                 assert_eq!(bytes as usize, seen.iter().map(Vec::len).sum::<usize>());
+                // `segments` was compared with the queue: where one waits, it is the first of these.
+                let only = segments.first().copied().filter(|_| queue.len() == 1);
+                assert!(limit == 0 || outbox.only_segment(&self.pieces) == only, "{queue:?}");
             }
         }
         let waiting: usize = self.queues.iter().map(VecDeque::len).sum();

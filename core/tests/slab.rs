@@ -97,6 +97,18 @@ fn a_slot_lives_many_times_and_each_life_has_its_key() {
 }
 
 #[test]
+fn after_the_last_life_of_a_slot_comes_the_first() {
+    let mut slab = Slab::starting_at(u32::MAX, 2);
+    assert_eq!((slab.capacity(), slab.len()), (2, 0));
+    let last = slab.insert_with(|_| 'x').expect("room");
+    assert_eq!(last.generation(), u32::MAX);
+    assert_eq!(slab.remove(last), Some('x'));
+    let first = slab.insert_with(|_| 'y').expect("room");
+    assert_eq!((first.index(), first.generation()), (last.index(), 0));
+    assert_eq!((slab.get(last), slab.get(first)), (None, Some(&'y')));
+}
+
+#[test]
 fn a_key_of_another_slab_or_of_the_future_finds_nothing() {
     let mut slab = Slab::new(2);
     let key = slab.insert_with(|_| 'x').expect("room");

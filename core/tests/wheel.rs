@@ -411,6 +411,13 @@ fn untouched_indices_cost_no_memory() {
 }
 
 #[test]
+fn printed_it_tells_the_time_and_how_many_are_armed_and_not_each() {
+    let mut wheel = Wheel::new(1 << 20, 5_000);
+    wheel.arm(7, 5_060);
+    assert_eq!(format!("{wheel:?}"), "Wheel { now_ms: 5000, armed: 1, .. }");
+}
+
+#[test]
 #[should_panic(expected = "timer 4 of a wheel of 4")]
 fn an_index_beyond_the_capacity_cannot_be_armed() {
     Wheel::new(4, 0).arm(4, 1);

@@ -7,7 +7,7 @@ use slipring_core::config::{
     NOTIFICATIONS_MAX, SEGMENTS_PER_SEND_MAX, SUBMISSIONS_PER_CONNECTION_MAX,
 };
 use slipring_core::connection::{
-    Action, Connection, Event, Input, Rules, Side, State, Surroundings,
+    Action, Connection, Event, Input, Pause, Rules, Side, State, Surroundings,
 };
 use slipring_core::outbox::Pieces;
 use slipring_core::span::{Segment, Span};
@@ -74,6 +74,8 @@ pub(crate) struct World {
     pub(crate) eof: bool,
     pub(crate) fin: bool,
     pub(crate) closed: bool,
+    /// How it was closed: with a reset, or not.
+    pub(crate) abortive: Option<bool>,
     pub(crate) freed: Option<CloseReason>,
     pub(crate) appended: u64,
     pub(crate) taken: u64,
@@ -106,6 +108,7 @@ impl World {
             eof: false,
             fin: false,
             closed: dialed,
+            abortive: None,
             freed: None,
             appended: 0,
             taken: 0,
@@ -134,6 +137,10 @@ impl World {
                 assert_eq!(event, if reads { Event::Data } else { Event::Discard });
             }
             Input::EndOfStream => assert_eq!(event == Event::EndOfStream, reads),
+            Input::ReceiveEnded(fault) => {
+                let waits = fault == Fault::NoBuffers && !matches!(before, State::Closing { .. });
+                assert_eq!(event == Event::Parked, waits, "who closes needs no buffer");
+            }
             _ => {}
         }
         let is_high = self.connection.is_high();
@@ -174,9 +181,11 @@ impl World {
     /// Does all that is wanted, at most what the queue was asked to have room for, and looks around.
     pub(crate) fn poll(&mut self) {
         let mut submissions = 0;
-        while self.freed.is_none()
-            && let Some(action) = self.connection.poll_action(&self.rules)
-        {
+        while self.freed.is_none() {
+            let wants = self.connection.wants_something(&self.rules);
+            let action = self.connection.poll_action(&self.rules);
+            assert_eq!(wants, action.is_some(), "{action:?}");
+            let Some(action) = action else { break };
             submissions += u32::from(!matches!(action, Action::SetTimer(_) | Action::Free(_)));
             assert!(submissions <= SUBMISSIONS_PER_CONNECTION_MAX, "{action:?} is one too many");
             self.act(action);
@@ -232,8 +241,9 @@ impl World {
                 assert_eq!(self.taken, self.appended, "a FIN before the last byte");
                 self.take_off(Op::Shutdown);
             }
-            Action::Close { .. } => {
+            Action::Close { abortive } => {
                 assert!(self.flights.is_empty() && self.cancels == 0, "closed too early");
+                self.abortive = Some(abortive);
                 self.take_off(Op::Close);
             }
             Action::Free(reason) => self.free(reason),
@@ -271,7 +281,13 @@ impl World {
             let (_, _, activation) = self.connection.token(op, Key::new(0, 0)).decode();
             assert_eq!(self.connection.expects(op, activation), flies(op), "{op:?}");
         }
+        assert_eq!(self.connection.is_sending(), flies(Op::Send), "what must not be moved");
         assert_eq!(self.connection.expects_notification(), self.notifications > 0);
+        assert_eq!(self.connection.is_parked(), self.parked, "who waits for a buffer");
+        for who in [Pause::Handler, Pause::Outbox] {
+            let held_back = self.paused.contains(&(who as u8));
+            assert_eq!(self.connection.is_paused(who), held_back, "held back: {who:?}");
+        }
         assert_eq!(self.released + self.connection.outbox.pieces(), self.minted);
         let deadline_ms = self.connection.deadline_ms(&self.rules);
         let empty = self.connection.outbox.is_empty();
