@@ -41,6 +41,8 @@ use talker::{Expect, Service};
 /// Virtual microseconds after which a run that is well again has to have come to its end: every client may
 /// have to wait for a place that another keeps until its idle deadline.
 const CALM_US: u64 = 6_000_000_000;
+/// Steps after which it is not waited for any more.
+const CALM_STEPS_MAX: u32 = 300_000;
 /// Virtual microseconds a probe may take.
 const PROBE_US: u64 = 8_000_000;
 
@@ -314,7 +316,8 @@ impl<'a, H: Handler> Run<'a, H> {
             steps += 1;
             if steps.is_multiple_of(64) {
                 self.complain();
-                if (self.is_quiet() && self.nobody_is_open()) || self.engine.is_over() {
+                let done = self.is_quiet() && self.nobody_is_open();
+                if done || self.engine.is_over() || steps > CALM_STEPS_MAX {
                     break;
                 }
             }

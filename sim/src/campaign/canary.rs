@@ -1,13 +1,22 @@
 //! Canaries: mistakes put into the code on purpose, to see that the simulation finds them.
 //!
-//! Is: what `--canary` asks for, and where it goes. Is not: the mistakes; they live behind a feature, in the
-//! code that they spoil, and this build is without them.
+//! Is: what `--canary` asks for, the hunt for one, and how a build that carries them comes to be. Is not: the
+//! mistakes; they stand in the code that they spoil (`slipring_core::canary`), behind a feature that no
+//! release build can have.
+//!
+//! A build without them makes one that has them, with cargo, and hands the question on.
 
 use std::convert::Infallible;
 use std::str::FromStr;
 
-/// How a build with canaries is made and run.
-const REMEDY: &str = "cargo run --profile canary --features canaries --bin sim -- --canary all";
+use slipring_core::canary::Canary;
+
+use super::Campaign;
+
+/// A canary has to be found within so many seeds, if nobody says how many.
+pub const SEEDS: u64 = 5_000;
+/// Half of them within so many.
+pub const MEDIAN_MAX: u64 = 500;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +41,159 @@ impl FromStr for Ask {
     }
 }
 
-/// Hunts what is asked for; whether all of it was found, and the report.
+/// What became of a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Everything that was to be found was.
+    pub all_found: bool,
+    /// In words; empty if another build has said them.
+    pub text: String,
+}
+
+/// Hunts what is asked for, over the seeds of the campaign.
 ///
 /// # Errors
 /// Cause and remedy, if there is nothing to hunt.
-pub fn hunt(_: &Ask) -> Result<(bool, String), String> {
-    Err(format!("this build carries no canaries; one that does: {REMEDY}"))
+pub fn hunt(ask: &Ask, campaign: &Campaign) -> Result<Answer, String> {
+    let wanted: Vec<Canary> = match ask {
+        Ask::List => return Ok(Answer { all_found: true, text: list() }),
+        Ask::All => Canary::ALL.to_vec(),
+        Ask::One(name) => vec![find(name)?],
+    };
+    carried::hunt(&wanted, campaign)
+}
+
+fn find(name: &str) -> Result<Canary, String> {
+    let found = Canary::ALL.iter().find(|canary| canary.name() == name).copied();
+    found.ok_or_else(|| {
+        let names: Vec<&str> = Canary::ALL.iter().map(|canary| canary.name()).collect();
+        format!("no canary is called `{name}`; there are {}", names.join(", "))
+    })
+}
+
+fn list() -> String {
+    let line = |canary: &Canary| format!("{:26} {}\n", canary.name(), canary.mistake());
+    Canary::ALL.iter().map(line).collect()
+}
+
+/// The hunt itself, in a build that carries them.
+#[cfg(feature = "canaries")]
+mod carried {
+    use std::fmt::Write as _;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+
+    use slipring_core::canary::{Canary, sing};
+
+    use super::{Answer, Campaign, MEDIAN_MAX};
+    use crate::swarm;
+
+    pub(super) fn hunt(wanted: &[Canary], campaign: &Campaign) -> Result<Answer, String> {
+        sing(None);
+        // What fails by itself proves nothing.
+        if let Some((seed, failure)) = first_failure(campaign) {
+            return Err(format!(
+                "seed {seed} fails without a canary ({failure}); mend that first, or choose other seeds"
+            ));
+        }
+        let mut text = String::new();
+        let mut seeds = Vec::new();
+        for &canary in wanted {
+            sing(Some(canary));
+            let found = first_failure(campaign);
+            sing(None);
+            let name = canary.name();
+            let _ = match &found {
+                Some((seed, failure)) => {
+                    let after = seed - campaign.from + 1;
+                    seeds.push(after);
+                    writeln!(text, "{name:26} found after {after:5} seeds: {failure}")
+                }
+                None => writeln!(text, "{name:26} NOT FOUND in {} seeds", campaign.seeds),
+            };
+        }
+        let all = seeds.len() == wanted.len();
+        seeds.sort_unstable();
+        let (median, most) = (seeds.get(seeds.len() / 2), seeds.last());
+        if let (Some(median), Some(most)) = (median, most) {
+            let (found, wanted) = (seeds.len(), wanted.len());
+            let _ = writeln!(text, "{found} of {wanted} found, median {median} seeds, most {most}");
+        }
+        let soon = wanted.len() == 1 || median.is_some_and(|median| *median < MEDIAN_MAX);
+        Ok(Answer { all_found: all && soon, text })
+    }
+
+    /// The first seed that fails, whatever the number of jobs.
+    fn first_failure(campaign: &Campaign) -> Option<(u64, String)> {
+        let (next, best) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+        thread::scope(|scope| {
+            for _ in 0..campaign.jobs {
+                scope.spawn(|| {
+                    loop {
+                        let place = next.fetch_add(1, Ordering::Relaxed);
+                        if place >= campaign.seeds || place > best.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        if swarm::run(campaign.from + place, &campaign.options).failure.is_some() {
+                            best.fetch_min(place, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        let seed = campaign
+            .from
+            .checked_add(best.into_inner())
+            .filter(|seed| seed - campaign.from < campaign.seeds)?;
+        let failure = swarm::run(seed, &campaign.options).failure?;
+        Some((seed, failure.chars().take(100).collect()))
+    }
+}
+
+/// The hunt by another build, made for it.
+#[cfg(not(feature = "canaries"))]
+mod carried {
+    use std::process::Command;
+
+    use slipring_core::canary::Canary;
+
+    use super::{Answer, Campaign};
+
+    /// How such a build is made and run.
+    const BUILD: [&str; 8] =
+        ["run", "--quiet", "--profile", "canary", "--features", "canaries", "--bin", "sim"];
+    /// Where this build came from.
+    const SOURCES: &str = env!("CARGO_MANIFEST_DIR");
+
+    pub(super) fn hunt(wanted: &[Canary], campaign: &Campaign) -> Result<Answer, String> {
+        let name = match wanted {
+            [one] => one.name(),
+            _ => "all",
+        };
+        let remedy = format!("in the sources: cargo {} -- --canary {name}", BUILD.join(" "));
+        let refuse =
+            |cause: String| format!("this build carries no canaries, and {cause}; {remedy}");
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(SOURCES).args(BUILD).args(["--", "--canary", name]);
+        for (flag, number) in [
+            ("--from", campaign.from),
+            ("--seeds", campaign.seeds),
+            ("--events", campaign.options.events),
+            ("--jobs", campaign.jobs as u64),
+        ] {
+            cargo.args([flag, &number.to_string()]);
+        }
+        if !campaign.options.off.is_empty() {
+            cargo.args(["--off", &campaign.options.off.join(",")]);
+        }
+        let status = cargo.status();
+        let status =
+            status.map_err(|error| refuse(format!("one cannot be made: cargo: {error}")))?;
+        match status.code() {
+            Some(code @ (0 | 1)) => Ok(Answer { all_found: code == 0, text: String::new() }),
+            _ => Err(refuse(format!("the one that does ended with {status}"))),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -45,10 +201,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_build_without_canaries_says_how_to_get_one() {
+    fn there_are_enough_of_them_and_each_says_what_it_is() {
+        assert!(Canary::ALL.len() >= 25);
+        assert_eq!(list().lines().count(), Canary::ALL.len());
+        for canary in Canary::ALL {
+            assert_eq!(find(canary.name()), Ok(*canary));
+            assert!(canary.mistake().ends_with('.'), "{}", canary.name());
+        }
+    }
+
+    #[test]
+    fn an_unknown_one_is_answered_with_those_there_are() {
         assert_eq!("all".parse(), Ok(Ask::All));
-        assert_eq!("early_free".parse(), Ok(Ask::One("early_free".to_owned())));
-        let refusal = hunt(&Ask::List).expect_err("it has none");
-        assert!(refusal.contains("; ") && refusal.contains("--features canaries"), "{refusal}");
+        assert_eq!("list".parse(), Ok(Ask::List));
+        let refusal = find("EarlyBird").expect_err("there is none");
+        assert!(refusal.contains("`EarlyBird`; there are NoGenerationCheck, "), "{refusal}");
     }
 }

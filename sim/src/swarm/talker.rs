@@ -57,6 +57,8 @@ pub(crate) struct Talker {
     /// It does nothing before.
     paused_until_us: u64,
     begun: bool,
+    /// It has more to do, and stopped for now.
+    rests: bool,
     done: bool,
 }
 
@@ -97,6 +99,7 @@ impl Talker {
             chunk,
             paused_until_us: 0,
             begun: false,
+            rests: false,
             done: false,
         }
     }
@@ -209,9 +212,8 @@ impl Talker {
             self.paused_until_us = kernel.now_us + pause_us;
             return Some(pause_us);
         }
-        // Something may wait that no event will tell of.
-        let waits = (healed && self.deaf) || self.sent < self.total;
-        waits.then(|| self.dice.log_between(10, 20_000))
+        // It stopped by itself: no event will tell it to go on.
+        std::mem::take(&mut self.rests).then(|| self.dice.log_between(10, 20_000))
     }
 
     /// Reads; false once it is over.
@@ -237,6 +239,7 @@ impl Talker {
             }
             // A slow reader leaves the rest for later.
             if most < 4096 && self.dice.permille(500) {
+                self.rests = true;
                 break;
             }
         }
@@ -267,6 +270,7 @@ impl Talker {
                 }
             }
             if !self.book.borrow().healed && self.dice.permille(300) {
+                self.rests = true;
                 return true;
             }
         }

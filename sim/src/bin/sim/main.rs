@@ -36,10 +36,10 @@ fn main() -> ExitCode {
     };
     swarm::capture_panics();
     match &task.what {
-        What::Canary(ask) => match canary::hunt(ask) {
-            Ok((all_found, text)) => {
-                say(&mut io::stdout(), &text);
-                exit_code(all_found)
+        What::Canary(ask, campaign) => match canary::hunt(ask, campaign) {
+            Ok(answer) => {
+                say(&mut io::stdout(), &answer.text);
+                exit_code(answer.all_found)
             }
             Err(refusal) => refuse(&refusal),
         },

@@ -4,7 +4,7 @@
 
 use clap::Parser;
 use slipring_sim::Knobs;
-use slipring_sim::campaign::canary::Ask;
+use slipring_sim::campaign::canary::{self, Ask};
 use slipring_sim::campaign::{Campaign, knobs};
 use slipring_sim::swarm::Options;
 
@@ -32,7 +32,7 @@ struct Arguments {
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
 
-    /// Events after which the faults end [default: 3000]
+    /// Events after which the faults end [default: 5000]
     #[arg(long, value_name = "N")]
     events: Option<u64>,
 
@@ -82,7 +82,7 @@ pub(crate) enum What {
     /// Those of the corpus.
     Corpus,
     /// Those that find a mistake made on purpose.
-    Canary(Ask),
+    Canary(Ask, Campaign),
 }
 
 /// What to do, and how to tell of it.
@@ -145,9 +145,6 @@ impl Arguments {
     }
 
     fn what(self) -> Result<What, String> {
-        if let Some(ask) = self.canary {
-            return Ok(What::Canary(ask));
-        }
         if self.corpus {
             return Ok(What::Corpus);
         }
@@ -161,13 +158,18 @@ impl Arguments {
         if let Some(seed) = self.seed {
             return Ok(What::One(seed, options));
         }
-        let (from, seeds) = (self.from.unwrap_or(0), self.seeds.unwrap_or(SEEDS));
+        let seeds = if self.canary.is_some() { canary::SEEDS } else { SEEDS };
+        let (from, seeds) = (self.from.unwrap_or(0), self.seeds.unwrap_or(seeds));
         if from.checked_add(seeds).is_none() {
             return Err(format!("there are no {seeds} seeds from {from} on; begin lower"));
         }
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.jobs.map_or_else(cores, |jobs| jobs as usize);
-        Ok(What::Many(Campaign { from, seeds, jobs, options }))
+        let campaign = Campaign { from, seeds, jobs, options };
+        Ok(match self.canary {
+            Some(ask) => What::Canary(ask, campaign),
+            None => What::Many(campaign),
+        })
     }
 }
 
@@ -214,7 +216,7 @@ mod tests {
         let corpus = parse("--corpus --json").expect("it is complete");
         assert!(matches!(corpus, Task { what: What::Corpus, json: true, .. }));
         let canary = parse("--canary early_free --seeds 5000").expect("it is complete");
-        assert!(matches!(canary.what, What::Canary(Ask::One(name)) if name == "early_free"));
+        assert!(matches!(canary.what, What::Canary(Ask::One(name), _) if name == "early_free"));
     }
 
     #[test]

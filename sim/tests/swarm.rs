@@ -1,0 +1,37 @@
+//! A thousand seeds of the swarm: what every change is run against before anything longer.
+
+use slipring_sim::Marks;
+use slipring_sim::swarm::{Options, run};
+
+const SEEDS: u64 = 1_000;
+
+#[test]
+fn a_thousand_seeds_break_nothing() {
+    let mut marks = Marks::default();
+    let mut broken = Vec::new();
+    for seed in 0..SEEDS {
+        let outcome = run(seed, &Options::default());
+        marks.add(&outcome.marks);
+        broken.extend(outcome.failure.map(|failure| (seed, failure)));
+    }
+    assert!(broken.is_empty(), "{} of {SEEDS} seeds, the first: {:?}", broken.len(), broken[0]);
+    let missed = marks.missed();
+    assert!(missed.len() <= 2, "rare events that are none any more: {missed:?}");
+}
+
+#[test]
+fn a_seed_is_the_same_run_every_time() {
+    for seed in 0..100 {
+        let (first, again) = (run(seed, &Options::default()), run(seed, &Options::default()));
+        assert_eq!((first.hash, first.events), (again.hash, again.events), "seed {seed}");
+    }
+}
+
+#[test]
+fn records_change_nothing() {
+    for seed in 0..20 {
+        let kept = run(seed, &Options { records: true, ..Options::default() });
+        assert_eq!(kept.hash, run(seed, &Options::default()).hash, "seed {seed}");
+        assert_eq!(kept.story.len() as u64, kept.events.min(200_000));
+    }
+}
