@@ -97,7 +97,8 @@ const _: () = assert!(size_of::<Completion>() == 32, "two in a cache line");
 pub struct Wait {
     /// Watch the completion queue for this long before sleeping, microseconds.
     pub spin_us: u32,
-    /// Sleep at most this long, microseconds; zero: do not sleep; `None`: until something completes.
+    /// Come back after this long at the latest, the watch included, microseconds; zero: do not wait; `None`:
+    /// once something completes.
     pub sleep_us: Option<u64>,
 }
 

@@ -8,7 +8,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::time::Instant;
 
 use slipring::{
-    Builder, CloseReason, Connections, Ctx, Fault, Handler, Lease, Limits, Origin, Timeout,
+    Builder, CloseReason, Connections, Ctx, Fault, Handler, Lease, Limits, Origin, Poll, Timeout,
     Timeouts,
 };
 use support::{
@@ -53,6 +53,22 @@ fn idle() {
         expect_eof(&silent);
         assert_ended(&server, CloseReason::IdleTimeout, opened, 300);
         server.finish();
+    });
+}
+
+/// The time for which the queue is watched is part of the wait, not before it.
+#[test]
+fn idle_of_a_reactor_that_polls() {
+    bounded(|| {
+        for poll in [Poll::Adaptive, Poll::Always] {
+            let builder = with(Timeouts { idle: after(1000), ..FAR }).poll(poll);
+            let server = Server::start(builder, |_| Echo);
+            let silent = connect(server.address);
+            let opened = server.journal.nth_open(0).at;
+            expect_eof(&silent);
+            assert_ended(&server, CloseReason::IdleTimeout, opened, 1000);
+            server.finish();
+        }
     });
 }
 

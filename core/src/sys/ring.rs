@@ -344,10 +344,10 @@ impl Driver for Ring {
                 return Ok(());
             }
         }
-        match sleep_us {
+        match sleep_us.map(|sleep_us| sleep_us.saturating_sub(u64::from(spin_us))) {
             Some(0) if spin_us > 0 => Ok(()),
             Some(0) => self.enter_kernel(0, Some(0)),
-            sleep_us => self.enter_kernel(1, sleep_us),
+            left_us => self.enter_kernel(1, left_us),
         }
     }
 
