@@ -280,7 +280,8 @@ impl Acceptor {
                 true
             }
             Err(fault) => {
-                self.admission.release(self.reactor);
+                // Another listener may have found no place while this one had it.
+                self.changed |= self.admission.release(self.reactor);
                 if fault != Fault::WouldBlock {
                     self.on_failure(fault);
                 }

@@ -119,12 +119,38 @@ impl Admission {
 
     /// Takes a permit for one connection. Without one, `reactor` is rung when it is worth asking again.
     pub fn take(&self, reactor: usize) -> bool {
-        if self.try_take() {
+        self.succeed_or_wait(reactor, || {
+            self.update(|open, armed| {
+                let taken = u64::from(open) + ONE_OPEN + u64::from(armed) * ONE_ARMED;
+                self.has_place(open, armed).then_some(taken)
+            })
+        })
+    }
+
+    /// Whether a permit could be had now. If not, `reactor` is rung when it is worth asking again.
+    ///
+    /// It only looks. To take one and give it back would be a release: others would find none meanwhile, and
+    /// it would take notes off that whoever is releasing just now has not seen.
+    pub fn has_room(&self, reactor: usize) -> bool {
+        self.succeed_or_wait(reactor, || {
+            let (open, armed) = split(self.word.load(Ordering::SeqCst));
+            self.has_place(open, armed)
+        })
+    }
+
+    fn has_place(&self, open: u32, armed: u32) -> bool {
+        let over = u64::from(sings(Canary::CapExceeded));
+        self.used(open, armed) < u64::from(self.cap) + over
+    }
+
+    /// Tries twice: before and after noting that the reactor waits.
+    fn succeed_or_wait(&self, reactor: usize, attempt: impl Fn() -> bool) -> bool {
+        if attempt() {
             return true;
         }
         self.waiting.fetch_or(1 << (reactor % 64), Ordering::SeqCst);
         // A permit may have come back between the look and the note.
-        if self.try_take() {
+        if attempt() {
             return true;
         }
         if split(self.word.load(Ordering::SeqCst)).1 > 0 {
@@ -134,29 +160,11 @@ impl Admission {
         false
     }
 
-    fn try_take(&self) -> bool {
-        self.update(|open, armed| {
-            let over = u64::from(sings(Canary::CapExceeded));
-            let fits = self.used(open, armed) < u64::from(self.cap) + over;
-            fits.then_some(u64::from(open) + ONE_OPEN + u64::from(armed) * ONE_ARMED)
-        })
-    }
-
-    /// Whether a permit could be had now. If not, `reactor` is rung when it is worth asking again.
-    pub fn has_room(&self, reactor: usize) -> bool {
-        let room = self.take(reactor);
-        if room {
-            // Another reactor may have looked in between, and have to be told that it looked too early.
-            self.release(reactor);
-        }
-        room
-    }
-
-    /// A connection of `reactor` is over, or its permit was not needed. Others that wait are rung; the
-    /// caller looks for itself.
-    pub fn release(&self, reactor: usize) {
+    /// A connection of `reactor` is over, or its permit was not needed. Others that wait are rung; whether
+    /// the caller waits too is the answer: it is not rung, and has to look again for itself.
+    pub fn release(&self, reactor: usize) -> bool {
         self.word.fetch_sub(ONE_OPEN, Ordering::SeqCst);
-        self.ring_waiting(reactor);
+        self.ring_waiting(reactor)
     }
 
     /// Dialed connections that are open.
@@ -182,9 +190,10 @@ impl Admission {
         self.dialed_cap
     }
 
-    fn ring_waiting(&self, caller: usize) {
+    /// Whether the caller is among those that wait.
+    fn ring_waiting(&self, caller: usize) -> bool {
         if self.waiting.load(Ordering::SeqCst) == 0 {
-            return;
+            return false;
         }
         let waiting = self.waiting.swap(0, Ordering::SeqCst);
         for reactor in (0..self.reactors).filter(|reactor| waiting & 1 << (reactor % 64) != 0) {
@@ -192,6 +201,7 @@ impl Admission {
                 self.wake(reactor);
             }
         }
+        waiting & 1 << (caller % 64) != 0
     }
 
     /// Rings every reactor.
@@ -240,6 +250,38 @@ mod tests {
         admission.release(0);
         assert_eq!(*rung.lock().expect("no panic"), [1], "only who waited is rung");
         assert!(admission.take(1));
+    }
+
+    /// The other has given its permit back, and not looked yet who waits.
+    fn give_back_unseen(admission: &Admission) {
+        admission.word.fetch_sub(ONE_OPEN, Ordering::SeqCst);
+    }
+
+    #[test]
+    fn a_look_in_between_forgets_nobody() {
+        let admission = Admission::new(1, 0, 8, 2);
+        let rung = rung(&admission);
+        assert!(admission.take(1));
+        assert!(!admission.has_room(0), "for its first listener");
+        give_back_unseen(&admission);
+        assert!(admission.has_room(0), "for its second");
+        admission.ring_waiting(1);
+        assert_eq!(*rung.lock().expect("no panic"), [0], "the first waits still");
+    }
+
+    #[test]
+    fn who_releases_is_told_that_it_waits_itself() {
+        let admission = Admission::new(1, 0, 8, 2);
+        let rung = rung(&admission);
+        assert!(admission.take(1));
+        assert!(!admission.take(0), "for its first listener");
+        give_back_unseen(&admission);
+        assert!(admission.take(0), "for its second, whose client has gone");
+        assert!(admission.release(0), "the first has to look again");
+        admission.ring_waiting(1);
+        assert!(rung.lock().expect("no panic").is_empty());
+        assert!(admission.take(0));
+        assert!(!admission.release(0), "nobody waits any more");
     }
 
     #[test]
