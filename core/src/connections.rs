@@ -179,13 +179,18 @@ impl<S: Default + 'static> Connections<S> {
         }
     }
 
-    /// Takes an accepted connection in; `None` when every slot is taken.
-    pub(crate) fn accept(&mut self, descriptor: Descriptor, listener: u16) -> Option<Key> {
+    /// Takes an accepted connection in, with `state` as its own; `None` when every slot is taken.
+    pub(crate) fn accept(
+        &mut self,
+        descriptor: Descriptor,
+        listener: u16,
+        state: S,
+    ) -> Option<Key> {
         let now_ms = self.now_ms();
         let rules = &self.rules;
         let key = self.slots.insert_with(|_| {
             let connection = Connection::accepted(descriptor, rules, now_ms);
-            Self::slot(connection, S::default(), Placed::Accepted(listener))
+            Self::slot(connection, state, Placed::Accepted(listener))
         })?;
         self.counters.accepted += 1;
         self.mark_dirty(key);

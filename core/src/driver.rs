@@ -190,7 +190,8 @@ pub trait Driver {
     /// [`Fault::WouldBlock`] when none queues; otherwise the kernel's refusal.
     fn accept_queued(&mut self, listener: Descriptor) -> Result<Descriptor, Fault>;
 
-    /// Closes the descriptor at once, whatever is in flight. For the end of a driver that has failed.
+    /// Closes the descriptor at once, whatever is in flight. For the end of a driver that has failed, and for
+    /// a client that nothing was begun with.
     fn close_now(&mut self, descriptor: Descriptor);
 
     /// Bytes in the send queue of a connected socket: taken, but not yet acknowledged by the peer. `None` if

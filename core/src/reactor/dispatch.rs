@@ -1,5 +1,7 @@
 //! Completions in: the only `match` over operations.
 
+use std::panic::catch_unwind;
+
 use super::Reactor;
 use crate::acceptor::PAUSE_MS;
 use crate::canary::{Canary, sings};
@@ -200,7 +202,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// A client came in.
     fn open(&mut self, descriptor: Descriptor, listener: u16) {
-        let Some(key) = self.connections.accept(descriptor, listener) else {
+        // Made here, and not in its slot: as long as there is no connection, nobody would end it.
+        let Ok(state) = catch_unwind(H::State::default) else {
+            return self.turn_away(descriptor);
+        };
+        let Some(key) = self.connections.accept(descriptor, listener, state) else {
             unreachable!("a permit means a slot: the slab holds as many as the process may accept");
         };
         self.current = Some((key, false));
@@ -208,6 +214,17 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.handler.on_open(&mut Ctx::new(&mut self.connections, key), origin);
         self.current = None;
         self.abort_latecomer(key);
+    }
+
+    /// A client comes to nothing, since its state could not be made.
+    #[cold]
+    fn turn_away(&mut self, descriptor: Descriptor) {
+        self.connections.counters.handler_panics += 1;
+        self.driver.set_abortive(descriptor);
+        self.driver.close_now(descriptor);
+        self.acceptor.descriptor_returned();
+        self.acceptor.release();
+        tracing::error!("the making of a state panicked; its client is reset");
     }
 
     /// What opens once all have been aborted is aborted too, or nothing would ever end it.

@@ -1,11 +1,12 @@
 //! A panic in any callback: its connection is reset and told of, everything else goes on.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use slipring_core::token::Descriptor;
-use slipring_core::{CloseReason, Timeout};
-use slipring_sim::Conditions;
+use slipring_core::{CloseReason, Ctx, Handler, Lease, Timeout};
+use slipring_sim::{Conditions, Stage};
 
 use crate::support::{Noted, Told, buffers_free, echo, limited, stage, stage_started};
 
@@ -121,4 +122,43 @@ fn many_in_one_turn_are_survived_one_by_one() {
         assert_eq!(stage.sent(client), if bad { b"".to_vec() } else { b"good".to_vec() });
     }
     assert_eq!((stage.counters().handler_panics, buffers_free(&mut stage)), (6, 16));
+}
+
+thread_local! {
+    /// The next state that is made here panics.
+    static FAILS_TO_BEGIN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What a handler keeps of a connection.
+struct Brittle;
+
+impl Default for Brittle {
+    fn default() -> Self {
+        assert!(!FAILS_TO_BEGIN.take(), "a bug of the user's");
+        Self
+    }
+}
+
+/// Sends everything back.
+struct Keeper;
+
+impl Handler for Keeper {
+    type State = Brittle;
+
+    fn on_data(&mut self, ctx: &mut Ctx<'_, Brittle>, data: Lease) {
+        ctx.send(data);
+    }
+}
+
+#[test]
+fn in_the_making_of_its_state_it_costs_a_client_and_no_place() {
+    let mut stage = Stage::with(Keeper, &limited(|limits| limits.accepted_max = 1));
+    FAILS_TO_BEGIN.set(true);
+    let bad = stage.accept();
+    assert!(stage.driver().is_closed(bad) && stage.driver().is_abortive(bad));
+    assert_eq!((stage.admission().open(), stage.counters().handler_panics), (0, 1));
+    let good = stage.accept();
+    stage.receive(good, b"unharmed");
+    assert_eq!(stage.sent(good), b"unharmed");
+    assert_eq!((stage.counters().accepted, stage.counters().closed), (1, 0));
 }
