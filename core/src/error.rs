@@ -104,7 +104,7 @@ pub enum CloseReason {
     Drained,
     /// The drain deadline passed with the connection still busy.
     DrainDeadline,
-    /// The reactor's ring failed: nothing more can be done for any of its connections.
+    /// The reactor's ring failed, or the reactor itself: nothing more can be done for its connections.
     DriverFailed,
 }
 

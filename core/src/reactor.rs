@@ -22,7 +22,7 @@ mod dispatch;
 mod ending;
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -147,17 +147,25 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// # Errors
     /// [`DriverFailed`] when the ring cannot be trusted any more. Every connection has been told of its end
     /// then, with [`CloseReason::DriverFailed`], and every descriptor is closed that it knows of.
+    ///
+    /// # Panics
+    /// If anything but the handler does. What holds after a failure holds then too: descriptors are numbers,
+    /// nothing closes them because a thread unwinds, and clients would wait for the end of the process.
     pub fn run(&mut self) -> Result<(), DriverFailed> {
-        self.start();
-        let mut result = Ok(());
-        while result.is_ok() && !self.is_drained() {
-            result = self.turn();
-        }
-        if result.is_err() {
+        let result = catch_unwind(AssertUnwindSafe(|| self.turn_until_drained()));
+        if !matches!(result, Ok(Ok(()))) {
             self.abandon();
         }
         self.control.report(self.number, self.counters());
-        result
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    fn turn_until_drained(&mut self) -> Result<(), DriverFailed> {
+        self.start();
+        while !self.is_drained() {
+            self.turn()?;
+        }
+        Ok(())
     }
 
     /// Tells the handler that the reactor runs, and queues what is wanted from the first turn on.

@@ -1,6 +1,6 @@
 //! Completions in: the only `match` over operations.
 
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Reactor;
 use crate::acceptor::PAUSE_MS;
@@ -240,11 +240,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if !sings(Canary::TimerLeftArmed) {
             self.wheel.disarm(key.index());
         }
-        if let Some(slot) = self.connections.free(key)
-            && matches!(slot.origin, Placed::Accepted(_))
-            && !sings(Canary::PermitLeaked)
-        {
+        let Some(slot) = self.connections.free(key) else { return };
+        if matches!(slot.origin, Placed::Accepted(_)) && !sings(Canary::PermitLeaked) {
             self.acceptor.release();
+        }
+        // Its state is the handler's, and this may be called because that has panicked already.
+        if catch_unwind(AssertUnwindSafe(|| drop(slot))).is_err() {
+            self.connections.counters.handler_panics += 1;
         }
     }
 }

@@ -56,8 +56,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    /// The driver has failed: what it held is closed here, at once, and told as over. The kernel lets go of
-    /// what it still holds when the driver is dropped. [`run`](Self::run) does this by itself.
+    /// The driver has failed, or the reactor itself: what it held is closed here, at once, and told as over.
+    /// The kernel lets go of what it still holds when the driver is dropped. [`run`](Self::run) does this by
+    /// itself.
     ///
     /// What the kernel never told stays unknown: a client whose completion was lost, a close that it does not
     /// take.

@@ -127,6 +127,8 @@ fn many_in_one_turn_are_survived_one_by_one() {
 thread_local! {
     /// The next state that is made here panics.
     static FAILS_TO_BEGIN: Cell<bool> = const { Cell::new(false) };
+    /// So many of the next states that are dropped here panic.
+    static FAIL_TO_END: Cell<u32> = const { Cell::new(0) };
 }
 
 /// What a handler keeps of a connection.
@@ -139,7 +141,15 @@ impl Default for Brittle {
     }
 }
 
-/// Sends everything back.
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        let left = FAIL_TO_END.get();
+        FAIL_TO_END.set(left.saturating_sub(1));
+        assert_eq!(left, 0, "a bug of the user's");
+    }
+}
+
+/// Sends everything back, and has a bug in its end.
 struct Keeper;
 
 impl Handler for Keeper {
@@ -147,6 +157,10 @@ impl Handler for Keeper {
 
     fn on_data(&mut self, ctx: &mut Ctx<'_, Brittle>, data: Lease) {
         ctx.send(data);
+    }
+
+    fn on_close(&mut self, _: &mut Ctx<'_, Brittle>, _: CloseReason) {
+        assert_eq!(FAIL_TO_END.get(), 0, "another one");
     }
 }
 
@@ -161,4 +175,69 @@ fn in_the_making_of_its_state_it_costs_a_client_and_no_place() {
     stage.receive(good, b"unharmed");
     assert_eq!(stage.sent(good), b"unharmed");
     assert_eq!((stage.counters().accepted, stage.counters().closed), (1, 0));
+}
+
+#[test]
+fn in_on_close_and_again_in_the_end_of_the_state_it_ends_nothing_else() {
+    let mut stage = Stage::with(Keeper, &Conditions::default());
+    let (bad, good) = (stage.accept(), stage.accept());
+    FAIL_TO_END.set(1);
+    stage.reset(bad);
+    assert!(stage.driver().is_closed(bad));
+    assert_eq!((stage.admission().open(), stage.counters().closed), (1, 1));
+    assert_eq!(stage.counters().handler_panics, 2);
+    stage.receive(good, b"unharmed");
+    assert_eq!(stage.sent(good), b"unharmed");
+}
+
+#[test]
+fn in_on_close_and_again_in_the_end_of_the_state_it_leaves_nothing_open_when_the_driver_fails() {
+    let mut stage = Stage::with(Keeper, &Conditions::default());
+    for _ in 0..4 {
+        stage.accept();
+    }
+    FAIL_TO_END.set(2);
+    stage.driver().fail_enter("completions were lost");
+    stage.reactor().run().expect_err("the driver failed");
+    assert_eq!((stage.driver().open_descriptors(), stage.admission().open()), (0, 0));
+    assert_eq!((stage.counters().closed, stage.counters().handler_panics), (4, 4));
+}
+
+/// Whoever listens to what slipring logs is the user's too, and is not called under any guard.
+struct Deaf;
+
+impl tracing::Subscriber for Deaf {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        panic!("a bug of the user's");
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn where_no_handler_is_called_it_ends_the_reactor_and_leaves_nothing_open() {
+    let mut stage = with_a_bug(|told| matches!(told, Told::Data(_)));
+    let (bad, _) = (stage.accept(), stage.accept());
+    stage.driver().receive(bad, b"bad");
+    let run = || stage.reactor().run();
+    let run = std::panic::AssertUnwindSafe(|| tracing::subscriber::with_default(Deaf, run));
+    assert!(std::panic::catch_unwind(run).is_err(), "a bug is not hidden");
+    assert_eq!((stage.driver().open_descriptors(), stage.admission().open()), (0, 0));
+    let told = stage.handler().take_told();
+    let ends = told.iter().filter(|(_, told)| *told == Told::Close(CloseReason::DriverFailed));
+    assert_eq!(ends.count(), 2);
 }
