@@ -28,10 +28,11 @@ impl Kernel {
     fn overdue(&self, id: FileId, patience: &Patience) -> Option<String> {
         let stream = self.stream(id)?;
         let (local, remote) = (stream.local, stream.remote);
-        let who = stream.other.and_then(|other| self.behind(other));
+        let party = stream.other.and_then(|other| self.behind(other));
+        let who = party.map_or_else(String::new, |party| format!(", {party}"));
         let say = |what: &str, for_us: u64, bound_us: Option<u64>| {
             let late = bound_us.is_some_and(|bound_us| for_us > bound_us);
-            late.then(|| format!("{local} - {remote} ({who:?}): {what} for {} ms", for_us / 1000))
+            late.then(|| format!("{local} - {remote}{who}: {what} for {} ms", for_us / 1000))
         };
         let since = |then_us: u64| self.now_us.saturating_sub(then_us);
         if stream.phase == Phase::Connecting {

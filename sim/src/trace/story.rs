@@ -2,8 +2,9 @@
 //!
 //! A failure names its subject in its text, `peer 12` or `reactor 0 slot 3/1`, wherever it was noticed: by a
 //! peer, by the kernel's rules or by the reactor's own audit. The story is then that of one connection, both
-//! of its sides: what was asked of its descriptor, what came of it, and what arrived where. A failure that
-//! names nobody gets the last of everything.
+//! of its sides: what was asked of its descriptor, what came of it, and what arrived where. A client that
+//! nobody has accepted gets the story of the listener where it queues. A failure that names nobody gets the
+//! last of everything.
 
 use std::collections::BTreeSet;
 
@@ -27,6 +28,8 @@ pub(crate) struct Peer {
 struct Subject {
     parties: BTreeSet<Party>,
     files: BTreeSet<u64>,
+    /// Where it queues, if nobody has accepted it: the listeners as their reactors name them.
+    listeners: BTreeSet<Party>,
 }
 
 /// What happened last, a line each, to whomever the failure names; otherwise to all.
@@ -79,7 +82,18 @@ impl Subject {
             subject.parties.insert(Party { ring, key });
         }
         subject.grow(records);
+        if subject.parties.is_empty() {
+            subject.find_listeners(records);
+        }
         Some(subject)
+    }
+
+    fn find_listeners(&mut self, records: &[Record]) {
+        let queued = records.iter().filter(|record| record.what == What::Queued);
+        let here = queued.filter(|record| self.files.contains(&(record.number as u64)));
+        let files: BTreeSet<u64> = here.map(|record| record.subject).collect();
+        let pushed = records.iter().filter(|record| files.contains(&record.file));
+        self.listeners = pushed.filter_map(Record::listener).collect();
     }
 
     /// Takes in the other names of what it has: the socket of a connection, the other end of a socket.
@@ -120,7 +134,10 @@ impl Subject {
             | What::Released
             | What::PeerBegins
             | What::PeerEnds => self.files.contains(&record.subject),
-            _ => record.party().is_some_and(|party| self.parties.contains(&party)),
+            _ => {
+                record.party().is_some_and(|party| self.parties.contains(&party))
+                    || record.listener().is_some_and(|name| self.listeners.contains(&name))
+            }
         }
     }
 
@@ -226,6 +243,20 @@ mod tests {
         let story = tell(&records, &peers, "peer 1: nothing is known of who was behind");
         assert_eq!(story[0], "the last 3 of 3 lines about peer 1 and reactor 0 slot 1/5");
         assert!(story[3].ends_with("reactor 0 slot 1/5    <- RST"), "{story:?}");
+    }
+
+    #[test]
+    fn a_client_that_nobody_accepted_is_told_of_with_its_listener() {
+        let (mut records, mut peers) = records();
+        let accept = |index| Token::new(Op::AcceptMany, Key::new(index, 0), 0).to_bits();
+        records.push(Record { subject: accept(0), file: 9, ..pushed(2_000, 1, 0, 0, 9) });
+        records.push(Record { subject: accept(1), file: 8, ..pushed(2_100, 1, 0, 0, 8) });
+        records.push(happened(2_200, What::Queued, 9, 41));
+        records.push(happened(2_200, What::Connected, 40, 41));
+        peers.push(Peer { stream: 40, party: None });
+        let story = tell(&records, &peers, "peer 2 was never served");
+        assert_eq!(story[0], "the last 3 of 3 lines about peer 2");
+        assert!(story[1].ends_with("multishot accept of listener 0 #0 is pushed, on descriptor 5"));
     }
 
     #[test]

@@ -110,6 +110,13 @@ impl Record {
         of_one.then(|| Party::new(self.ring, self.subject))
     }
 
+    /// The listener of a reactor that it is about, if it is about one, as [`Party`] has slots.
+    pub(super) fn listener(&self) -> Option<Party> {
+        let (op, key, _) = self.token()?.decode();
+        let of_one = matches!(op, Op::AcceptMany | Op::WatchListener | Op::CancelAccept);
+        of_one.then(|| Party::new(self.ring, u64::from(key.index()) << 32))
+    }
+
     fn token(&self) -> Option<Token> {
         let of_token = matches!(
             self.what,
