@@ -13,7 +13,8 @@
 //!
 //! The *generation* counts the lives of a slot, the *activation* the times an operation was armed in one
 //! life. Eight bits are enough for it: an operation is armed again only after the terminal completion of
-//! the activation before, so the two that must be told apart are neighbours.
+//! the activation before, so the two that must be told apart are neighbours. (The notification of a zero-copy
+//! send alone may come later: `sys::intake` lives with two of one token.)
 
 /// Slots one reactor can address: the width of `index` in a token.
 pub const SLOTS_MAX: u32 = 1 << INDEX_BITS;
