@@ -476,8 +476,7 @@ impl Connection {
         self.land(Op::Send);
         self.notifications += u16::from(more);
         if matches!(self.state, State::Closing { .. }) {
-            self.torn |= self.outbox.bytes() > result.unwrap_or(0);
-            self.outbox.clear(around.pieces, &mut around.release);
+            self.drop_outbox(result.unwrap_or(0), around);
             return Event::None;
         }
         match result {

@@ -114,10 +114,20 @@ impl Connection {
         self.state = State::Closing { reason };
         // The kernel may still read what is being sent: then the outbox goes with that completion.
         if !self.in_flight(Op::Send) {
-            self.torn |= !self.outbox.is_empty();
-            if sings(Canary::OutboxLeaked) {
-                return;
-            }
+            self.drop_outbox(0, around);
+        }
+    }
+
+    /// What waits will not be sent, but for the first so many bytes, which were. If that leaves any out, the
+    /// end has to be a reset.
+    pub(super) fn drop_outbox<R: FnMut(Span)>(
+        &mut self,
+        sent: u32,
+        around: &mut Surroundings<'_, R>,
+    ) {
+        self.torn |= self.outbox.bytes() > sent;
+        self.high = false;
+        if !sings(Canary::OutboxLeaked) {
             self.outbox.clear(around.pieces, &mut around.release);
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::Reactor;
-use crate::connection::{Pause, State};
+use crate::connection::Pause;
 use crate::driver::Driver;
 use crate::handler::Handler;
 use crate::token::Key;
@@ -38,8 +38,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             if slot.connection.is_parked() && !parked.contains(&key) {
                 return say("its receive waits for a buffer, and nobody will arm it again");
             }
-            let closing = matches!(slot.connection.state(), State::Closing { .. });
-            if slot.connection.is_high() && slot.connection.outbox.is_empty() && !closing {
+            if slot.connection.is_high() && slot.connection.outbox.is_empty() {
                 return say("its outbox is empty and counts as high");
             }
             // What is dirty is still to say what it wants.

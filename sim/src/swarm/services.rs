@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use slipring_core::sys::memory::Memory;
 use slipring_core::{
     CloseReason, Connections, Ctx, Handler, Key, Lease, Origin, Outgoing, Timeout,
 };
@@ -91,6 +92,8 @@ pub(crate) struct Busy {
     dials_left: u32,
     /// Everything that comes goes to somebody else.
     forwards: bool,
+    /// The latest time it was told.
+    seen_ms: u64,
 }
 
 /// Leases kept at the most: each keeps a buffer.
@@ -114,6 +117,7 @@ impl Busy {
             upstreams,
             dials_left: 12,
             forwards: dice.permille(250),
+            seen_ms: 0,
             dice,
         }
     }
@@ -137,6 +141,9 @@ impl Busy {
             Outgoing::Owned(bytes) => bytes.clone(),
             Outgoing::Static(bytes) => bytes.to_vec(),
         };
+        if data.is_empty() != bytes.is_empty() || data.len() != bytes.len() {
+            self.book.borrow_mut().complain("what is to be sent has two lengths");
+        }
         if connections.try_send_to(to, data).is_ok() {
             self.book.borrow_mut().give(party(self.reactor, to), &bytes);
         }
@@ -154,6 +161,66 @@ impl Busy {
         Some(self.keys[place])
     }
 
+    /// What is told of every connection agrees with what handlers were told.
+    fn look_around(&mut self, connections: &mut Connections<Notes>) {
+        let now_ms = connections.now_ms();
+        let backwards = now_ms < std::mem::replace(&mut self.seen_ms, now_ms);
+        let counters = *connections.counters();
+        let open = counters.accepted + counters.dialed - counters.closed;
+        let sums = open == u64::from(connections.len()) && connections.is_empty() == (open == 0);
+        let Some(key) = self.somebody() else { return };
+        let known = connections.state_of(key).is_some() && connections.origin(key).is_some();
+        let high = connections.is_outbox_high(key) && connections.outbox_bytes(key) == 0;
+        if backwards || !sums || !known || high {
+            let who = party(self.reactor, key);
+            self.book.borrow_mut().complain(format!(
+                "{who:?}: time went back {backwards}, sums {sums}, known {known}, high and empty {high}"
+            ));
+        }
+    }
+
+    /// Something to the connection that the handler was called for.
+    fn act_on_own(&mut self, ctx: &mut Ctx<'_, Notes>) {
+        self.act(ctx);
+        if self.book.borrow().healed || self.dice.permille(850) {
+            return;
+        }
+        let key = ctx.key();
+        match self.dice.below(12) {
+            0 => ctx.pause(),
+            1..4 => ctx.resume(),
+            4 => {
+                let idle = Duration::from_millis(self.dice.log_between(50, 20_000));
+                ctx.set_idle_timeout(idle.into());
+            }
+            5 => {
+                let quiet = Duration::from_millis(self.dice.log_between(50, 5_000));
+                ctx.set_keep_alive(quiet.into());
+            }
+            6 => ctx.set_keep_alive(Timeout::Never),
+            7 => {
+                self.end(key);
+                ctx.shutdown();
+            }
+            8 => {
+                self.end(key);
+                ctx.close();
+            }
+            9 if self.dice.permille(300) => {
+                self.end(key);
+                ctx.abort();
+            }
+            // Bytes of a store of their own are copied into the reactor's.
+            10 => {
+                let store = Memory::new(1, 64, 64);
+                if let Ok(span) = store.adopt(b"from elsewhere".to_vec()) {
+                    self.give(ctx, key, store.lease(span).into());
+                }
+            }
+            _ => self.look_around(ctx),
+        }
+    }
+
     /// Something to any connection.
     fn act(&mut self, connections: &mut Connections<Notes>) {
         if self.book.borrow().healed || self.dice.permille(650) {
@@ -164,9 +231,9 @@ impl Busy {
             0..4 => {
                 let count = self.dice.log_between(1, 4000) as usize;
                 let fill = self.dice.word() as u8;
-                self.give(connections, key, Outgoing::Owned(vec![fill; count]));
+                self.give(connections, key, vec![fill; count].into());
             }
-            4..6 => self.give(connections, key, Outgoing::Static(b"constant bytes")),
+            4..6 => self.give(connections, key, b"constant bytes".into()),
             6..8 => connections.pause_of(key),
             8..12 => connections.resume_of(key),
             12 => {
@@ -214,7 +281,7 @@ impl Busy {
         if let Ok(key) = connections.dial(self.upstreams[place], Notes::default()) {
             self.keys.push(key);
             if self.dice.coin() {
-                self.give(connections, key, Outgoing::Static(b"said before it was connected"));
+                self.give(connections, key, "said before it was connected".into());
             }
             if self.dice.permille(60) {
                 self.end(key);
@@ -271,7 +338,7 @@ impl Handler for Busy {
             self.keys.push(key);
         }
         self.may_panic();
-        self.act(ctx);
+        self.act_on_own(ctx);
     }
 
     fn on_data(&mut self, ctx: &mut Ctx<'_, Notes>, data: Lease) {
@@ -284,7 +351,7 @@ impl Handler for Busy {
         }
         self.route(ctx, data);
         self.may_panic();
-        self.act(ctx);
+        self.act_on_own(ctx);
     }
 
     fn on_eof(&mut self, ctx: &mut Ctx<'_, Notes>) {
@@ -295,7 +362,7 @@ impl Handler for Busy {
             self.end(key);
             ctx.close();
         }
-        self.act(ctx);
+        self.act_on_own(ctx);
     }
 
     fn on_writable(&mut self, ctx: &mut Ctx<'_, Notes>) {
