@@ -194,6 +194,25 @@ fn a_trickle_extends_the_idle_timeout_and_not_the_stall() {
 }
 
 #[test]
+fn nothing_stalls_where_nothing_waits_however_long_ago_the_last_bytes_were_taken() {
+    for (asked, reason, after_ms) in [
+        (None, CloseReason::IdleTimeout, 60_000),
+        (Some(Input::Shutdown), CloseReason::HalfClosedTimeout, 20_000),
+    ] {
+        let mut world = World::new(false, rules(true, 0));
+        world.append(10);
+        world.poll();
+        world.step(Op::Send, ALL);
+        if let Some(input) = asked {
+            world.ask(input);
+            world.step(Op::Shutdown, ALL);
+        }
+        assert_eq!(world.wait_for_the_end(|_| {}), after_ms, "longer than a stall may take");
+        assert_eq!(world.finish(), reason);
+    }
+}
+
+#[test]
 fn a_dial_ends_at_its_deadline() {
     for has_socket in [false, true] {
         let mut world = World::new(true, rules(true, 0));
@@ -396,6 +415,25 @@ fn it_is_not_closing_before_the_kernel_has_answered_for_our_fin() {
     world.step(Op::Shutdown, ALL);
     world.step(Op::Close, ALL);
     assert_eq!(world.freed, Some(CloseReason::Aborted), "it could still be aborted");
+}
+
+#[test]
+fn a_full_socket_with_bytes_waiting_is_unwatched_until_the_watch_is_asked_for() {
+    let mut world = World::new(false, rules(true, 0));
+    assert!(!world.connection.is_unwatched(), "no bytes wait");
+    world.append(10);
+    assert!(!world.connection.is_unwatched(), "the socket is not full");
+    world.poll();
+    world.complete(Op::Send, Answer::Bad(Fault::WouldBlock));
+    assert!(world.connection.is_unwatched());
+    world.poll();
+    assert!(!world.connection.is_unwatched(), "the watch tells");
+    world.complete(Op::Watch, ALL);
+    assert!(!world.connection.is_unwatched(), "it has told");
+    world.poll();
+    world.complete(Op::Send, Answer::Bad(Fault::WouldBlock));
+    world.handle(Input::Abort(CloseReason::Aborted));
+    assert!(!world.connection.is_unwatched(), "it sends no more");
 }
 
 /// What a message costs hangs on it: a settled connection is not polled.

@@ -284,6 +284,7 @@ impl World {
         assert_eq!(self.connection.is_sending(), flies(Op::Send), "what must not be moved");
         assert_eq!(self.connection.expects_notification(), self.notifications > 0);
         assert_eq!(self.connection.is_parked(), self.parked, "who waits for a buffer");
+        assert!(!self.connection.is_unwatched(), "nobody tells when the socket empties");
         for who in [Pause::Handler, Pause::Outbox] {
             let held_back = self.paused.contains(&(who as u8));
             assert_eq!(self.connection.is_paused(who), held_back, "held back: {who:?}");
