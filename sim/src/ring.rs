@@ -20,6 +20,9 @@ use crate::kernel::{Entry, Kernel, RingSetup, Work};
 use crate::marks::Mark;
 use crate::trace::Party;
 
+/// Things done in one turn that must never be done, after which the ring takes no more: a turn that does wrong
+/// for ever comes to its end, where somebody looks.
+const VIOLATIONS_MAX: usize = 1_000;
 /// Segments of vectored sends that may be queued between two enters, on a ring under test: so few that a
 /// busy turn runs out of them.
 const VECTORS: usize = 96;
@@ -171,6 +174,9 @@ impl Driver for SimRing {
     }
 
     fn room(&self, share: Share) -> u32 {
+        if self.kernel.borrow().violations.len() >= VIOLATIONS_MAX {
+            return 0;
+        }
         let free = self.kernel.borrow().room(self.ring) as u32;
         let room = match share {
             Share::Management => free,

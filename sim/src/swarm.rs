@@ -99,7 +99,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     }
     draw.plan.keep_records = options.records;
     let seen = Seen::default();
-    panics::begin();
+    panics::begin(seed);
     let result = catch_unwind(AssertUnwindSafe(|| match draw.service {
         Kind::Echo => {
             let run = Run::new(&draw, &seen, |reactor, book, _| Observed {

@@ -32,6 +32,7 @@ fn records_change_nothing() {
     for seed in 0..20 {
         let kept = run(seed, &Options { records: true, ..Options::default() });
         assert_eq!(kept.hash, run(seed, &Options::default()).hash, "seed {seed}");
-        assert_eq!(kept.story.len() as u64, kept.events.min(200_000));
+        // A story is the part that is worth reading, under a line that says so.
+        assert!((2..=61).contains(&kept.story.len()), "seed {seed}");
     }
 }
