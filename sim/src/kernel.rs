@@ -144,6 +144,8 @@ pub(crate) struct Kernel {
     /// Descriptors by number, the lowest free one handed out first.
     descriptors: Vec<Option<FileId>>,
     pub(crate) descriptors_max: usize,
+    /// What waits travels all at once, as far as it may: nothing is cut by chance.
+    pub(crate) whole_segments: bool,
     descriptors_ever: usize,
     rings: Vec<Ring>,
     bells: Arc<[AtomicBool]>,
@@ -175,6 +177,7 @@ impl Kernel {
             lives: 0,
             descriptors: vec![None; FIRST_DESCRIPTOR],
             descriptors_max: usize::MAX,
+            whole_segments: false,
             descriptors_ever: FIRST_DESCRIPTOR,
             rings: Vec::new(),
             bells: (0..rings).map(|_| AtomicBool::new(false)).collect(),

@@ -1,17 +1,20 @@
-//! Drivers that are not a kernel: test a handler, or the reactor itself, without a socket.
+//! Test a handler, or the reactor itself, without a socket.
 //!
 //! | part | is | for |
 //! |---|---|---|
-//! | [`Stage`] | a reactor with one handler over a [`Scripted`] driver | tests of handlers |
+//! | [`Sim`] | reactors over a simulated kernel and network: virtual time, peers that follow scripts, faults drawn from a seed | tests of handlers |
+//! | [`check`], [`explore`] | many seeds, one after the other | the same |
+//! | [`Stage`] | a reactor with one handler over a [`Scripted`] driver | tests of handlers, completion by completion |
 //! | [`Scripted`] | a driver that does what the test says, and checks what the reactor asks for | tests of the reactor |
 //! | [`Null`] | a driver that does nothing, at no cost | measuring what the reactor costs by itself |
+//! | [`swarm`] | random services and random peers under the simulated kernel | tests of slipring itself |
 //!
-//! Not here: a network, faults drawn from a seed, several reactors. A scripted driver decides nothing by
-//! itself; whoever drives it says what completes, with what, and in which order.
+//! A handler runs in a simulation as it is: the same type, the same calls, the same rules. docs/simulation.md
+//! shows how a bug is found.
 //!
 //! ```
 //! use slipring_core::{Ctx, Handler, Lease};
-//! use slipring_sim::Stage;
+//! use slipring_sim::{Script, Sim, check};
 //!
 //! /// The service under test: it shouts back.
 //! struct Shout;
@@ -24,12 +27,13 @@
 //!     }
 //! }
 //!
-//! let mut stage = Stage::new(Shout);
-//! let client = stage.accept();
-//! stage.receive(client, b"hello");
-//! assert_eq!(stage.sent(client), b"HELLO");
-//! stage.end_of_stream(client);
-//! assert!(stage.driver().is_closed(client));
+//! check(100, |seed| {
+//!     let mut sim = Sim::new(seed, |_reactor| Shout);
+//!     let peer = sim.connect(Script::new().send(b"hello").expect(b"HELLO").shutdown().expect_end());
+//!     sim.run();
+//!     assert_eq!(sim.received(peer), b"HELLO");
+//!     sim.finish();
+//! });
 //! ```
 
 #![forbid(unsafe_code)]
@@ -41,8 +45,10 @@ mod kernel;
 mod knobs;
 mod marks;
 mod null;
+mod peer;
 mod ring;
 mod scripted;
+mod sim;
 mod stage;
 pub mod swarm;
 mod trace;
@@ -50,5 +56,7 @@ mod trace;
 pub use knobs::Knobs;
 pub use marks::{Mark, Marks};
 pub use null::Null;
+pub use peer::{End, PeerId, Script};
 pub use scripted::{Operation, Scripted, Submitted};
+pub use sim::{Failure, Sim, SimBuilder, check, explore};
 pub use stage::{Conditions, Stage};

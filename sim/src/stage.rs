@@ -59,6 +59,29 @@ impl Default for Conditions {
 /// The methods of this type let the kernel be a healthy one: they turn the reactor until it would sleep, and
 /// complete sends, closes and the like meanwhile. For any other kernel use [`Stage::driver`], which
 /// completes only what it is told to, and [`Stage::turn`].
+///
+/// ```
+/// use slipring_core::{Ctx, Handler, Lease};
+/// use slipring_sim::Stage;
+///
+/// /// The service under test: it shouts back.
+/// struct Shout;
+///
+/// impl Handler for Shout {
+///     type State = ();
+///
+///     fn on_data(&mut self, ctx: &mut Ctx<'_, ()>, data: Lease) {
+///         ctx.send(data.to_ascii_uppercase());
+///     }
+/// }
+///
+/// let mut stage = Stage::new(Shout);
+/// let client = stage.accept();
+/// stage.receive(client, b"hello");
+/// assert_eq!(stage.sent(client), b"HELLO");
+/// stage.end_of_stream(client);
+/// assert!(stage.driver().is_closed(client));
+/// ```
 #[derive(Debug)]
 pub struct Stage<H: Handler> {
     reactor: Reactor<Scripted, H>,

@@ -45,6 +45,11 @@ impl Kernel {
         self.install(id).unwrap_or_else(|_| unreachable!("listeners come before any shortage"))
     }
 
+    /// An actor's listener closes.
+    pub(crate) fn stop_listening(&mut self, id: FileId) {
+        self.drop_reference(id);
+    }
+
     pub(super) fn release_listener(&mut self, id: FileId) {
         let Some(listener) = self.listener_mut(id) else { return };
         let (at, queue) = (listener.address, std::mem::take(&mut listener.queue));

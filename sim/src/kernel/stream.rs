@@ -362,7 +362,7 @@ impl Kernel {
         if longest > 0 {
             let count = 1 + self.dice.below(longest as u32) as usize;
             // Most of the time as much as can be.
-            let count = if self.dice.coin() { longest } else { count };
+            let count = if self.dice.coin() || self.whole_segments { longest } else { count };
             let bytes = self.take_outbound(id, count);
             self.arrive(other, &bytes);
             stuck = false;

@@ -126,7 +126,7 @@ impl Record {
     }
 
     /// Whom it is about, in words; a file by the name it is given.
-    pub(super) fn who(&self, name: impl Fn(u64) -> String) -> String {
+    pub(crate) fn who(&self, name: impl Fn(u64) -> String) -> String {
         match self.party() {
             Some(party) => party.to_string(),
             None if self.ring != NO_RING => format!("reactor {}", self.ring),
@@ -138,7 +138,7 @@ impl Record {
     }
 
     /// What happened, in words.
-    pub(super) fn deed(&self, name: impl Fn(u64) -> String) -> String {
+    pub(crate) fn deed(&self, name: impl Fn(u64) -> String) -> String {
         let number = self.number;
         match self.what {
             What::Entered => format!("enters the kernel, submissions taken: {number}"),

@@ -1,0 +1,87 @@
+//! What fails a run, and what is said then.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use slipring_sim::{End, Failure, Script, Sim, SimBuilder, check, explore};
+
+use crate::handlers::{Echo, Mute, Obedient};
+
+/// What a panic of this said.
+fn panic_of(test: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(test)).expect_err("a panic");
+    *panic.downcast::<String>().expect("a message")
+}
+
+#[test]
+fn a_panic_in_the_handler_fails_the_run_and_names_the_seed() {
+    let report = panic_of(|| {
+        let mut sim = Sim::new(1234, |_| Obedient::default());
+        sim.connect(Script::new().send(b"p").expect_gone());
+        sim.run();
+    });
+    assert!(
+        report.starts_with("seed 1234: the handler of reactor 0 panicked in on_data"),
+        "{report}"
+    );
+    assert!(report.contains("told to panic"), "{report}");
+    assert!(report.contains("SLIPRING_SIM_SEED=1234 cargo test failures::a_panic_in"), "{report}");
+    assert!(report.contains("sends 1 byte \"p\""), "{report}");
+    assert!(report.lines().count() <= 45, "{report}");
+}
+
+#[test]
+fn a_panic_that_is_tolerated_ends_its_connection_only() {
+    check(50, |seed| {
+        let mut sim = SimBuilder::new(seed).tolerate_panics().start(|_| Obedient::default());
+        let bad = sim.connect(Script::new().send(b"p").expect_reset());
+        sim.connect(Script::new().send(b"x").expect(b"x"));
+        sim.finish();
+        assert_eq!(sim.end_of(bad), Some(End::Reset));
+        assert_eq!(sim.counters(0).handler_panics, 1);
+    });
+}
+
+#[test]
+fn a_lease_that_is_kept_for_ever_is_left_behind() {
+    check(20, |seed| {
+        let mut sim = Sim::new(seed, |_| Obedient::default());
+        sim.connect(Script::new().send(b"k").close());
+        sim.run();
+        let failure = sim.try_finish().expect_err("a leak");
+        assert_eq!(failure.what, "left behind at the end: reactor 0: 1 buffers held");
+    });
+}
+
+#[test]
+fn check_names_the_first_seed_that_fails() {
+    let report = panic_of(|| {
+        check(100, |seed| {
+            let mut sim = Sim::new(seed, |_| Mute);
+            let wish = if seed < 17 { Script::new() } else { Script::new().expect(b"x") };
+            sim.connect(wish);
+            sim.run();
+        });
+    });
+    let lines: Vec<_> = report.lines().collect();
+    assert!(
+        lines[0].starts_with("seed 17 fails, after 17 that passed: seed 17: no script"),
+        "{report}"
+    );
+    assert!(lines[1].contains("SLIPRING_SIM_SEED=17 cargo test"), "{report}");
+}
+
+#[test]
+fn check_takes_assertions_of_the_test_too() {
+    let report = panic_of(|| check(10, |seed| assert_ne!(seed, 3, "not this one")));
+    assert!(report.starts_with("seed 3 fails, after 3 that passed: assertion"), "{report}");
+}
+
+#[test]
+fn explore_finds_nothing_where_nothing_is_wrong() {
+    let found = explore(0..20, |seed| -> Result<(), Failure> {
+        let mut sim = Sim::new(seed, |_| Echo);
+        sim.connect(Script::new().send(b"x").expect(b"x"));
+        sim.try_finish()
+    });
+    assert_eq!(found, None);
+}
