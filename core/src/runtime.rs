@@ -177,6 +177,12 @@ impl Builder {
                 remedy: "add a listener, or allow dialed connections".to_owned(),
             });
         }
+        if !self.listen.is_empty() && self.limits.accepted_max == 0 {
+            return Err(SetupError::Config {
+                cause: "an address to listen on, and no connection that may be accepted".to_owned(),
+                remedy: "allow accepted connections, or listen nowhere".to_owned(),
+            });
+        }
         ensure_descriptors(self.descriptors(reactors))
     }
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What must hold always is looked at after every turn, by the engine, the kernel's rules and the reactor's
-//! audit. What must hold for the bytes is compared by the peers, who know what they should read ([`Book`]).
+//! audit. What must hold for the bytes is compared by the peers, who know what they should read (`Book`).
 
 mod book;
 mod panics;
@@ -250,6 +250,8 @@ impl<'a, H: Handler> Run<'a, H> {
             self.check_streams();
         }
         self.engine.kernel.borrow_mut().marks.add(&self.book.borrow().marks);
+        let words = self.book.borrow().words;
+        self.engine.kernel.borrow_mut().note(trace::What::Said, words, 0);
         let completions = self.engine.counters().iter().map(|c| c.completions).sum();
         (self.engine.failure().map(ToOwned::to_owned), completions)
     }

@@ -108,6 +108,8 @@ pub(crate) enum What {
     Turn,
     /// A handler was told something; the number says what.
     Told,
+    /// The run is over; the subject is how many letters it took to say why its connections ended.
+    Said,
     /// A peer begins on a stream; the number is the peer's.
     PeerBegins,
     /// A peer leaves a stream; the number is the peer's.

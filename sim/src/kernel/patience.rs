@@ -42,10 +42,9 @@ impl Kernel {
             return None;
         }
         let watched = self.file(id)?.armed.iter().any(|id| is_write_watch(self, *id));
-        if watched
-            && let Some(late) = say("stalled", since(stream.progress_us), patience.write_stall)
-        {
-            return Some(late);
+        if watched || stream.unsent() > 0 {
+            // Whoever closes in order waits for nothing but room.
+            return say("stalled", since(stream.progress_us), patience.write_stall);
         }
         let moved_us = stream.moved_us.max(stream.told_end_us).max(stream.progress_us);
         let quiet_us = since(moved_us);

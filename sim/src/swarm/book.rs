@@ -74,6 +74,8 @@ pub(crate) struct Book {
     pub(crate) reasons: BTreeMap<Party, CloseReason>,
     /// What went wrong.
     pub(crate) complaints: Vec<String>,
+    /// Letters in the words that were said of ends: a part of what a run was.
+    pub(crate) words: u64,
     /// Rare events met by handlers.
     pub(crate) marks: Marks,
     /// Peers behave from now on.
@@ -128,6 +130,7 @@ impl Book {
             _ => None,
         };
         mark.into_iter().for_each(|mark| self.marks.meet(mark));
+        self.words += reason.to_string().len() as u64;
         if self.reasons.insert(who, reason).is_some() {
             self.complain(format!("{who:?} was told twice of its end"));
         }

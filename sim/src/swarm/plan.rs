@@ -69,6 +69,7 @@ impl Draw {
         let reactors = if dice.permille(400) { dice.between(2, 3) as usize } else { 1 };
         let abilities = Abilities { receive_cap: dice.coin(), zero_copy: dice.coin() };
         let limits = draw_limits(&mut dice, service);
+        let limits = if dice.permille(200) { at_the_edge(&mut dice, limits) } else { limits };
         let timeouts = draw_timeouts(&mut dice);
         let listeners = dice.between(1, 2) as u16;
         let ring = SimRingSetup {
@@ -159,6 +160,29 @@ fn draw_limits(dice: &mut Dice, service: Service) -> Limits {
         turn_receives_max: dice.log_between(1, 16) as u32,
         zero_copy_min_bytes: dice.coin().then(|| dice.log_between(1, 4096) as u32),
     }
+}
+
+/// One of the sizes at an edge: what the check lets through has to run, the rest it has to refuse.
+fn at_the_edge(dice: &mut Dice, drawn: Limits) -> Limits {
+    let edge = dice.pick(&[0, 1, 2, 3, u32::MAX]);
+    let mut limits = drawn;
+    match dice.below(10) {
+        // With listeners, none at all is refused by who starts the reactors.
+        0 => limits.accepted_max = edge.max(1),
+        1 => limits.buffers = edge,
+        2 => limits.buffer_bytes = edge,
+        3 => limits.backlog = edge,
+        4 => limits.outbox_low_bytes = edge,
+        5 => limits.outbox_bytes_max = edge,
+        6 => limits.outbox_pieces_high = edge,
+        7 => limits.turn_bytes_max = edge,
+        8 => limits.turn_receives_max = edge,
+        _ => limits.zero_copy_min_bytes = Some(edge),
+    }
+    // The queue of a run is shorter than a real one may be.
+    let checked = Limits { submissions: 64, ..limits }.check();
+    let huge = limits.accepted_max > 64 || limits.buffers > 64 || limits.buffer_bytes > 4096;
+    if checked.is_ok() && !huge { limits } else { drawn }
 }
 
 fn draw_timeouts(dice: &mut Dice) -> Timeouts {

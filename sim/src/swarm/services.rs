@@ -278,7 +278,11 @@ impl Busy {
         }
         self.dials_left -= 1;
         let place = self.dice.below(self.upstreams.len() as u32) as usize;
-        if let Ok(key) = connections.dial(self.upstreams[place], Notes::default()) {
+        let dialed = connections.dial(self.upstreams[place], Notes::default());
+        if let Err(refused) = dialed {
+            self.book.borrow_mut().words += refused.to_string().len() as u64;
+        }
+        if let Ok(key) = dialed {
             self.keys.push(key);
             if self.dice.coin() {
                 self.give(connections, key, "said before it was connected".into());

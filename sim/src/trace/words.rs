@@ -130,6 +130,7 @@ impl Record {
         match self.party() {
             Some(party) => party.to_string(),
             None if self.ring != NO_RING => format!("reactor {}", self.ring),
+            None if self.what == What::Said => "the run".to_owned(),
             None if matches!(self.what, What::Turn | What::Told) => {
                 format!("reactor {}", self.subject)
             }
@@ -151,6 +152,7 @@ impl Record {
             What::PeerBegins => format!("begins, as peer {number}"),
             What::PeerEnds => format!("leaves, as peer {number}"),
             What::Turn => "turns".to_owned(),
+            What::Said => format!("is over, its ends told in {} letters", self.subject),
             What::Told => "is told that its ring failed, and ends".to_owned(),
             _ => self.token().map_or_else(
                 || format!("{:?} of a foreign token {:#x}: {number}", self.what, self.subject),
