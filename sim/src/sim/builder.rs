@@ -84,7 +84,8 @@ impl SimBuilder {
     pub fn new(seed: u64) -> Self {
         let mut knobs = Knobs::draw(&mut Dice::new(seed ^ 0x6b6e_6f62));
         for name in AT_REST {
-            knobs.put_to_rest(name);
+            let known = knobs.put_to_rest(name);
+            debug_assert!(known, "no knob is called {name}");
         }
         Self {
             seed,
