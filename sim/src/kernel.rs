@@ -14,12 +14,16 @@
 //! One kernel serves all rings of a run, since sockets of one are the peers of another's. `kernel.rs` is time,
 //! files and descriptors, `kernel/stream.rs` TCP, `kernel/listen.rs` how connections come to be,
 //! `kernel/queues.rs` a ring's queues, `kernel/operations.rs` what the operations do, `kernel/rules.rs` what the
-//! owner of a ring must not do, `kernel/patience.rs` for how long its connections may last.
+//! owner of a ring must not do, `kernel/patience.rs` for how long its connections may last. `kernel/raw.rs`, `kernel/direct.rs` and
+//! `kernel/messages.rs` are what only scripts ask for that compare this kernel with a real one.
 
+mod direct;
 mod listen;
+mod messages;
 mod operations;
 mod patience;
 mod queues;
+mod raw;
 mod rules;
 mod stream;
 
@@ -35,9 +39,13 @@ use crate::marks::{Mark, Marks};
 use crate::trace::{NO_FILE, NO_RING, Party, Record, Trace, What};
 
 use listen::Listener;
+pub(crate) use listen::address;
+pub(crate) use messages::RING_DESCRIPTORS;
 pub(crate) use patience::Patience;
 use queues::Ring;
+pub(crate) use queues::{BUFFER_SHIFT, F_BUFFER, F_MORE, F_NOTIF, F_SOCK_NONEMPTY};
 pub(crate) use queues::{Entry, RingSetup, Work};
+pub(crate) use raw::{Raw, number_of};
 pub(crate) use stream::{Reading, Stream};
 
 /// Names a file for as long as it lives.
@@ -109,6 +117,8 @@ enum Event {
     Worker(OperationId),
     /// A zero-copy send's memory is let go of.
     Notify { ring: u16, number: u64 },
+    /// A ring that was closed has wound up.
+    Exit(u16),
     /// An actor looks.
     Actor(u32),
 }
@@ -241,6 +251,7 @@ impl Kernel {
             Event::Answer(stream) => self.answer(stream),
             Event::Worker(operation) => self.on_worker(operation),
             Event::Notify { ring, number } => self.notify(ring, number),
+            Event::Exit(ring) => self.on_exit(ring),
             // It may have been told to look sooner, and has.
             Event::Actor(actor) if self.looks_us[actor as usize] == at_us => {
                 self.looks_us[actor as usize] = u64::MAX;

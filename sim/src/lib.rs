@@ -39,6 +39,7 @@
 #![forbid(unsafe_code)]
 
 pub mod campaign;
+pub mod conformance;
 mod dice;
 mod engine;
 mod kernel;

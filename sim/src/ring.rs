@@ -29,9 +29,9 @@ const VECTORS: usize = 96;
 
 /// The places of the buffer ring, which stand in the kernel.
 #[derive(Debug)]
-struct KernelEntries {
-    kernel: Rc<RefCell<Kernel>>,
-    ring: u16,
+pub(crate) struct KernelEntries {
+    pub(crate) kernel: Rc<RefCell<Kernel>>,
+    pub(crate) ring: u16,
 }
 
 impl Entries for KernelEntries {

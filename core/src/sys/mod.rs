@@ -3,6 +3,7 @@
 //! Other modules of this crate name from here only [`memory`], the store whose types they pass about.
 #![allow(unsafe_code, reason = "the one place for it: each block names the invariant it leans on")]
 
+pub mod bare;
 mod buffer_ring;
 mod entries;
 mod errno;

@@ -461,7 +461,7 @@ impl Arena {
     }
 }
 
-fn set_optlen(entry: &mut squeue::Entry, bytes: u32) {
+pub(super) fn set_optlen(entry: &mut squeue::Entry, bytes: u32) {
     let start = std::ptr::from_mut(entry).cast::<u8>();
     // SAFETY: an entry is the kernel's 64-byte SQE (`repr(C)`), in which `optlen` stands at this offset.
     let field = unsafe { start.add(SQE_OPTLEN) }.cast::<u32>();

@@ -9,7 +9,7 @@ use super::{Event, FileId, Kernel, Kind, OperationId, Owner};
 use crate::marks::Mark;
 
 /// Completions of one multishot before others have their turn.
-const SHOTS_MAX: u32 = 32;
+pub(super) const SHOTS_MAX: u32 = 32;
 
 /// How an operation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,19 +27,21 @@ pub(super) enum State {
 pub(super) struct Operation {
     pub(super) life: u32,
     pub(super) user_data: u64,
-    work: Work,
+    pub(super) work: Work,
     pub(super) file: Option<FileId>,
     pub(super) state: State,
     /// It stands in the list of what is ready.
     pub(super) ready: bool,
-    /// Bytes that it has brought.
-    brought: u32,
+    /// Bytes that it has brought, or sent.
+    pub(super) brought: u32,
 }
 
 /// Whether the operation watches for room to write.
 pub(super) fn is_write_watch(kernel: &Kernel, id: OperationId) -> bool {
-    let work = kernel.operation(id).map(|operation| &operation.work);
-    matches!(work, Some(Work::Poll { write: true, .. }))
+    match kernel.operation(id).map(|operation| &operation.work) {
+        Some(Work::Raw(raw)) => raw.is_writing(),
+        work => matches!(work, Some(Work::Poll { write: true, .. })),
+    }
 }
 
 impl Kernel {
@@ -49,15 +51,16 @@ impl Kernel {
         let file = match &work {
             Work::PollBell => Some(self.bell_file(usize::from(ring))),
             Work::Cancel { .. } | Work::Close { .. } => None,
-            work => work.descriptor().and_then(|descriptor| self.lookup(descriptor)),
+            work => work.descriptor().and_then(|number| self.lookup_for(ring, number)),
         };
-        let bad = file.is_none() && !matches!(work, Work::Cancel { .. } | Work::Close { .. });
+        let needs_file = work.descriptor().is_some() && !matches!(work, Work::Close { .. });
+        let bad = file.is_none() && needs_file;
         let state = State::Armed;
         let operation =
             Operation { life: 0, user_data, work, file, state, ready: false, brought: 0 };
         let id = self.add_operation(ring, operation);
         if bad {
-            return self.finish(id, -libc::EBADF, 0);
+            return self.fail_bad(id);
         }
         if let Some(file) = file.and_then(|file| self.file_mut(file)) {
             file.references += 1;
@@ -71,7 +74,8 @@ impl Kernel {
         match operation.work.clone() {
             Work::Cancel { target } => self.cancel(id, target),
             Work::Close { descriptor } => {
-                let result = self.close(descriptor).map_or_else(|errno| -errno, |()| 0);
+                let result =
+                    self.close_for(id.ring, descriptor).map_or_else(|errno| -errno, |()| 0);
                 self.finish(id, result, 0);
             }
             Work::Send { segments, zero_copy, .. } => self.send(id, &segments, zero_copy),
@@ -82,6 +86,11 @@ impl Kernel {
             }
             Work::Connect { address, .. } => {
                 let Some(file) = file else { return };
+                match self.stream(file).map(|stream| stream.phase) {
+                    Some(Phase::Connected) => return self.finish(id, -libc::EISCONN, 0),
+                    Some(Phase::Connecting) => return self.finish(id, -libc::EALREADY, 0),
+                    _ => {}
+                }
                 if let Some(stream) = self.stream_mut(file) {
                     stream.remote = address;
                 }
@@ -93,6 +102,7 @@ impl Kernel {
             Work::Accept { .. } | Work::Poll { .. } | Work::PollBell | Work::Receive { .. } => {
                 self.go_on(id);
             }
+            Work::Raw(raw) => self.begin_raw(id, &raw),
         }
     }
 
@@ -100,10 +110,14 @@ impl Kernel {
     pub(super) fn go_on(&mut self, id: OperationId) {
         let Some(operation) = self.operation_mut(id) else { return };
         if let State::Ended(result) = operation.state {
-            return self.finish(id, result, 0);
+            return self.end(id, result);
         }
         let Some(file) = operation.file else { return };
         match operation.work {
+            Work::Raw(ref raw) => {
+                let raw = raw.clone();
+                self.go_on_raw(id, file, &raw);
+            }
             Work::Receive { cap, .. } => self.receive(id, file, cap),
             Work::Accept { .. } => self.accept_for(id, file),
             Work::Poll { write, .. } => self.poll(id, file, write),
@@ -126,7 +140,7 @@ impl Kernel {
     }
 
     /// Waits for the file to become ready.
-    fn arm(&mut self, id: OperationId, file: FileId) {
+    pub(super) fn arm(&mut self, id: OperationId, file: FileId) {
         if let Some(file) = self.file_mut(file)
             && !file.armed.contains(&id)
         {
@@ -158,19 +172,24 @@ impl Kernel {
         }
     }
 
-    fn is_ready(&self, file: FileId, write: bool) -> bool {
-        match self.file(file).map(|file| &file.kind) {
-            Some(Kind::Stream(stream)) if write => stream.is_writable(),
-            Some(Kind::Stream(stream)) => stream.is_readable(),
-            Some(Kind::Listener(listener)) => !listener.queue.is_empty(),
-            Some(Kind::Bell { rung }) => *rung,
-            None => false,
-        }
+    /// What a poll for this says: the event, and what is told unasked.
+    pub(super) fn readiness(&self, file: FileId, write: bool) -> i16 {
+        let event = if write { libc::POLLOUT } else { libc::POLLIN };
+        let (ready, unasked) = match self.file(file).map(|file| &file.kind) {
+            Some(Kind::Stream(stream)) if write => (stream.is_writable(), stream.unasked()),
+            Some(Kind::Stream(stream)) => (stream.is_readable(), stream.unasked()),
+            Some(Kind::Listener(listener)) => (!listener.queue.is_empty(), 0),
+            Some(Kind::Bell { rung }) => (*rung, 0),
+            None => (false, 0),
+        };
+        unasked | if ready { event } else { 0 }
     }
 
     fn poll(&mut self, id: OperationId, file: FileId, write: bool) {
-        let ready = self.is_ready(file, write) || self.dice.permille(self.knobs.false_ready);
-        if ready {
+        let mask = self.readiness(file, write);
+        if mask != 0 {
+            self.finish(id, i32::from(mask), 0);
+        } else if self.dice.permille(self.knobs.false_ready) {
             let mask = if write { libc::POLLOUT } else { libc::POLLIN };
             self.finish(id, i32::from(mask), 0);
         } else {
@@ -180,7 +199,7 @@ impl Kernel {
 
     // ---------------------------------------------------------------------------------------- accept
 
-    fn accept_for(&mut self, id: OperationId, listener: FileId) {
+    pub(super) fn accept_for(&mut self, id: OperationId, listener: FileId) {
         for _ in 0..SHOTS_MAX {
             // A number is taken before anybody looks who waits.
             if self.is_out_of_descriptors() {
@@ -197,6 +216,9 @@ impl Kernel {
                 self.accept(listener, Owner::Rings).and_then(|file| self.install(file).ok());
             let Some(client) = client else { return self.arm(id, listener) };
             let flags = if self.queued(listener) > 0 { F_SOCK_NONEMPTY } else { 0 };
+            if self.is_raw(id) {
+                return self.finish(id, client as i32, flags);
+            }
             if self.dice.permille(self.knobs.ended_multishot)
                 || !self.shoot(id, client as i32, flags)
             {
@@ -226,7 +248,7 @@ impl Kernel {
     }
 
     /// A completion that is not the operation's last; false if it has to be.
-    fn shoot(&mut self, id: OperationId, result: i32, flags: u32) -> bool {
+    pub(super) fn shoot(&mut self, id: OperationId, result: i32, flags: u32) -> bool {
         let Some(operation) = self.operation_mut(id) else { return false };
         let user_data = operation.user_data;
         self.post_more(id.ring, Cqe { user_data, result, flags })
@@ -234,7 +256,7 @@ impl Kernel {
 
     // --------------------------------------------------------------------------------------- receive
 
-    fn receive(&mut self, id: OperationId, file: FileId, cap: u32) {
+    pub(super) fn receive(&mut self, id: OperationId, file: FileId, cap: u32) {
         let mut first = self.operation_mut(id).is_some_and(|operation| operation.brought == 0);
         for _ in 0..SHOTS_MAX {
             // A buffer is taken before anybody looks whether there are bytes.
@@ -246,7 +268,7 @@ impl Kernel {
                 return self.finish(id, -libc::ENOBUFS, 0);
             }
             first = false;
-            let longest = self.longest_receive(id, file, cap);
+            let longest = self.longest_receive(id, file);
             match self.read(file, longest) {
                 Reading::Wait => return self.arm(id, file),
                 Reading::End => return self.finish(id, 0, 0),
@@ -255,18 +277,18 @@ impl Kernel {
                     if !self.bring(id, file, cap, &bytes) {
                         return;
                     }
+                    // With nothing left it waits, and no buffer is looked for before there is something.
+                    if !self.stream(file).is_some_and(Stream::is_readable) {
+                        return self.arm(id, file);
+                    }
                 }
             }
         }
         self.make_ready(id);
     }
 
-    fn longest_receive(&mut self, id: OperationId, file: FileId, cap: u32) -> usize {
+    fn longest_receive(&mut self, id: OperationId, file: FileId) -> usize {
         let mut longest = self.ring(id.ring).memory.buffer_bytes();
-        let brought = self.operation_mut(id).map_or(0, |operation| operation.brought);
-        if cap > 0 {
-            longest = longest.min(cap - brought.min(cap - 1));
-        }
         let waiting = self.stream(file).map_or(0, Stream::inbox_len) as u32;
         if waiting > 1 && self.dice.permille(self.knobs.short_receive) {
             longest = longest.min(1 + self.dice.below(waiting));
@@ -284,8 +306,12 @@ impl Kernel {
         let Some(operation) = self.operation_mut(id) else { return false };
         operation.brought += bytes.len() as u32;
         let capped = cap > 0 && operation.brought >= cap;
-        let ends = self.dice.permille(self.knobs.ended_multishot);
         let result = bytes.len() as i32;
+        if self.is_raw(id) {
+            self.finish(id, result, flags);
+            return false;
+        }
+        let ends = self.dice.permille(self.knobs.ended_multishot);
         if capped || ends || !self.shoot(id, result, flags) {
             self.marks.meet(if capped {
                 Mark::ReceiveCapped
@@ -351,7 +377,8 @@ impl Kernel {
             _ => {}
         }
         if zero_copy && self.dice.coin() {
-            let number = self.add_notification(id, file, false);
+            // Of what never went it says that it was copied.
+            let number = self.add_notification(id, file, true);
             self.schedule(1, Event::Notify { ring: id.ring, number });
             return self.finish(id, -errno, F_MORE);
         }
@@ -362,8 +389,10 @@ impl Kernel {
 
     fn cancel(&mut self, id: OperationId, target: u64) {
         let Some(found) = self.find_operation(id.ring, target).filter(|found| *found != id) else {
+            // What was cancelled and has not been told so can be found once more.
+            let again = self.is_ending(id.ring, target) && self.dice.coin();
             self.marks.meet(Mark::CancelTooLate);
-            return self.finish(id, -libc::ENOENT, 0);
+            return self.finish(id, if again { 0 } else { -libc::ENOENT }, 0);
         };
         if self.dice.permille(self.knobs.lost_cancel) {
             // What it waits for happens just now, if it can.
@@ -379,7 +408,7 @@ impl Kernel {
         }
         if self.dice.permille(self.knobs.early_end) {
             self.marks.meet(Mark::EndBeforeCancel);
-            self.finish(found, -libc::ECANCELED, 0);
+            self.end(found, -libc::ECANCELED);
             return self.finish(id, 0, 0);
         }
         self.marks.meet(Mark::CancelBeforeEnd);
@@ -392,7 +421,7 @@ impl Kernel {
 }
 
 /// The first `count` bytes of segments.
-fn first_of(segments: &[Segment], count: usize) -> Vec<Segment> {
+pub(super) fn first_of(segments: &[Segment], count: usize) -> Vec<Segment> {
     let mut left = count as u32;
     let mut taken = Vec::with_capacity(segments.len());
     for segment in segments {

@@ -14,17 +14,18 @@ use slipring_core::sys::memory::Memory;
 use slipring_core::token::Op;
 
 use super::operations::{Operation, State};
+use super::raw::Raw;
 use super::{FileId, Kernel, OperationId};
 use crate::marks::Mark;
 use crate::trace::What;
 
-pub(super) const F_BUFFER: u32 = 1;
-pub(super) const F_MORE: u32 = 1 << 1;
-pub(super) const F_SOCK_NONEMPTY: u32 = 1 << 2;
-pub(super) const F_NOTIF: u32 = 1 << 3;
-pub(super) const BUFFER_SHIFT: u32 = 16;
+pub(crate) const F_BUFFER: u32 = 1;
+pub(crate) const F_MORE: u32 = 1 << 1;
+pub(crate) const F_SOCK_NONEMPTY: u32 = 1 << 2;
+pub(crate) const F_NOTIF: u32 = 1 << 3;
+pub(crate) const BUFFER_SHIFT: u32 = 16;
 /// In a notification's result: copied.
-const ZC_COPIED: i32 = i32::MIN;
+pub(super) const ZC_COPIED: i32 = i32::MIN;
 
 /// What a submission asks for.
 #[derive(Clone, Debug)]
@@ -60,6 +61,7 @@ pub(crate) enum Work {
     Close {
         descriptor: u32,
     },
+    Raw(Raw),
 }
 
 impl Work {
@@ -73,6 +75,7 @@ impl Work {
             | Self::Connect { descriptor, .. }
             | Self::Shutdown { descriptor }
             | Self::Close { descriptor } => Some(descriptor),
+            Self::Raw(ref raw) => raw.descriptor(),
             Self::Cancel { .. } | Self::PollBell => None,
         }
     }
@@ -100,6 +103,8 @@ pub(crate) struct RingSetup {
 pub(super) enum Ready {
     Operation(OperationId),
     Notification(u64),
+    /// A completion of no operation here: of another ring's, or of one that never began.
+    Completion(Cqe),
 }
 
 /// The memory of a zero-copy send that is still read.
@@ -141,7 +146,7 @@ pub(super) struct Ring {
     completions: VecDeque<Cqe>,
     completions_max: usize,
     overflow: VecDeque<Cqe>,
-    ready: VecDeque<Ready>,
+    pub(super) ready: VecDeque<Ready>,
     notifications: BTreeMap<u64, Notification>,
     notifications_ever: u64,
     group: Group,
@@ -151,6 +156,10 @@ pub(super) struct Ring {
     /// What the next enter fails with.
     failure: Option<String>,
     gone: bool,
+    /// The ring's own descriptor table.
+    pub(super) places: Vec<Option<FileId>>,
+    /// Its descriptor was closed.
+    pub(super) closed: bool,
 }
 
 impl Kernel {
@@ -182,6 +191,8 @@ impl Kernel {
             generations: BTreeMap::new(),
             failure: None,
             gone: false,
+            places: Vec::new(),
+            closed: false,
         });
         self.rings.len() as u16 - 1
     }
@@ -218,6 +229,16 @@ impl Kernel {
     /// Whether completions stand in the queue.
     pub(crate) fn has_completions(&self, ring: u16) -> bool {
         !self.rings[usize::from(ring)].completions.is_empty()
+    }
+
+    /// Whether an enter would find something to work on.
+    pub(crate) fn has_ready(&self, ring: u16) -> bool {
+        !self.rings[usize::from(ring)].ready.is_empty()
+    }
+
+    /// Completions that stand in the queue.
+    pub(crate) fn standing(&self, ring: u16) -> usize {
+        self.rings[usize::from(ring)].completions.len()
     }
 
     /// The next enter of the ring fails.
@@ -298,6 +319,7 @@ impl Kernel {
                     }
                 }
                 Ready::Notification(number) => self.post_notification(ring, number),
+                Ready::Completion(cqe) => self.post(ring, cqe),
             }
         }
     }

@@ -160,8 +160,17 @@ impl Stream {
     pub(super) fn is_writable(&self) -> bool {
         let broken = self.dead || self.error.is_some() || self.fin_out;
         let room = self.bytes_max - self.outbound_bytes.min(self.bytes_max);
-        let open = !matches!(self.phase, Phase::Fresh | Phase::Connecting);
-        open && (broken || room >= (self.bytes_max / 3).max(1))
+        self.phase != Phase::Connecting && (broken || room >= (self.bytes_max / 3).max(1))
+    }
+
+    /// What any poll is told unasked: POLLRDHUP once the peer's FIN has come, POLLHUP once both directions have
+    /// ended, POLLERR with an error that nobody was told. Any of them ends a watch for room.
+    pub(super) fn unasked(&self) -> i16 {
+        let idle = matches!(self.phase, Phase::Fresh | Phase::Failed(_));
+        let ended = if self.dead || self.fin_in { libc::POLLRDHUP } else { 0 };
+        let hup = idle || self.dead || (self.fin_in && self.fin_out);
+        let hup = if hup { libc::POLLHUP } else { 0 };
+        ended | hup | if self.error.is_some() { libc::POLLERR } else { 0 }
     }
 
     pub(super) fn set_verdict(&mut self, errno: i32) {
@@ -173,7 +182,7 @@ impl Stream {
     }
 
     /// Bytes waiting to be read.
-    pub(super) fn inbox_len(&self) -> usize {
+    pub(crate) fn inbox_len(&self) -> usize {
         self.inbox.len()
     }
 
@@ -185,6 +194,19 @@ impl Stream {
     /// Whether our FIN was asked for.
     pub(super) fn has_sent_fin(&self) -> bool {
         self.fin_out
+    }
+
+    /// Whether the peer's FIN or a reset has come.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.fin_in || self.dead
+    }
+
+    /// Why the dial failed, if it did.
+    pub(crate) fn dial_failure(&self) -> Option<i32> {
+        match self.phase {
+            Phase::Failed(errno) => Some(errno),
+            _ => None,
+        }
     }
 
     /// Whether a reset has come or was made.
@@ -223,7 +245,7 @@ impl Kernel {
             return Reading::End;
         }
         match stream.phase {
-            Phase::Connected => Reading::Wait,
+            Phase::Connected | Phase::Connecting => Reading::Wait,
             _ => Reading::Failed(libc::ENOTCONN),
         }
     }
@@ -237,8 +259,10 @@ impl Kernel {
         if stream.dead || stream.fin_out {
             return Err(libc::EPIPE);
         }
-        if stream.phase != Phase::Connected {
-            return Err(libc::ENOTCONN);
+        match stream.phase {
+            Phase::Connected => {}
+            Phase::Connecting => return Err(libc::EAGAIN),
+            Phase::Fresh | Phase::Failed(_) => return Err(libc::EPIPE),
         }
         match stream.bytes_max.saturating_sub(stream.outbound_bytes) {
             0 => Err(libc::EAGAIN),
