@@ -42,15 +42,18 @@ impl Kernel {
             return None;
         }
         let watched = self.file(id)?.armed.iter().any(|id| is_write_watch(self, *id));
-        if watched || stream.unsent() > 0 {
+        if watched {
             // Whoever closes in order waits for nothing but room.
             return say("stalled", since(stream.progress_us), patience.write_stall);
         }
         let moved_us = stream.moved_us.max(stream.told_end_us).max(stream.progress_us);
         let quiet_us = since(moved_us);
-        match stream.told_end || stream.has_sent_fin() {
-            true => say("half-closed and silent", quiet_us, patience.half_closed),
-            false => say("silent", quiet_us, patience.idle),
-        }
+        // It may have been stalled until just now.
+        let stalled_us = patience.write_stall.filter(|_| stream.unsent() > 0).unwrap_or(0);
+        let bound_us = match stream.told_end || stream.has_sent_fin() {
+            true => patience.half_closed,
+            false => patience.idle.map(|idle_us| idle_us.max(stalled_us)),
+        };
+        say("silent", quiet_us, bound_us)
     }
 }
