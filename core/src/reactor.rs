@@ -90,6 +90,8 @@ pub struct Reactor<D, H: Handler> {
     /// Timers to deal with.
     due: Vec<u32>,
     more_due: bool,
+    /// So many of the dirty, from the first on, have been asked in this turn.
+    applied: usize,
     /// Receives that wait for a buffer, first come first served.
     parked: VecDeque<Key>,
     polling: Polling,
@@ -128,6 +130,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             deferred: Vec::new(),
             due: Vec::with_capacity(TIMERS_PER_TURN_MAX),
             more_due: false,
+            applied: 0,
             parked: VecDeque::new(),
             polling: Polling::new(poll),
             drain: None,

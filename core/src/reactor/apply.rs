@@ -18,12 +18,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Carries out what every dirty connection wants. What does not fit the submission queue stays dirty.
     pub(super) fn apply_all(&mut self) {
         self.apply_dials();
-        // Taken out last: after a panic those before it are looked at again, and want nothing.
+        // Those behind are put off to the next turn. After a panic it goes on with the one behind it.
         let count = self.connections.dirty.len();
-        for at in 0..count {
-            self.apply(self.connections.dirty[at]);
+        while self.applied < count {
+            let key = self.connections.dirty[self.applied];
+            self.applied += 1;
+            self.apply(key);
         }
-        self.connections.dirty.drain(..count);
+        self.connections.dirty.drain(..std::mem::take(&mut self.applied));
         self.acceptor.poll(&mut self.driver);
         self.take_in_clients();
         if !self.wake_armed {
