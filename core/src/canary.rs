@@ -1,7 +1,7 @@
 //! Bugs on purpose: each is a mistake somebody could make in this crate, and has to be found by simulation.
 //!
 //! A canary sings in builds with the feature `canaries` only, and only the one that was asked for
-//! ([`sing`]). Without the feature [`sings`] is a constant, and nothing of a canary is left in the code. No
+//! (`sing`). Without the feature `sings` is a constant, and nothing of a canary is left in the code. No
 //! optimised build without debug assertions can carry the feature: it does not compile.
 //!
 //! What a canary proves: that a simulation which passes would not have passed with that mistake. Where one
@@ -114,6 +114,8 @@ canaries! {
     HeardOnce,
     /// Nobody watches for a full socket to empty.
     WatchForgotten,
+    /// What ends a watch at once is watched for once more, and so on.
+    WatchSpins,
 }
 
 #[cfg(feature = "canaries")]

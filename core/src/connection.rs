@@ -19,7 +19,7 @@
 //! Sent               | -           | .           | .                | .                  | .        | .
 //! Send blocked       | -           | .           | .                | .                  | .        | .
 //! Send failed        | -           | Closing     | Closing          | Closing            | Closing  | .
-//! Writable           | -           | .           | .                | .                  | .        | .
+//! Watched            | -           | .           | .                | .                  | .        | .
 //! Shutdown done      | -           | -           | .                | -                  | .        | .
 //! Shutdown failed    | -           | -           | Closing          | -                  | Closing  | .
 //! Timer              | Closing     | Closing     | Closing          | Closing            | Closing  | .
@@ -114,6 +114,12 @@ pub struct Connection {
     high: bool,
     fin_sent: bool,
     timer_nearer: bool,
+    /// Sends without a copy that failed and whose notification is awaited.
+    refused: u8,
+    /// The peer's FIN would end any watch at once: one that goes on is used.
+    watches_on: bool,
+    /// The watch told of room while a send was under way.
+    room_came: bool,
     /// Bytes were dropped unsent: the close has to be a reset, or the peer takes what it got for the whole.
     torn: bool,
 }
@@ -160,6 +166,9 @@ impl Connection {
             high: false,
             fin_sent: false,
             timer_nearer: true,
+            refused: 0,
+            watches_on: false,
+            room_came: false,
             torn: false,
         }
     }
@@ -336,16 +345,8 @@ impl Connection {
             Input::Connected(result) => self.on_connected(result, &mut around),
             Input::EndOfStream => self.on_end_of_stream(now_ms),
             Input::ReceiveEnded(fault) => self.on_receive_ended(fault, &mut around),
-            Input::Notified { copied } => {
-                self.notifications = self.notifications.saturating_sub(1);
-                self.zero_copy = if copied { ZeroCopy::Off } else { ZeroCopy::Pays };
-                Event::None
-            }
-            Input::Writable => {
-                self.land(Op::Watch);
-                self.blocked = false;
-                Event::None
-            }
+            Input::Notified { copied } => self.on_notified(copied),
+            Input::Watched { room, more } => self.on_watched(room, more),
             Input::ShutdownDone(result) => self.on_shutdown_done(result, &mut around),
             Input::CancelDone => {
                 self.cancels = self.cancels.saturating_sub(1);
@@ -487,10 +488,13 @@ impl Connection {
                 self.active_at_ms = around.now_ms;
                 self.progress_at_ms = around.now_ms;
                 self.unsent = 0;
-                // Short: the socket is full, trying again at once would only say so.
-                self.blocked = bytes < self.sending_bytes;
+                // Short: the socket is full, trying again at once would only say so. (Where the watch tells of
+                // changes only, it has to say so.)
+                self.blocked = bytes < self.sending_bytes && !self.in_flight(Op::Watch);
+                self.room_came = false;
             }
             Err(fault) => {
+                self.refused += u8::from(more);
                 if !self.puts_off(fault) {
                     self.fail(fault, around);
                     return Event::None;
@@ -517,7 +521,35 @@ impl Connection {
         if unpinned {
             self.zero_copy = ZeroCopy::Off;
         }
-        self.blocked |= fault == Fault::WouldBlock;
+        // The room may have come between the kernel's look and its word.
+        let room_came = std::mem::take(&mut self.room_came);
+        self.blocked |= fault == Fault::WouldBlock && !room_came;
         unpinned || matches!(fault, Fault::WouldBlock | Fault::Cancelled)
+    }
+
+    /// A poll tells unasked that the peer's FIN is in, however full the socket: it would end at once, whenever
+    /// it is armed. From the first time on the watch is one that goes on: it tells once of the FIN, then of
+    /// room.
+    fn on_watched(&mut self, room: bool, more: bool) -> Event {
+        if !more {
+            self.land(Op::Watch);
+        }
+        self.watches_on |= !room && !sings(Canary::WatchSpins);
+        if room {
+            self.room_came = more && self.in_flight(Op::Send);
+            self.blocked = false;
+        }
+        Event::None
+    }
+
+    /// The kernel says of a send that it refused, too, that it was copied: that is no answer.
+    fn on_notified(&mut self, copied: bool) -> Event {
+        self.notifications = self.notifications.saturating_sub(1);
+        if copied && self.refused > 0 {
+            self.refused -= 1;
+        } else {
+            self.zero_copy = if copied { ZeroCopy::Off } else { ZeroCopy::Pays };
+        }
+        Event::None
     }
 }

@@ -31,8 +31,15 @@ pub enum Submission<'a> {
     AcceptMany(Descriptor),
     /// Complete once the descriptor can be read from (a listener: a client waits).
     WatchReadable(Descriptor),
-    /// Complete once the descriptor can be written to, or is broken.
-    WatchWritable(Descriptor),
+    /// Complete once the descriptor can be written to, or is broken, which the completion's `hint` says; or
+    /// because the peer will send no more, which polls tell unasked.
+    WatchWritable {
+        /// The connection's socket.
+        descriptor: Descriptor,
+        /// Go on, and complete whenever something changes: as a rule once for each time that a send found no
+        /// room.
+        many: bool,
+    },
     /// Receive into buffers of the ring until told otherwise, or until `cap` bytes came (0: no cap).
     Receive {
         /// The connection's socket.
@@ -86,7 +93,8 @@ pub struct Completion {
     pub more: bool,
     /// The kernel has let go of a zero-copy send's memory.
     pub notification: bool,
-    /// With a notification: the bytes were copied after all. With an accept: more clients wait.
+    /// With a notification: the bytes were copied after all. With an accept: more clients wait. With a watch:
+    /// there is room.
     pub hint: bool,
 }
 

@@ -460,3 +460,90 @@ fn an_open_connection_that_waits_for_the_kernel_only_is_settled() {
     world.ask(Input::Shutdown);
     assert!(!world.connection.is_settled(), "it is not open in both directions");
 }
+
+const NO_ROOM: Answer = Answer::Good { share: 0, more: true };
+const ROOM: Answer = Answer::Good { share: 1, more: true };
+
+/// Found by comparing with a kernel: a poll tells of the peer's FIN unasked, and as often as it is armed.
+#[test]
+fn a_watch_that_the_peers_fin_ends_is_followed_by_one_that_goes_on() {
+    let mut world = World::new(false, rules(true, 0));
+    world.append(1000);
+    world.poll();
+    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    assert!(world.flights.contains(&Op::Watch), "it watches");
+    world.step(Op::Watch, NO_ROOM);
+    assert!(world.flights.contains(&Op::Watch), "it watches on");
+    assert!(world.watches_on && world.connection.is_blocked());
+    world.step(Op::Watch, NO_ROOM);
+    assert_eq!(world.held(), [Op::Receive, Op::Watch], "told of the FIN again, and does nothing");
+    world.step(Op::Watch, ROOM);
+    assert_eq!(world.held(), [Op::Receive, Op::Send, Op::Watch], "sends, and the watch goes on");
+    // Of a change that a short send makes nobody would be told: it is followed by one that asks for it.
+    world.step(Op::Send, Answer::Good { share: 100, more: false });
+    assert!(world.connection.is_sending() && !world.connection.is_blocked());
+    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    assert!(world.connection.is_blocked() && !world.connection.is_unwatched());
+    assert_eq!(world.held(), [Op::Receive, Op::Watch], "no second watch");
+    // It ends by itself: another takes its place.
+    world.step(Op::Watch, Answer::Good { share: 0, more: false });
+    assert_eq!(world.held(), [Op::Receive, Op::Watch]);
+}
+
+#[test]
+fn room_that_is_told_of_before_the_send_says_that_there_is_none_is_not_forgotten() {
+    let mut world = World::new(false, rules(true, 0));
+    world.append(1000);
+    world.poll();
+    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    world.step(Op::Watch, NO_ROOM);
+    world.step(Op::Watch, ROOM);
+    world.step(Op::Watch, ROOM);
+    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    assert!(world.connection.is_sending(), "it tries again");
+    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    assert!(!world.connection.is_sending(), "told of once, tried once");
+    world.step(Op::Watch, ROOM);
+    world.step(Op::Watch, ROOM);
+    world.step(Op::Send, ALL);
+    world.append(1000);
+    world.poll();
+    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    assert!(!world.connection.is_sending(), "a send that went is what the word was about");
+}
+
+#[test]
+fn an_end_in_order_does_not_wait_for_a_watch_that_goes_on() {
+    let mut world = World::new(false, rules(true, 0));
+    world.append(1000);
+    world.poll();
+    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    world.step(Op::Watch, NO_ROOM);
+    world.step(Op::Receive, Answer::Good { share: 0, more: false });
+    world.ask(Input::Close(CloseReason::LocalClosed));
+    world.step(Op::Watch, ROOM);
+    world.step(Op::Send, ALL);
+    assert_eq!(world.held(), [Op::Watch, Op::Cancel], "it is cancelled");
+    world.step(Op::Cancel, ALL);
+    world.step(Op::Watch, Answer::Bad(Fault::Cancelled));
+    world.step(Op::Close, ALL);
+    assert_eq!(world.freed, Some(CloseReason::PeerClosed));
+}
+
+/// Found by comparing with a kernel: it says of what never went that it was copied.
+#[test]
+fn what_the_notification_of_a_refused_send_says_does_not_end_zero_copy() {
+    let mut world = World::new(false, rules(true, 64));
+    let copied = Answer::Bad(Fault::Cancelled);
+    world.append(1000);
+    world.poll();
+    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    world.step(Op::Wake, copied);
+    world.step(Op::Watch, ALL);
+    assert!(world.sending.as_ref().expect("in flight").zero_copy, "it asks again whether it pays");
+    world.step(Op::Send, Answer::Good { share: u8::MAX, more: true });
+    world.step(Op::Wake, copied);
+    world.append(1000);
+    world.poll();
+    assert!(!world.sending.as_ref().expect("in flight").zero_copy, "it does not");
+}

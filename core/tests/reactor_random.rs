@@ -209,7 +209,13 @@ impl World {
                 }
                 _ => drop(driver.accept(listener)),
             },
-            Submitted::WatchWritable(_) => driver.complete(token, Ok(4)),
+            Submitted::WatchWritable { many: false, .. } => {
+                driver.complete(token, Ok((choice % 2).into()));
+            }
+            Submitted::WatchWritable { many: true, .. } => match choice % 8 {
+                0 => driver.complete(token, Ok((choice / 8 % 2).into())),
+                _ => driver.complete_with_more(token, Ok((choice / 8 % 2).into())),
+            },
             Submitted::Receive { descriptor, .. } => self.bytes(token, descriptor, choice),
             Submitted::Send { bytes, zero_copy, .. } => {
                 let length = bytes.len() as u32;

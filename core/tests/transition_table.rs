@@ -26,7 +26,7 @@ const INPUTS: [&str; 16] = [
     "Sent",
     "Send blocked",
     "Send failed",
-    "Writable",
+    "Watched",
     "Shutdown done",
     "Shutdown failed",
     "Timer",
@@ -145,7 +145,7 @@ impl Stand {
     /// What waits goes out, and what has to follow it.
     fn flush(&mut self) {
         if self.in_flight(Op::Watch) {
-            self.step(Input::Writable);
+            self.step(Input::Watched { room: true, more: false });
         }
         if self.in_flight(Op::Send) {
             self.step(Input::Sent { result: Ok(BYTES), more: false });
@@ -167,7 +167,7 @@ fn stand_in(cell: &Cell, bytes: bool) -> Stand {
     if bytes {
         stand.append();
     }
-    if cell.input == "Writable" && stand.in_flight(Op::Send) {
+    if cell.input == "Watched" && stand.in_flight(Op::Send) {
         stand.step(Input::Sent { result: Err(Fault::WouldBlock), more: false });
     }
     match cell.state {
@@ -202,7 +202,7 @@ fn input_of(cell: &Cell) -> Input {
         "Sent" => sent(Ok(BYTES)),
         "Send blocked" => sent(Err(Fault::WouldBlock)),
         "Send failed" => sent(Err(Fault::BrokenPipe)),
-        "Writable" => Input::Writable,
+        "Watched" => Input::Watched { room: true, more: false },
         "Shutdown done" => Input::ShutdownDone(Ok(())),
         "Shutdown failed" => Input::ShutdownDone(Err(Fault::NotConnected)),
         "Timer" => Input::TimerExpired,
@@ -219,7 +219,7 @@ fn completes(cell: &Cell) -> Option<(Op, Option<bool>)> {
         "Connected" | "Connect failed" => (Op::Connect, None),
         "Received" | "End of stream" | "No buffer" | "Receive failed" => (Op::Receive, None),
         "Sent" | "Send blocked" | "Send failed" => (Op::Send, Some(true)),
-        "Writable" => (Op::Watch, Some(true)),
+        "Watched" => (Op::Watch, Some(true)),
         "Shutdown done" | "Shutdown failed" => (Op::Shutdown, Some(false)),
         _ => return None,
     })

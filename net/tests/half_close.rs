@@ -3,13 +3,13 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
 use slipring::{CloseReason, Ctx, Handler, Lease, Limits, Origin, Relay};
 use support::{
-    Check, Echo, Journal, Pattern, Server, What, accept, bounded, connect, expect_eof, listener,
-    one_reactor, read_bytes, read_pattern, spawn, stuff, write_pattern,
+    Check, Echo, Journal, Pattern, Server, What, accept, bounded, connect, eventually, expect_eof,
+    listener, ms, one_reactor, read_bytes, read_pattern, spawn, stuff, write_pattern,
 };
 
 const MEBIBYTES: usize = 8 << 20;
@@ -54,6 +54,29 @@ fn a_reply_of_megabytes_outlives_the_clients_end() {
         let mut client = connect(server.address);
         client.write_all(b"?").expect("the server takes it");
         client.shutdown(Shutdown::Write).expect("an open socket");
+        assert_eq!(read_pattern(&client, 2).expect("all of it comes"), MEBIBYTES as u64);
+        assert_eq!(server.journal.nth_close(0).1, CloseReason::PeerClosed);
+        server.finish();
+    });
+}
+
+/// A poll tells unasked, and as often as it is armed, that the peer's FIN is in.
+#[test]
+fn a_reader_that_stalls_after_its_end_costs_no_turns() {
+    bounded(|| {
+        let limits = Limits { outbox_bytes_max: 16 << 20, accepted_max: 64, ..Limits::default() };
+        let server = Server::start(one_reactor().limits(limits), |_| LargeReply);
+        let mut client = connect(server.address);
+        client.write_all(b"?").expect("the server takes it");
+        client.shutdown(Shutdown::Write).expect("an open socket");
+        eventually("the socket is full", || server.counters().sends_blocked > 0);
+        let before = server.counters().turns;
+        // A client to whom nothing comes waits beside it.
+        let mut quiet = connect(server.address);
+        quiet.set_read_timeout(Some(ms(300))).expect("an open socket");
+        quiet.read(&mut [0]).expect_err("nothing comes");
+        let turns = server.counters().turns - before;
+        assert!(turns < 100, "{turns} turns for a peer that does nothing");
         assert_eq!(read_pattern(&client, 2).expect("all of it comes"), MEBIBYTES as u64);
         assert_eq!(server.journal.nth_close(0).1, CloseReason::PeerClosed);
         server.finish();

@@ -93,6 +93,8 @@ marks! {
     QueuedClientsReset,
     /// A send met a full socket.
     SendBlocked,
+    /// A watch for room was told of the peer's FIN instead.
+    WatchToldOfFin,
     /// A send was short.
     SendShort,
     /// A send met a reset connection.

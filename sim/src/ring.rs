@@ -114,10 +114,10 @@ impl SimRing {
         Ok(match submission {
             Submission::AcceptMany(Descriptor(descriptor)) => Work::Accept { descriptor },
             Submission::WatchReadable(Descriptor(descriptor)) => {
-                Work::Poll { descriptor, write: false }
+                Work::Poll { descriptor, write: false, many: false }
             }
-            Submission::WatchWritable(Descriptor(descriptor)) => {
-                Work::Poll { descriptor, write: true }
+            Submission::WatchWritable { descriptor: Descriptor(descriptor), many } => {
+                Work::Poll { descriptor, write: true, many }
             }
             Submission::Receive { descriptor, cap } => {
                 let cap = if self.abilities.receive_cap { cap } else { 0 };

@@ -39,7 +39,12 @@ pub enum Submitted {
     /// See [`Submission::WatchReadable`].
     WatchReadable(Descriptor),
     /// See [`Submission::WatchWritable`].
-    WatchWritable(Descriptor),
+    WatchWritable {
+        /// The connection's socket.
+        descriptor: Descriptor,
+        /// Whether it goes on.
+        many: bool,
+    },
     /// See [`Submission::Receive`].
     Receive {
         /// The connection's socket.
@@ -80,7 +85,7 @@ impl Submitted {
         match *self {
             Self::AcceptMany(descriptor)
             | Self::WatchReadable(descriptor)
-            | Self::WatchWritable(descriptor)
+            | Self::WatchWritable { descriptor, .. }
             | Self::Receive { descriptor, .. }
             | Self::Send { descriptor, .. }
             | Self::Connect { descriptor, .. }
@@ -219,7 +224,9 @@ impl Scripted {
         match submission {
             Submission::AcceptMany(descriptor) => Submitted::AcceptMany(descriptor),
             Submission::WatchReadable(descriptor) => Submitted::WatchReadable(descriptor),
-            Submission::WatchWritable(descriptor) => Submitted::WatchWritable(descriptor),
+            Submission::WatchWritable { descriptor, many } => {
+                Submitted::WatchWritable { descriptor, many }
+            }
             Submission::Receive { descriptor, cap } => Submitted::Receive { descriptor, cap },
             Submission::Send { descriptor, segments, zero_copy } => {
                 assert!(!segments.is_empty(), "a send without a segment");

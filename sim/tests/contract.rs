@@ -74,10 +74,10 @@ fn the_management_share_is_kept_from_data() {
     driver.set_queue(3, 1);
     assert_eq!((driver.room(Share::Data), driver.room(Share::Management)), (2, 3));
     for activation in 0..2 {
-        let watch = Submission::WatchWritable(client);
+        let watch = Submission::WatchWritable { descriptor: client, many: false };
         driver.push(token(Op::Watch, activation), watch, Share::Data).expect("room");
     }
-    let watch = Submission::WatchWritable(client);
+    let watch = Submission::WatchWritable { descriptor: client, many: false };
     driver.push(token(Op::Watch, 9), watch, Share::Data).expect_err("no room for data");
     push(&mut driver, Op::Close, 1, Submission::ShutdownWrite(client));
     assert_eq!(driver.room(Share::Management), 0);
@@ -190,7 +190,7 @@ fn an_operation_on_a_closed_descriptor() {
     let mut driver = driver();
     let client = driver.descriptor();
     push(&mut driver, Op::Close, 1, Submission::Close(client));
-    push(&mut driver, Op::Watch, 1, Submission::WatchWritable(client));
+    push(&mut driver, Op::Watch, 1, Submission::WatchWritable { descriptor: client, many: false });
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn an_operation_on_a_closed_descriptor() {
 fn a_cancel_of_what_ended_before_the_close() {
     let mut driver = driver();
     let client = driver.descriptor();
-    push(&mut driver, Op::Watch, 1, Submission::WatchWritable(client));
+    push(&mut driver, Op::Watch, 1, Submission::WatchWritable { descriptor: client, many: false });
     enter(&mut driver);
     driver.complete(token(Op::Watch, 1), Ok(4));
     reap(&mut driver);
@@ -217,8 +217,8 @@ fn a_cancel_of_nothing() {
 fn a_token_in_use() {
     let mut driver = driver();
     let (one, other) = (driver.descriptor(), driver.descriptor());
-    push(&mut driver, Op::Watch, 1, Submission::WatchWritable(one));
-    push(&mut driver, Op::Watch, 1, Submission::WatchWritable(other));
+    push(&mut driver, Op::Watch, 1, Submission::WatchWritable { descriptor: one, many: false });
+    push(&mut driver, Op::Watch, 1, Submission::WatchWritable { descriptor: other, many: false });
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn bytes_released_before_the_send_is_over() {
 fn a_second_end_of_one_operation() {
     let mut driver = driver();
     let client = driver.descriptor();
-    push(&mut driver, Op::Watch, 1, Submission::WatchWritable(client));
+    push(&mut driver, Op::Watch, 1, Submission::WatchWritable { descriptor: client, many: false });
     enter(&mut driver);
     driver.complete(token(Op::Watch, 1), Ok(4));
     driver.complete(token(Op::Watch, 1), Ok(4));

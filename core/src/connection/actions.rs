@@ -19,7 +19,7 @@ impl Connection {
                 return self.poll_beside_send(rules);
             }
             self.take_off(Op::Watch);
-            return Some(Action::Watch);
+            return Some(Action::Watch { many: self.watches_on });
         }
         self.take_off(Op::Send);
         Some(Action::Send)
@@ -64,7 +64,7 @@ impl Connection {
     pub fn is_settled(&self) -> bool {
         matches!(self.state, State::Established)
             && self.in_flight(Op::Receive)
-            && (self.outbox.is_empty() || self.flights & SEND_OR_WATCH != 0)
+            && (self.outbox.is_empty() || self.sending_waits())
             && self.paused == 0
             && !self.timer_nearer
     }
@@ -81,14 +81,20 @@ impl Connection {
     #[must_use]
     pub fn is_unwatched(&self) -> bool {
         let open = !matches!(self.state, State::Opening { .. } | State::Closing { .. });
-        open && self.blocked && !self.outbox.is_empty() && self.flights & SEND_OR_WATCH == 0
+        open && self.blocked && !self.outbox.is_empty() && !self.sending_waits()
     }
 
     #[inline]
     fn wants_to_send(&self) -> bool {
         !self.outbox.is_empty()
-            && (self.flights & SEND_OR_WATCH == 0 || self.sends_twice())
+            && (!self.sending_waits() || self.sends_twice())
             && !matches!(self.state, State::Opening { .. } | State::Closing { .. })
+    }
+
+    /// Whether a send is under way, or a watch is that will tell when one has room.
+    #[inline]
+    fn sending_waits(&self) -> bool {
+        self.flights & SEND != 0 || (self.flights & WATCH != 0 && self.blocked)
     }
 
     /// Whether a mistake is to be made: once for each send.
@@ -170,8 +176,10 @@ impl Connection {
     }
 }
 
-const SEND_OR_WATCH: u8 = 1 << Op::Send as u8 | 1 << Op::Watch as u8;
-const ENDING: u8 = SEND_OR_WATCH | 1 << Op::Shutdown as u8;
+const SEND: u8 = 1 << Op::Send as u8;
+const WATCH: u8 = 1 << Op::Watch as u8;
+/// What has to be over before a FIN, or before an end in order.
+const ENDING: u8 = SEND | 1 << Op::Shutdown as u8;
 
 /// Whether the end we make has to be a reset, for the peer to know that something is missing.
 fn resets(reason: CloseReason) -> bool {

@@ -125,8 +125,13 @@ pub enum Input {
         /// It had copied the bytes.
         copied: bool,
     },
-    /// The watch's outcome: sending may go on.
-    Writable,
+    /// The watch tells something.
+    Watched {
+        /// The socket has room, or is broken: sending may go on. Without, the peer's FIN is in.
+        room: bool,
+        /// Whether the watch stays armed.
+        more: bool,
+    },
     /// The half-close's outcome.
     ShutdownDone(Result<(), Fault>),
     /// A cancel was answered, whatever the answer.
@@ -175,8 +180,11 @@ pub enum Event {
 pub enum Action {
     /// Send from the outbox: see [`begin_send`](super::Connection::begin_send).
     Send,
-    /// Tell when the socket can be written to.
-    Watch,
+    /// Tell when the socket can be written to; `many`: whenever it can be again.
+    Watch {
+        /// Whether again and again.
+        many: bool,
+    },
     /// Arm the receive.
     Receive,
     /// Arm the timer.

@@ -102,7 +102,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 let descriptor = descriptor.expect(SOCKET);
                 (Op::Receive, Submission::Receive { descriptor, cap: self.receive_cap })
             }
-            Action::Watch => (Op::Watch, Submission::WatchWritable(descriptor.expect(SOCKET))),
+            Action::Watch { many } => {
+                let descriptor = descriptor.expect(SOCKET);
+                (Op::Watch, Submission::WatchWritable { descriptor, many })
+            }
             Action::Shutdown => {
                 (Op::Shutdown, Submission::ShutdownWrite(descriptor.expect(SOCKET)))
             }

@@ -36,7 +36,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         match op {
             Op::Receive | Op::Send => unreachable!("dealt with above"),
             Op::Connect | Op::Watch | Op::Shutdown | Op::Close => {
-                self.on_other(op, key, activation, completion.result);
+                self.on_other(op, key, activation, completion);
             }
             Op::Cancel => {
                 self.connections.handle(key, Input::CancelDone);
@@ -132,11 +132,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     #[inline(never)]
-    fn on_other(&mut self, op: Op, key: Key, activation: u8, result: Result<u32, Fault>) {
-        let nothing = result.map(|_| ());
+    fn on_other(&mut self, op: Op, key: Key, activation: u8, completion: &Completion) {
+        let nothing = completion.result.map(|_| ());
         let input = match op {
             Op::Connect => Input::Connected(nothing),
-            Op::Watch => Input::Writable,
+            Op::Watch => {
+                // A watch that fails tells nothing: the send will.
+                let room = completion.result.is_err() || completion.hint;
+                Input::Watched { room, more: completion.more }
+            }
             Op::Shutdown => Input::ShutdownDone(nothing),
             _ => Input::Closed,
         };

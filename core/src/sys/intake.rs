@@ -25,6 +25,9 @@ use crate::token::{Op, Token};
 
 /// In a notification's result: the bytes were copied.
 const ZC_COPIED: u32 = 1 << 31;
+/// In a watch's result: writing need not wait, for there is room, or nothing to wait for. (POLLRDHUP, which is
+/// told unasked, is the peer's FIN, and says nothing of writing.)
+const ROOM: i32 = (libc::POLLOUT | libc::POLLERR | libc::POLLHUP) as i32;
 
 /// A completion queue entry, in the kernel's terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +125,7 @@ impl Intake {
             if !self.held.is_empty() && token.is_of(Op::Send) {
                 self.on_result(token, more);
             }
-            cqueue::sock_nonempty(flags)
+            cqueue::sock_nonempty(flags) | (token.is_of(Op::Watch) & (result & ROOM != 0))
         };
         Some(Completion { token, result: outcome, span, more, notification, hint })
     }

@@ -210,8 +210,8 @@ impl Ring {
             Submission::WatchReadable(descriptor) => {
                 opcode::PollAdd::new(fd(descriptor), libc::POLLIN as u32).build()
             }
-            Submission::WatchWritable(descriptor) => {
-                opcode::PollAdd::new(fd(descriptor), libc::POLLOUT as u32).build()
+            Submission::WatchWritable { descriptor, many } => {
+                opcode::PollAdd::new(fd(descriptor), libc::POLLOUT as u32).multi(many).build()
             }
             Submission::Connect { descriptor, address } => {
                 let address = self.arena.address(address).ok_or(QueueFull)?;

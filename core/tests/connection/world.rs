@@ -68,6 +68,8 @@ pub(crate) struct World {
     pub(crate) sending: Option<Sending>,
     pub(crate) armed_ms: Option<u64>,
     pub(crate) paused: BTreeSet<u8>,
+    /// A watch was told of the FIN.
+    pub(crate) watches_on: bool,
     pub(crate) parked: bool,
     /// A dial that has no socket yet.
     pub(crate) queued: bool,
@@ -103,6 +105,7 @@ impl World {
             sending: None,
             armed_ms: None,
             paused: BTreeSet::new(),
+            watches_on: false,
             parked: false,
             queued: dialed,
             eof: false,
@@ -212,12 +215,14 @@ impl World {
         match action {
             Action::Send => {
                 assert!(!self.fin, "sent after the FIN");
-                assert!(!self.flights.contains(&Op::Watch) && !self.connection.is_blocked());
+                assert!(!self.flights.contains(&Op::Watch) || self.watches_on);
+                assert!(!self.connection.is_blocked());
                 self.take_off(Op::Send);
                 self.begin_send();
             }
-            Action::Watch => {
+            Action::Watch { many } => {
                 assert!(!self.flights.contains(&Op::Send) && self.connection.is_blocked());
+                assert_eq!(many, self.watches_on, "once, until the peer's FIN has ended one");
                 self.take_off(Op::Watch);
             }
             Action::Receive => {
@@ -314,7 +319,8 @@ impl World {
                 return assert!(held, "closing, and waiting for nothing");
             }
         }
-        assert_eq!(!empty, flies(Op::Send) || flies(Op::Watch), "bytes wait, or none");
+        let watched = flies(Op::Watch) && (self.connection.is_blocked() || !self.watches_on);
+        assert_eq!(!empty, flies(Op::Send) || watched, "bytes wait, or none");
         assert!(!empty || !self.connection.is_high(), "empty, and high");
         let ours = matches!(state, State::HalfClosed { side: Side::Ours, .. });
         if ours || matches!(state, State::Draining { .. }) {
@@ -340,8 +346,12 @@ impl World {
 
     /// The kernel answers one of the things it holds; `Op::Wake` stands for a notification.
     pub(crate) fn complete(&mut self, op: Op, answer: Answer) {
-        let lands = !matches!(op, Op::Cancel | Op::Wake)
-            && !matches!((op, answer), (Op::Receive, Answer::Good { share: 1.., more: true }));
+        let goes_on = match (op, answer) {
+            (Op::Receive, Answer::Good { share, more }) => share > 0 && more,
+            (Op::Watch, Answer::Good { more, .. }) => more && self.watches_on,
+            _ => false,
+        };
+        let lands = !matches!(op, Op::Cancel | Op::Wake) && !goes_on;
         if lands {
             self.flights.remove(&op);
         }
@@ -356,7 +366,9 @@ impl World {
             Op::Receive => self.complete_receive(answer),
             Op::Send => self.complete_send(answer),
             Op::Watch => {
-                self.handle(Input::Writable);
+                let room = !matches!(answer, Answer::Good { share: 0, .. });
+                self.handle(Input::Watched { room, more: goes_on });
+                self.watches_on |= !room;
             }
             Op::Shutdown => {
                 self.handle(Input::ShutdownDone(nothing));

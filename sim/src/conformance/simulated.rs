@@ -124,11 +124,8 @@ impl Simulated {
             Operation::Accept { on, many, direct: true } => {
                 Work::Raw(Raw::AcceptDirect { descriptor: number(on), many })
             }
-            Operation::Poll { on, write, many: false } => {
-                Work::Poll { descriptor: number(on), write }
-            }
-            Operation::Poll { on, write, many: true } => {
-                Work::Raw(Raw::PollMany { descriptor: number(on), write })
+            Operation::Poll { on, write, many } => {
+                Work::Poll { descriptor: number(on), write, many }
             }
             Operation::Receive { on, many: true, cap } => {
                 Work::Receive { descriptor: number(on), cap }

@@ -120,8 +120,8 @@ impl Kernel {
             }
             Work::Receive { cap, .. } => self.receive(id, file, cap),
             Work::Accept { .. } => self.accept_for(id, file),
-            Work::Poll { write, .. } => self.poll(id, file, write),
-            Work::PollBell => self.poll(id, file, false),
+            Work::Poll { write, many, .. } => self.poll(id, file, write, many),
+            Work::PollBell => self.poll(id, file, false, false),
             Work::Connect { .. } => match self.stream(file).map(|stream| stream.phase) {
                 Some(Phase::Connected) => self.finish(id, 0, 0),
                 Some(Phase::Failed(errno)) => {
@@ -164,9 +164,21 @@ impl Kernel {
 
     /// Whoever waits to write looks at the file, and nobody else.
     pub(super) fn wake_writers(&mut self, id: FileId) {
-        let armed = self.file(id).map_or_else(Vec::new, |file| file.armed.clone());
-        for id in armed {
-            if is_write_watch(self, id) {
+        self.wake_those(id, true);
+    }
+
+    /// Whoever waits for what comes looks at the file, and nobody else.
+    pub(super) fn wake_readers(&mut self, id: FileId) {
+        self.wake_those(id, false);
+    }
+
+    fn wake_those(&mut self, id: FileId, write: bool) {
+        let Some(file) = self.file(id) else { return };
+        if file.owner != Owner::Rings {
+            return self.wake(id);
+        }
+        for id in file.armed.clone() {
+            if is_write_watch(self, id) == write {
                 self.make_ready(id);
             }
         }
@@ -185,16 +197,23 @@ impl Kernel {
         unasked | if ready { event } else { 0 }
     }
 
-    fn poll(&mut self, id: OperationId, file: FileId, write: bool) {
-        let mask = self.readiness(file, write);
-        if mask != 0 {
-            self.finish(id, i32::from(mask), 0);
-        } else if self.dice.permille(self.knobs.false_ready) {
-            let mask = if write { libc::POLLOUT } else { libc::POLLIN };
-            self.finish(id, i32::from(mask), 0);
-        } else {
-            self.arm(id, file);
+    fn poll(&mut self, id: OperationId, file: FileId, write: bool, many: bool) {
+        let event = if write { libc::POLLOUT } else { libc::POLLIN };
+        let mut mask = self.readiness(file, write);
+        if write && mask & event == 0 {
+            self.want_room(file);
+            if mask == libc::POLLRDHUP {
+                self.marks.meet(Mark::WatchToldOfFin);
+            }
         }
+        if mask == 0 && self.dice.permille(self.knobs.false_ready) {
+            mask = event;
+        }
+        let ends = !many || self.dice.permille(self.knobs.ended_multishot);
+        if mask != 0 && (ends || !self.shoot(id, i32::from(mask), 0)) {
+            return self.finish(id, i32::from(mask), 0);
+        }
+        self.arm(id, file);
     }
 
     // ---------------------------------------------------------------------------------------- accept
@@ -332,7 +351,11 @@ impl Kernel {
         };
         let total: usize = segments.iter().map(|segment| segment.length as usize).sum();
         let room = match self.room_to_send(file) {
-            Ok(_) if self.dice.permille(self.knobs.refused_send) => Err(libc::EAGAIN),
+            // It was full; until the call has returned it is no more.
+            Ok(_) if self.dice.permille(self.knobs.refused_send) => {
+                self.wake_writers(file);
+                Err(libc::EAGAIN)
+            }
             Ok(_) if zero_copy && self.dice.permille(self.knobs.unpinned_send) => {
                 self.marks.meet(Mark::ZeroCopyUnpinned);
                 Err(self.dice.pick(&[libc::ENOBUFS, libc::ENOMEM]))
@@ -340,7 +363,11 @@ impl Kernel {
             room => room,
         };
         let count = match room {
-            Ok(room) => room.min(total),
+            Ok(room) if room < total => {
+                self.want_room(file);
+                room
+            }
+            Ok(_) => total,
             Err(errno) => return self.fail_send(id, file, errno, zero_copy),
         };
         let count = match self.dice.permille(self.knobs.short_send) {

@@ -42,7 +42,7 @@ impl Kernel {
             return None;
         }
         let watched = self.file(id)?.armed.iter().any(|id| is_write_watch(self, *id));
-        if watched {
+        if watched && stream.wants_room {
             // Whoever closes in order waits for nothing but room.
             return say("stalled", since(stream.progress_us), patience.write_stall);
         }

@@ -36,6 +36,7 @@ pub(crate) enum Work {
     Poll {
         descriptor: u32,
         write: bool,
+        many: bool,
     },
     /// The poll of a ring's own bell.
     PollBell,

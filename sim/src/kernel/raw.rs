@@ -27,10 +27,6 @@ pub(crate) enum Raw {
     ReceiveOnce {
         descriptor: u32,
     },
-    PollMany {
-        descriptor: u32,
-        write: bool,
-    },
     /// A send that waits for room, or wants to send all.
     Send {
         descriptor: u32,
@@ -57,7 +53,6 @@ impl Raw {
             Self::AcceptDirect { descriptor, .. }
             | Self::AcceptOnce { descriptor }
             | Self::ReceiveOnce { descriptor }
-            | Self::PollMany { descriptor, .. }
             | Self::Send { descriptor, .. } => Some(descriptor),
             Self::Nop
             | Self::Unfit
@@ -73,7 +68,7 @@ impl Raw {
 
     /// Whether it waits for room to write.
     pub(super) fn is_writing(&self) -> bool {
-        matches!(self, Self::Send { .. } | Self::PollMany { write: true, .. })
+        matches!(self, Self::Send { .. })
     }
 }
 
@@ -88,7 +83,6 @@ impl Kernel {
             Raw::AcceptOnce { .. }
             | Raw::AcceptDirect { .. }
             | Raw::ReceiveOnce { .. }
-            | Raw::PollMany { .. }
             | Raw::Send { .. } => {
                 self.go_on(id);
             }
@@ -106,13 +100,6 @@ impl Kernel {
             Raw::AcceptOnce { .. } => self.accept_for(id, file),
             Raw::AcceptDirect { many, .. } => self.accept_direct(id, file, *many),
             Raw::ReceiveOnce { .. } => self.receive(id, file, 0),
-            Raw::PollMany { write, .. } => {
-                let mask = self.readiness(file, *write);
-                if mask != 0 && !self.shoot(id, i32::from(mask), 0) {
-                    return self.finish(id, i32::from(mask), 0);
-                }
-                self.arm(id, file);
-            }
             Raw::Send { segments, manner, .. } => self.send_raw(id, file, segments, *manner),
             Raw::Nop | Raw::Unfit | Raw::Cancel(_) | Raw::Message { .. } | Raw::Pass { .. } => {}
         }

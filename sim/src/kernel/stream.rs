@@ -101,6 +101,8 @@ pub(crate) struct Stream {
     orphan: bool,
     /// A segment is under way.
     flowing: bool,
+    /// Somebody found no room since they were last told of some.
+    pub(super) wants_room: bool,
     /// What each queue holds at most.
     bytes_max: usize,
     /// The end of the stream was read here; when that was, or our FIN was asked for.
@@ -136,6 +138,7 @@ impl Stream {
             verdict: None,
             orphan: false,
             flowing: false,
+            wants_room: false,
             bytes_max,
             told_end: false,
             told_end_us: 0,
@@ -265,7 +268,10 @@ impl Kernel {
             Phase::Fresh | Phase::Failed(_) => return Err(libc::EPIPE),
         }
         match stream.bytes_max.saturating_sub(stream.outbound_bytes) {
-            0 => Err(libc::EAGAIN),
+            0 => {
+                stream.wants_room = true;
+                Err(libc::EAGAIN)
+            }
             room => Ok(room),
         }
     }
@@ -391,10 +397,8 @@ impl Kernel {
             self.arrive(other, &bytes);
             stuck = false;
             self.note(What::Arrived, u64::from(other.life), count as i64);
-            self.wake(other);
-            if self.stream(id).is_some_and(Stream::is_writable) {
-                self.wake(id);
-            }
+            self.wake_readers(other);
+            self.tell_of_room(id);
         }
         let Some(stream) = self.stream_mut(id) else { return };
         if stream.outbound_bytes == 0 && stream.fin_out && !stream.fin_arrived {
@@ -403,6 +407,24 @@ impl Kernel {
             self.end_orphan(id);
         } else if !stuck {
             self.start_flow(id);
+        }
+    }
+
+    /// Somebody found no room: they will be told of it.
+    pub(super) fn want_room(&mut self, id: FileId) {
+        if let Some(stream) = self.stream_mut(id) {
+            stream.wants_room = true;
+        }
+    }
+
+    /// Operations are told of room once for each time that one found none; actors look whenever there is some.
+    fn tell_of_room(&mut self, id: FileId) {
+        let of_actor = self.file(id).is_some_and(|file| file.owner != Owner::Rings);
+        let Some(stream) = self.stream_mut(id).filter(|stream| stream.is_writable()) else {
+            return;
+        };
+        if std::mem::take(&mut stream.wants_room) || of_actor {
+            self.wake_writers(id);
         }
     }
 

@@ -207,7 +207,7 @@ impl Scripted {
 
 /// What the kernel does.
 impl Scripted {
-    /// Ends an operation in flight.
+    /// Ends an operation in flight. The result of a watch for room is whether there is some: zero for none.
     ///
     /// # Panics
     /// If it is not in flight, or could not end so.
@@ -231,12 +231,16 @@ impl Scripted {
         let Some(place) = self.operations.iter().position(in_flight) else {
             panic!("completed {:?}, which is not in flight", token.decode());
         };
-        if let Submitted::Send { .. } = self.operations[place].submitted {
+        let submitted = &self.operations[place].submitted;
+        let is_watch = matches!(submitted, Submitted::WatchWritable { .. });
+        let goes_on = !matches!(submitted, Submitted::WatchWritable { many: false, .. });
+        assert!(goes_on || !more, "a watch that ends with its first word");
+        if let Submitted::Send { .. } = submitted {
             self.finish_send(place, result, more);
         } else if !more {
             self.operations[place].place = Place::Posted;
         }
-        let hint = false;
+        let hint = is_watch && result.is_ok_and(|room| room > 0);
         self.inject(Completion { token, result, span: None, more, notification: false, hint });
     }
 
