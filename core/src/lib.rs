@@ -36,6 +36,6 @@ pub use connections::{Connections, DialRefused, SendRefused};
 pub use counters::Counters;
 pub use error::{CloseReason, Fault, SetupError};
 pub use handler::{Ctx, Handler, Origin, Outgoing};
-pub use runtime::{Builder, Handle, RunError, Running, Runtime};
+pub use runtime::{Builder, Handle, RunError, Running, Runtime, Team};
 pub use sys::memory::Lease;
 pub use token::Key;

@@ -22,6 +22,7 @@ mod dispatch;
 mod ending;
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -155,20 +156,36 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// If anything but the handler does. What holds after a failure holds then too: descriptors are numbers,
     /// nothing closes them because a thread unwinds, and clients would wait for the end of the process.
     pub fn run(&mut self) -> Result<(), DriverFailed> {
-        let result = catch_unwind(AssertUnwindSafe(|| self.turn_until_drained()));
-        if !matches!(result, Ok(Ok(()))) {
+        let run = AssertUnwindSafe(|| {
+            self.start();
+            loop {
+                if let ControlFlow::Break(result) = self.step() {
+                    return result;
+                }
+            }
+        });
+        catch_unwind(run).unwrap_or_else(|panic| {
             self.abandon();
-        }
-        self.control.report(self.number, self.counters());
-        result.unwrap_or_else(|panic| resume_unwind(panic))
+            self.report();
+            resume_unwind(panic)
+        })
     }
 
-    fn turn_until_drained(&mut self) -> Result<(), DriverFailed> {
-        self.start();
-        while !self.is_drained() {
-            self.turn()?;
+    /// One pass, and what follows if it was the last, for whoever runs a reactor without a thread of its own.
+    /// Breaks once a drain is complete, or with [`DriverFailed`]: as [`run`](Self::run) ends.
+    pub fn step(&mut self) -> ControlFlow<Result<(), DriverFailed>> {
+        let result = self.turn();
+        if result.is_err() {
+            self.abandon();
+        } else if !self.is_drained() {
+            return ControlFlow::Continue(());
         }
-        Ok(())
+        self.report();
+        ControlFlow::Break(result)
+    }
+
+    fn report(&self) {
+        self.control.report(self.number, self.counters());
     }
 
     /// Tells the handler that the reactor runs, and queues what is wanted from the first turn on.
@@ -350,7 +367,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.wake_armed = sings(Canary::HeardOnce);
         self.driver.clear_wake();
         self.acceptor.look_again();
-        self.control.report(self.number, &self.connections.counters);
+        self.report();
         if self.control.drain_ordered() && self.drain.is_none() {
             self.begin_drain();
         }

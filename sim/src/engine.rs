@@ -14,16 +14,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use slipring_core::admission::Admission;
-use slipring_core::control::Control;
-use slipring_core::driver::{Driver as _, Wait};
+use slipring_core::driver::{Driver as _, Wait, Wake};
 use slipring_core::reactor::{Reactor, Setup};
 use slipring_core::token::Descriptor;
-use slipring_core::{Counters, Handler, Limits, Poll, Timeouts};
+use slipring_core::{
+    Builder, Counters, Handle, Handler, Limits, Poll, Runtime, SetupError, Team, Timeouts,
+};
 
 use crate::dice::Dice;
 use crate::kernel::{Kernel, Step};
@@ -59,6 +62,31 @@ pub(crate) struct Plan {
     pub(crate) keep_records: bool,
 }
 
+impl Plan {
+    /// What the reactors have in common, as a runtime with these sizes and deadlines would have it.
+    fn team(&self) -> Result<Team, SetupError> {
+        let builder = Runtime::builder()
+            .limits(self.limits)
+            .timeouts(self.timeouts)
+            .poll(self.poll)
+            .drain_deadline(Duration::from_millis(self.drain_ms.into()));
+        let listen = |builder: Builder, at: &SocketAddr| builder.listen(*at);
+        self.listen.iter().fold(builder, listen).team(self.reactors)
+    }
+}
+
+/// A bell of the simulated kernel, as other threads have it.
+struct SimBell {
+    bells: Arc<[AtomicBool]>,
+    reactor: usize,
+}
+
+impl Wake for SimBell {
+    fn wake(&self) {
+        self.bells[self.reactor].store(true, Ordering::Relaxed);
+    }
+}
+
 /// How a reactor stands.
 #[derive(Clone, Copy, Debug)]
 enum Doing {
@@ -84,8 +112,9 @@ pub(crate) struct Engine<H: Handler> {
     pub(crate) kernel: Rc<RefCell<Kernel>>,
     lanes: Vec<Lane<H>>,
     actors: Vec<Option<Box<dyn Actor>>>,
-    pub(crate) control: Arc<Control>,
-    pub(crate) admission: Arc<Admission>,
+    /// As of a runtime.
+    pub(crate) handle: Handle,
+    admission: Arc<Admission>,
     /// Panics that handlers made on purpose.
     pub(crate) panics_meant: Rc<Cell<u64>>,
     failure: Option<String>,
@@ -98,13 +127,11 @@ impl<H: Handler> Engine<H> {
         let kernel = Kernel::new(dice, plan.knobs, plan.reactors, plan.keep_records);
         let kernel = Rc::new(RefCell::new(kernel));
         let limits = plan.limits;
-        let control = Arc::new(Control::new(plan.reactors, plan.drain_ms));
-        let backlog = limits.backlog.saturating_mul(plan.listen.len().max(1) as u32);
-        let admission =
-            Admission::new(limits.accepted_max, limits.dialed_max, backlog, plan.reactors);
-        let admission = Arc::new(admission);
+        let team = plan.team().unwrap_or_else(|error| panic!("{error}"));
         let bells = kernel.borrow().bells();
-        admission.connect(move |reactor| bells[reactor].store(true, Ordering::Relaxed));
+        let bell =
+            |reactor| -> Arc<dyn Wake> { Arc::new(SimBell { bells: Arc::clone(&bells), reactor }) };
+        let handle = team.handle((0..plan.reactors).map(bell));
         let panics_meant = Rc::default();
         let mut lanes = Vec::new();
         for number in 0..plan.reactors {
@@ -113,16 +140,9 @@ impl<H: Handler> Engine<H> {
                 let backlog = limits.backlog as usize;
                 Descriptor(kernel.borrow_mut().listen_with_descriptor(*at, backlog))
             };
-            let setup = Setup {
-                number,
-                listeners: plan.listen.iter().map(listen).collect(),
-                limits,
-                timeouts: plan.timeouts,
-                poll: plan.poll,
-                admission: Arc::clone(&admission),
-                control: Arc::clone(&control),
-                first_generation: plan.first_generation,
-            };
+            let listeners = plan.listen.iter().map(listen).collect();
+            let first_generation = plan.first_generation;
+            let setup = Setup { first_generation, ..team.setup(number, listeners) };
             let mut reactor = Reactor::new(ring, make(number, &panics_meant), setup);
             reactor.start();
             let doing = Doing::Turning { at_us: 0 };
@@ -135,8 +155,8 @@ impl<H: Handler> Engine<H> {
             kernel,
             lanes,
             actors,
-            control,
-            admission,
+            handle,
+            admission: Arc::clone(team.admission()),
             panics_meant,
             failure: None,
             accepted_max,
@@ -193,14 +213,13 @@ impl<H: Handler> Engine<H> {
     /// Orders a drain, as a signal would.
     pub(crate) fn order_drain(&mut self) {
         self.kernel.borrow_mut().draining = true;
-        self.control.order_drain();
-        self.admission.ring_all();
+        self.handle.drain();
     }
 
     /// Orders an end at once.
     pub(crate) fn order_abort(&mut self) {
-        self.control.order_abort();
-        self.admission.ring_all();
+        self.kernel.borrow_mut().draining = true;
+        self.handle.abort();
     }
 
     /// The next thing that happens by `until_us`, at its time; false if there is none, or if something has
@@ -210,7 +229,7 @@ impl<H: Handler> Engine<H> {
             return false;
         }
         let mut kernel = self.kernel.borrow_mut();
-        if kernel.hear_bells() && !self.control.drain_ordered() {
+        if kernel.hear_bells() && !kernel.draining {
             kernel.marks.meet(Mark::PermitRung);
         }
         let mut next = None;
@@ -293,8 +312,8 @@ impl<H: Handler> Engine<H> {
             let mut kernel = self.kernel.borrow_mut();
             kernel.note(What::Turn, place as u64, 0);
         }
-        if let Err(error) = lane.reactor.turn() {
-            lane.reactor.abandon();
+        let step = lane.reactor.step();
+        if let ControlFlow::Break(Err(error)) = step {
             lane.doing = Doing::Ended;
             let mut kernel = self.kernel.borrow_mut();
             kernel.marks.meet(Mark::DriverFailed);
@@ -304,7 +323,7 @@ impl<H: Handler> Engine<H> {
         }
         lane.turns_in_a_row += 1;
         let spins = lane.turns_in_a_row > TURNS_MAX;
-        let ended = lane.reactor.is_drained();
+        let ended = step.is_break();
         let wait = lane.reactor.plan_wait();
         let audit = lane.reactor.audit();
         let mut kernel = self.kernel.borrow_mut();

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use slipring_core::{Counters, Handler};
+use slipring_core::{Counters, Handle, Handler};
 
 pub use builder::SimBuilder;
 pub use failure::Failure;
@@ -244,6 +244,12 @@ impl<H: Handler> Sim<H> {
     #[must_use]
     pub fn knobs(&self) -> Knobs {
         self.plan.knobs
+    }
+
+    /// The reactors as the rest of a program reaches them: for handlers that order a drain, or read counters.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.engine.handle.clone()
     }
 
     // ----------------------------------------------------------------------------------------- run

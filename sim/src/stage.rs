@@ -6,9 +6,9 @@ use std::sync::Arc;
 use slipring_core::admission::Admission;
 use slipring_core::control::Control;
 use slipring_core::driver::{Abilities, Wait};
-use slipring_core::reactor::{Reactor, Setup};
+use slipring_core::reactor::Reactor;
 use slipring_core::token::{Descriptor, Op};
-use slipring_core::{Counters, Fault, Handler, Limits, Poll, Timeouts};
+use slipring_core::{Counters, Fault, Handler, Limits, Poll, Team, Timeouts};
 
 use crate::scripted::{Scripted, Submitted};
 
@@ -101,22 +101,10 @@ impl<H: Handler> Stage<H> {
         let Conditions { limits, timeouts, poll, abilities, listeners, drain_ms } = *conditions;
         let mut driver = Scripted::new(&limits, abilities);
         let listeners: Vec<_> = (0..listeners).map(|_| driver.descriptor()).collect();
-        let control = Arc::new(Control::new(1, drain_ms));
-        let cap = limits.accepted_max;
-        let backlog = limits.backlog.saturating_mul(listeners.len().max(1) as u32);
-        let admission = Arc::new(Admission::new(cap, limits.dialed_max, backlog, 1));
-        let setup = Setup {
-            number: 0,
-            listeners: listeners.clone(),
-            limits,
-            timeouts,
-            poll,
-            admission: Arc::clone(&admission),
-            control: Arc::clone(&control),
-            first_generation: 0,
-        };
-        let mut stage =
-            Self { reactor: Reactor::new(driver, handler, setup), listeners, control, admission };
+        let team = Team::new((1, listeners.len()), limits, timeouts, poll, drain_ms);
+        let (control, admission) = (Arc::clone(team.control()), Arc::clone(team.admission()));
+        let reactor = Reactor::new(driver, handler, team.setup(0, listeners.clone()));
+        let mut stage = Self { reactor, listeners, control, admission };
         stage.reactor.start();
         stage.turn();
         stage

@@ -57,12 +57,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// The driver has failed, or the reactor itself: what it held is closed here, at once, and told as over.
-    /// The kernel lets go of what it still holds when the driver is dropped. [`run`](Self::run) does this by
-    /// itself.
+    /// The kernel lets go of what it still holds when the driver is dropped.
     ///
     /// What the kernel never told stays unknown: a client whose completion was lost, a close that it does not
     /// take.
-    pub fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         self.connections.ending = true;
         self.take_in_the_last();
         let keys: Vec<Key> = self.connections.slots.keys().collect();

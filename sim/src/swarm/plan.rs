@@ -54,6 +54,10 @@ fn timeout(dice: &mut Dice, low_ms: u64, high_ms: u64) -> Timeout {
     Timeout::After(Duration::from_millis(dice.log_between(low_ms, high_ms)))
 }
 
+/// The shortest submission queue that a runtime may have. That of a run is shorter still, for its bounds to be
+/// met, and the reactor need not know.
+const SUBMISSIONS_MIN: u32 = 64;
+
 fn micros(timeout: Timeout) -> Option<u64> {
     match timeout {
         Timeout::Never => None,
@@ -89,7 +93,7 @@ impl Draw {
             knobs,
             reactors,
             listen: (0..listeners).map(|port| address(10, 7000 + port)).collect(),
-            limits,
+            limits: Limits { submissions: SUBMISSIONS_MIN, ..limits },
             timeouts,
             poll: dice.pick(&[Poll::Off, Poll::Off, Poll::Adaptive, Poll::Always]),
             drain_ms: dice.log_between(1, 30_000) as u32,
@@ -180,8 +184,7 @@ fn at_the_edge(dice: &mut Dice, drawn: Limits) -> Limits {
         8 => limits.turn_receives_max = edge,
         _ => limits.zero_copy_min_bytes = Some(edge),
     }
-    // The queue of a run is shorter than a real one may be.
-    let checked = Limits { submissions: 64, ..limits }.check();
+    let checked = Limits { submissions: SUBMISSIONS_MIN, ..limits }.check();
     let huge = limits.accepted_max > 64 || limits.buffers > 64 || limits.buffer_bytes > 4096;
     if checked.is_ok() && !huge { limits } else { drawn }
 }

@@ -30,8 +30,9 @@ pub(super) fn describe(draw: &Draw) -> Vec<String> {
         format!("limits    {}", limits(&plan.limits)),
         format!("timeouts  {}", timeouts(&plan.timeouts)),
         format!(
-            "rings     completions={} receive_cap={} zero_copy={} buffers_from={} poll={:?} \
+            "rings     submissions={} completions={} receive_cap={} zero_copy={} buffers_from={} poll={:?} \
              first_generation={}",
+            plan.ring.submissions,
             plan.ring.completions,
             plan.ring.abilities.receive_cap,
             plan.ring.abilities.zero_copy,
@@ -80,7 +81,6 @@ fn limits(limits: &Limits) -> String {
         ("buffers", u64::from(limits.buffers)),
         ("buffer_bytes", u64::from(limits.buffer_bytes)),
         ("owned_bytes", limits.owned_bytes_max),
-        ("submissions", u64::from(limits.submissions)),
         ("outbox_high", u64::from(limits.outbox_high_bytes)),
         ("outbox_low", u64::from(limits.outbox_low_bytes)),
         ("outbox_pieces", u64::from(limits.outbox_pieces_high)),

@@ -1,9 +1,11 @@
 //! Time, reactors, listeners, a drain; and that a seed decides all of it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
-use slipring_core::{Limits, Poll, Timeout, Timeouts};
+use slipring_core::{Ctx, Handle, Handler, Lease, Limits, Poll, Timeout, Timeouts};
 use slipring_sim::{End, Knobs, Script, Sim, SimBuilder, check};
 
 use crate::handlers::{Echo, Greeter, Obedient, Pieces, Served};
@@ -36,6 +38,46 @@ fn time_passes_when_it_is_told_to() {
     // Nobody is there, so there is nothing to wait for.
     sim.run();
     assert_eq!(sim.now(), seconds(3600));
+}
+
+/// Stops all reactors at a word.
+#[derive(Default)]
+struct Stoppable {
+    all: Rc<OnceCell<Handle>>,
+}
+
+impl Handler for Stoppable {
+    type State = ();
+
+    fn on_data(&mut self, ctx: &mut Ctx<'_, ()>, data: Lease) {
+        let all = self.all.get().expect("set before there are clients");
+        match &*data {
+            b"drain" => all.drain(),
+            b"abort" => all.abort(),
+            _ => ctx.send(data),
+        }
+    }
+}
+
+#[test]
+fn a_handler_can_order_the_end_of_all_reactors() {
+    for (word, end) in [(&b"drain"[..], End::InOrder), (b"abort", End::Reset)] {
+        let all = Rc::new(OnceCell::new());
+        let builder = SimBuilder::new(1).reactors(2).faults(Knobs::calm());
+        let mut sim = builder.start(|_| Stoppable { all: Rc::clone(&all) });
+        all.set(sim.handle()).expect("set once");
+        let others: Vec<_> = (0..4)
+            .map(|_| sim.connect(Script::new().send(b"x").expect(b"x").expect_gone()))
+            .collect();
+        sim.run_for(seconds(1));
+        assert_eq!(sim.open_connections(), 4);
+        sim.connect(Script::new().send(word).expect_gone());
+        sim.run();
+        assert!(others.iter().all(|peer| sim.end_of(*peer) == Some(end)), "after {word:?}");
+        sim.finish();
+        let counted: u64 = sim.handle().counters().iter().map(|one| one.closed).sum();
+        assert_eq!(counted, 5, "reported by reactors that have ended");
+    }
 }
 
 #[test]

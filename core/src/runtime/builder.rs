@@ -1,0 +1,202 @@
+//! What a runtime will be: sizes, deadlines and addresses, and whether they fit together.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use core_affinity::CoreId;
+
+use super::threads::{Threads, find_cores};
+use super::{Running, Team};
+use crate::clock::millis;
+use crate::config::{Limits, Poll, Timeouts};
+use crate::connections::slot_bytes;
+use crate::error::SetupError;
+use crate::handler::Handler;
+use crate::sys::memory::ring_bytes;
+use crate::sys::{descriptors_max, ensure_descriptors};
+
+/// Descriptors of the process beside connections, listeners and rings: standard streams, logs, a margin.
+const DESCRIPTORS_BESIDE: u64 = 32;
+/// Descriptors of a reactor beside its connections and listeners: its ring and its bell.
+const DESCRIPTORS_OF_REACTOR: u64 = 2;
+/// Fewer connections than this are not chosen by themselves.
+const FIT_CONNECTIONS_MIN: u32 = 64;
+/// Bytes beside each slot: its timer and generation, and its places in the queues of the dirty, the parked
+/// and the stalled.
+const BYTES_BESIDE_SLOT: u64 = 8 + 4 + 3 * 8;
+/// Bytes of the list entries of one buffer's pieces in outboxes, and of its place among the returned.
+const BYTES_BESIDE_BUFFER: u64 = 128;
+/// Bytes of a submission and of its eight completions.
+const BYTES_PER_SUBMISSION: u64 = 64 + 8 * 16;
+
+/// What a runtime will be.
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it is started"]
+pub struct Builder {
+    listen: Vec<SocketAddr>,
+    cores: Option<Vec<usize>>,
+    limits: Limits,
+    timeouts: Timeouts,
+    poll: Poll,
+    drain: Duration,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            listen: Vec::new(),
+            cores: None,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            poll: Poll::default(),
+            drain: Duration::from_secs(30),
+        }
+    }
+
+    /// Listens on an address, beside those named before. Port 0 takes a free one.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen.push(address);
+        self
+    }
+
+    /// Runs one reactor on each of these cores, instead of on all.
+    pub fn cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
+        self.cores = Some(cores.into_iter().collect());
+        self
+    }
+
+    /// The process holds at most so many accepted connections; further clients wait in the backlog.
+    /// Default 16384.
+    pub fn max_connections(mut self, connections: u32) -> Self {
+        self.limits.accepted_max = connections;
+        self
+    }
+
+    /// The process holds at most so many dialed connections. Default 0.
+    pub fn max_dialed(mut self, connections: u32) -> Self {
+        self.limits.dialed_max = connections;
+        self
+    }
+
+    /// Sets all sizes at once. `accepted_max` is the process's cap.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets all deadlines at once.
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// What reactors do before they sleep. Default: nothing.
+    pub fn poll(mut self, poll: Poll) -> Self {
+        self.poll = poll;
+        self
+    }
+
+    /// How long a drain may take before what is left is aborted. Default 30 s, Kubernetes' grace.
+    pub fn drain_deadline(mut self, deadline: Duration) -> Self {
+        self.drain = deadline;
+        self
+    }
+
+    /// The memory the runtime's own structures may come to, bytes; what handlers keep themselves is theirs.
+    #[must_use]
+    pub fn memory_bound<H: Handler>(&self) -> u64 {
+        let limits = &self.limits;
+        let reactors = self.reactor_cores().map_or(1, |cores| cores.len() as u64);
+        let buffers = ring_bytes(limits.buffers, limits.buffer_bytes)
+            + u64::from(limits.buffers) * BYTES_BESIDE_BUFFER;
+        let slot = slot_bytes::<H::State>() as u64 + BYTES_BESIDE_SLOT;
+        let slots = u64::from(limits.slots()) * slot;
+        let queues = u64::from(limits.submissions) * BYTES_PER_SUBMISSION;
+        reactors * (buffers + slots + queues + limits.owned_bytes_max)
+    }
+
+    /// What so many reactors of this runtime would have in common. [`start`](Self::start) makes them by it;
+    /// whoever runs reactors without threads can, too.
+    ///
+    /// # Errors
+    /// [`SetupError::Config`] if something does not fit together.
+    pub fn team(&self, reactors: usize) -> Result<Team, SetupError> {
+        self.check(reactors)?;
+        let drain_ms = u32::try_from(millis(self.drain)).unwrap_or(u32::MAX);
+        let counts = (reactors, self.listen.len());
+        Ok(Team::new(counts, self.limits, self.timeouts, self.poll, drain_ms))
+    }
+
+    fn check(&self, reactors: usize) -> Result<(), SetupError> {
+        self.limits.check()?;
+        if reactors == 0 {
+            return Err(SetupError::Config {
+                cause: "no core to run on".to_owned(),
+                remedy: "name at least one".to_owned(),
+            });
+        }
+        if self.listen.is_empty() && self.limits.dialed_max == 0 {
+            return Err(SetupError::Config {
+                cause: "neither an address to listen on nor connections to dial".to_owned(),
+                remedy: "add a listener, or allow dialed connections".to_owned(),
+            });
+        }
+        if !self.listen.is_empty() && self.limits.accepted_max == 0 {
+            return Err(SetupError::Config {
+                cause: "an address to listen on, and no connection that may be accepted".to_owned(),
+                remedy: "allow accepted connections, or listen nowhere".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Descriptors the process can come to need.
+    fn descriptors(&self, reactors: usize) -> u64 {
+        let of_reactor = self.listen.len() as u64 + DESCRIPTORS_OF_REACTOR;
+        let connections = u64::from(self.limits.accepted_max) + u64::from(self.limits.dialed_max);
+        connections + reactors as u64 * of_reactor + DESCRIPTORS_BESIDE
+    }
+
+    /// Lowers the number of accepted connections to what the limit of descriptors has room for beside the
+    /// dialed ones, of which there are `dialed_for(accepted)`; but not below 64: a limit lower than that is
+    /// refused at the start. For programs whose user did not ask for a number.
+    ///
+    /// # Errors
+    /// [`SetupError::Step`] if the limit cannot be read.
+    pub fn fit_connections(mut self, dialed_for: impl Fn(u32) -> u32) -> Result<Self, SetupError> {
+        let reactors = self.reactor_cores()?.len();
+        let available = descriptors_max()?;
+        loop {
+            self.limits.dialed_max = dialed_for(self.limits.accepted_max);
+            let missing = self.descriptors(reactors).saturating_sub(available);
+            if missing == 0 || self.limits.accepted_max <= FIT_CONNECTIONS_MIN {
+                return Ok(self);
+            }
+            let share = u32::try_from(missing.div_ceil(4)).unwrap_or(u32::MAX);
+            let fewer = self.limits.accepted_max.saturating_sub(share);
+            self.limits.accepted_max = fewer.max(FIT_CONNECTIONS_MIN);
+        }
+    }
+
+    /// Sets everything up and lets the reactors run. `make` makes the handler of each, on its thread, from
+    /// its number.
+    ///
+    /// # Errors
+    /// [`SetupError`], with cause and remedy; nothing runs then, and nothing is left behind. A panic of
+    /// `make` is one of them.
+    pub fn start<H: Handler + 'static>(
+        self,
+        make: impl Fn(usize) -> H + Send + Sync + 'static,
+    ) -> Result<Running, SetupError> {
+        let cores = self.reactor_cores()?;
+        let team = self.team(cores.len())?;
+        ensure_descriptors(self.descriptors(cores.len()))?;
+        let memory_bound = self.memory_bound::<H>();
+        let threads = Threads { listen: &self.listen, limits: self.limits, poll: self.poll };
+        threads.start(&cores, &team, memory_bound, make)
+    }
+
+    fn reactor_cores(&self) -> Result<Vec<CoreId>, SetupError> {
+        find_cores(self.cores.as_deref())
+    }
+}

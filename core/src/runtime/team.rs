@@ -1,0 +1,126 @@
+//! What the reactors of a runtime have in common, whoever runs them, and how other threads reach them.
+//!
+//! No thread and no system call here: a simulation makes its reactors by the same lines.
+
+use std::sync::Arc;
+
+use crate::admission::Admission;
+use crate::config::{Limits, Poll, Timeouts};
+use crate::control::Control;
+use crate::counters::Counters;
+use crate::driver::Wake;
+use crate::reactor::Setup;
+use crate::token::Descriptor;
+
+/// The reactors of a runtime, before there are any.
+#[derive(Debug)]
+pub struct Team {
+    limits: Limits,
+    timeouts: Timeouts,
+    poll: Poll,
+    control: Arc<Control>,
+    admission: Arc<Admission>,
+}
+
+impl Team {
+    /// So many reactors with so many listeners each. A drain takes at most `drain_ms` milliseconds. Nothing is
+    /// checked: see [`Builder::team`](super::Builder::team).
+    #[must_use]
+    pub fn new(
+        (reactors, listeners): (usize, usize),
+        limits: Limits,
+        timeouts: Timeouts,
+        poll: Poll,
+        drain_ms: u32,
+    ) -> Self {
+        let cap = limits.accepted_max;
+        // What can queue at one reactor.
+        let backlog = limits.backlog.saturating_mul(listeners.max(1) as u32);
+        let admission = Admission::new(cap, limits.dialed_max, backlog, reactors);
+        let control = Arc::new(Control::new(reactors, drain_ms));
+        Self { limits, timeouts, poll, control, admission: Arc::new(admission) }
+    }
+
+    /// What the reactor of this number is made with. It closes the listeners.
+    #[must_use]
+    pub fn setup(&self, number: usize, listeners: Vec<Descriptor>) -> Setup {
+        Setup {
+            number,
+            listeners,
+            limits: self.limits,
+            timeouts: self.timeouts,
+            poll: self.poll,
+            admission: Arc::clone(&self.admission),
+            control: Arc::clone(&self.control),
+            first_generation: 0,
+        }
+    }
+
+    /// Orders and reports.
+    #[must_use]
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// The process's caps.
+    #[must_use]
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// Reaches the reactors, from now on, by these bells: one each, in the order of their numbers.
+    pub fn handle(&self, bells: impl IntoIterator<Item = Arc<dyn Wake>>) -> Handle {
+        let handle =
+            Handle { control: Arc::clone(&self.control), bells: bells.into_iter().collect() };
+        let rung = handle.clone();
+        self.admission.connect(move |reactor| rung.ring(reactor));
+        handle
+    }
+}
+
+/// Stops a runtime from any thread.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) control: Arc<Control>,
+    bells: Arc<[Arc<dyn Wake>]>,
+}
+
+impl Handle {
+    fn ring(&self, reactor: usize) {
+        if let Some(bell) = self.bells.get(reactor) {
+            bell.wake();
+        }
+    }
+
+    fn ring_all(&self) {
+        self.bells.iter().for_each(|bell| bell.wake());
+    }
+
+    /// Stops accepting, lets connections finish, aborts what is left at the drain deadline.
+    pub fn drain(&self) {
+        self.control.order_drain();
+        self.ring_all();
+    }
+
+    /// Drains without patience: everything is aborted now.
+    pub fn abort(&self) {
+        self.control.order_abort();
+        self.ring_all();
+    }
+
+    /// The counters of each reactor, as of its last report; asks for new ones.
+    #[must_use]
+    pub fn counters(&self) -> Vec<Counters> {
+        self.ring_all();
+        self.control.reports()
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle")
+            .field("control", &self.control)
+            .field("reactors", &self.bells.len())
+            .finish()
+    }
+}
