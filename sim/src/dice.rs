@@ -17,6 +17,12 @@ impl Dice {
         Self(self.0.fork())
     }
 
+    /// Dice of their own for what bears this name. These stay as they are.
+    pub(crate) fn aside(&self, name: &str) -> Self {
+        let salt = name.bytes().fold(0_u64, |salt, byte| salt.wrapping_mul(257) + u64::from(byte));
+        Self::new(self.0.clone().u64(..) ^ salt)
+    }
+
     pub(crate) fn word(&mut self) -> u64 {
         self.0.u64(..)
     }

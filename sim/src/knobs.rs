@@ -8,7 +8,8 @@
 use crate::dice::Dice;
 
 macro_rules! knobs {
-    ($($(#[doc = $doc:literal])+ $name:ident: $low:literal ..= $high:literal, calm $calm:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident: $low:literal ..= $high:literal, calm $calm:literal
+        $(, $aside:ident)?;)+) => {
         /// See the module's documentation.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Knobs {
@@ -29,6 +30,7 @@ macro_rules! knobs {
             pub(crate) fn draw(dice: &mut Dice) -> Self {
                 Self {
                     $($name: {
+                        $(let dice = &mut dice.$aside(stringify!($name));)?
                         // Drawn either way, so that turning one off leaves the others as they are.
                         let (on, value) = (dice.coin(), dice.log_between($low, $high) as u32);
                         if on { value } else { $calm }
@@ -128,6 +130,11 @@ knobs! {
     peer_reads: 1..=2_000, calm 65_536;
     /// Milliseconds that a peer pauses, at most.
     peer_pauses_ms: 20..=60_000, calm 1;
+    // What came later is drawn aside, for the seeds in the corpus to stay what they were.
+    /// What a handler keeps of a connection panics as it is made, or as it is dropped.
+    failed_states: 5..=200, calm 0, aside;
+    /// A vectored or zero-copy send finds no place for its segments in the ring.
+    full_vectors: 20..=500, calm 0, aside;
 }
 
 #[cfg(test)]

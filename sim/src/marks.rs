@@ -97,6 +97,8 @@ marks! {
     WatchToldOfFin,
     /// A send was short.
     SendShort,
+    /// A send found no place for its segments between two enters.
+    VectorsFull,
     /// A send met a reset connection.
     SendAfterReset,
     /// A half-close met a reset connection.
@@ -125,6 +127,10 @@ marks! {
     HandlerPanicked,
     /// A handler panicked while being told of the end.
     PanickedAtEnd,
+    /// What a handler keeps of a connection could not be made.
+    StateNotMade,
+    /// What a handler kept of a connection panicked as it was dropped.
+    StateEndedBadly,
     /// An idle deadline passed.
     IdleTimeout,
     /// A half-closed deadline passed.

@@ -23,6 +23,7 @@ use crate::trace::Party;
 /// Things done in one turn that must never be done, after which the ring takes no more: a turn that does wrong
 /// for ever comes to its end, where somebody looks.
 const VIOLATIONS_MAX: usize = 1_000;
+
 /// Segments of vectored sends that may be queued between two enters, on a ring under test: so few that a
 /// busy turn runs out of them.
 const VECTORS: usize = 96;
@@ -126,7 +127,10 @@ impl SimRing {
             Submission::Send { descriptor, segments, zero_copy } => {
                 if segments.len() > 1 || zero_copy {
                     let used = self.vectors_used + segments.len();
-                    if used > VECTORS {
+                    let mut kernel = self.kernel.borrow_mut();
+                    let chance = kernel.knobs.full_vectors;
+                    if used > VECTORS || kernel.dice.permille(chance) {
+                        kernel.marks.meet(Mark::VectorsFull);
                         return Err(QueueFull);
                     }
                     self.vectors_used = used;

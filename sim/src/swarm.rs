@@ -15,6 +15,7 @@ mod panics;
 mod pattern;
 mod plan;
 mod services;
+mod states;
 mod talker;
 mod words;
 
@@ -122,11 +123,13 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
             let upstreams = draw.upstreams.clone();
             let panics = draw.plan.knobs.panics;
             let run = Run::new(&draw, &seen, |number, book, meant| {
+                states::begin(seed, draw.plan.knobs.failed_states, meant, book);
                 Busy::new(number, book, dice.fork(), (panics, meant), upstreams.clone())
             });
             run.go(options)
         }
     }));
+    states::end();
     let captured = panics::end();
     let (failure, completions) = match (result, captured) {
         (Ok((Some(failure), completions)), Some(panic)) => {
@@ -299,6 +302,7 @@ impl<'a, H: Handler> Run<'a, H> {
     fn heal(&mut self) {
         self.engine.kernel.borrow_mut().knobs = Knobs::calm();
         self.book.borrow_mut().healed = true;
+        states::end();
         self.engine.kernel.borrow_mut().descriptors_max = usize::MAX;
         self.engine.nudge_actors();
     }

@@ -10,6 +10,9 @@ use crate::error::CloseReason;
 use crate::handler::{Ctx, Handler};
 use crate::token::{Key, Op};
 
+/// How often a failed ring is asked for more. Not until there is no more: somebody may connect all the time.
+const LAST_ENTERS: u32 = 256;
+
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn begin_drain(&mut self) {
         let now_ms = self.connections.now_ms();
@@ -87,9 +90,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let mut last = std::mem::take(&mut self.inbox);
         last.append(&mut self.deferred);
         self.driver.reap(&mut last, usize::MAX);
-        // A ring that has lost completions works on: those behind the full queue come, and what was pushed is
-        // taken, closes among it.
-        if self.driver.enter(Wait::NOT).is_ok() {
+        // A ring that has lost completions works on: those behind the full queue come, a queue at a time, and
+        // what was pushed is taken, closes among it.
+        // One that brings nothing may have been interrupted.
+        for _ in 0..LAST_ENTERS {
+            if self.driver.enter(Wait::NOT).is_err() {
+                break;
+            }
             self.driver.reap(&mut last, usize::MAX);
         }
         for mut completion in last {

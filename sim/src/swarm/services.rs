@@ -14,6 +14,7 @@ use slipring_core::{
 
 use super::book::{Book, party};
 use super::pattern::Reader;
+use super::states::Fragile;
 use crate::dice::Dice;
 use crate::marks::Mark;
 
@@ -75,6 +76,7 @@ impl<H: Handler> Handler for Observed<H> {
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
     reader: Reader,
+    _fragile: Fragile,
 }
 
 /// Does anything that the interface allows, whenever it is called.
@@ -330,6 +332,8 @@ impl Handler for Busy {
     type State = Notes;
 
     fn on_start(&mut self, connections: &mut Connections<Notes>) {
+        // That may panic, too.
+        drop(Fragile::default());
         if self.dice.coin() {
             self.dial(connections);
         }
