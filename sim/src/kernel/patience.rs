@@ -42,9 +42,9 @@ impl Kernel {
             return None;
         }
         let watched = self.file(id)?.armed.iter().any(|id| is_write_watch(self, *id));
-        if watched && stream.wants_room {
+        if let Some(from_us) = stream.no_room_since_us.filter(|_| watched) {
             // Whoever closes in order waits for nothing but room.
-            return say("stalled", since(stream.progress_us), patience.write_stall);
+            return say("stalled", since(stream.progress_us.max(from_us)), patience.write_stall);
         }
         let moved_us = stream.moved_us.max(stream.told_end_us).max(stream.progress_us);
         let quiet_us = since(moved_us);

@@ -101,8 +101,8 @@ pub(crate) struct Stream {
     orphan: bool,
     /// A segment is under way.
     flowing: bool,
-    /// Somebody found no room since they were last told of some.
-    pub(super) wants_room: bool,
+    /// Somebody found no room since they were last told of some: the first of them, then.
+    pub(super) no_room_since_us: Option<u64>,
     /// What each queue holds at most.
     bytes_max: usize,
     /// The end of the stream was read here; when that was, or our FIN was asked for.
@@ -138,7 +138,7 @@ impl Stream {
             verdict: None,
             orphan: false,
             flowing: false,
-            wants_room: false,
+            no_room_since_us: None,
             bytes_max,
             told_end: false,
             told_end_us: 0,
@@ -255,6 +255,7 @@ impl Kernel {
 
     /// Whether bytes can be sent now: how many, or why not.
     pub(super) fn room_to_send(&mut self, id: FileId) -> Result<usize, i32> {
+        let now_us = self.now_us;
         let Some(stream) = self.stream_mut(id) else { return Err(libc::EBADF) };
         if let Some(errno) = stream.error.take() {
             return Err(errno);
@@ -269,7 +270,7 @@ impl Kernel {
         }
         match stream.bytes_max.saturating_sub(stream.outbound_bytes) {
             0 => {
-                stream.wants_room = true;
+                stream.no_room_since_us.get_or_insert(now_us);
                 Err(libc::EAGAIN)
             }
             room => Ok(room),
@@ -412,8 +413,9 @@ impl Kernel {
 
     /// Somebody found no room: they will be told of it.
     pub(super) fn want_room(&mut self, id: FileId) {
+        let now_us = self.now_us;
         if let Some(stream) = self.stream_mut(id) {
-            stream.wants_room = true;
+            stream.no_room_since_us.get_or_insert(now_us);
         }
     }
 
@@ -423,7 +425,7 @@ impl Kernel {
         let Some(stream) = self.stream_mut(id).filter(|stream| stream.is_writable()) else {
             return;
         };
-        if std::mem::take(&mut stream.wants_room) || of_actor {
+        if stream.no_room_since_us.take().is_some() || of_actor {
             self.wake_writers(id);
         }
     }
