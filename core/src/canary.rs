@@ -90,6 +90,8 @@ canaries! {
     ParkedForgotten,
     /// A connection held back for another's outbox is not let go when that one ends.
     FeederForgotten,
+    /// Of those that feed one outbox, only the last is held back for it.
+    FeederReplaced,
     /// An outbox that was high stays high.
     HighForEver,
     /// The place of a connection that ended is not given back.

@@ -199,6 +199,12 @@ impl Connection {
         self.blocked
     }
 
+    /// Whether what waits in its outbox will wait for a while: for the socket to have room, or for the dial.
+    #[must_use]
+    pub fn waits_for_room(&self) -> bool {
+        self.blocked || matches!(self.state, State::Opening { .. })
+    }
+
     /// Whether its receive waits for a buffer.
     #[must_use]
     pub fn is_parked(&self) -> bool {
@@ -313,9 +319,15 @@ impl Connection {
         self.high && !was_high
     }
 
-    /// The send that [`Action::Send`] asked for carries `bytes`; whether it should avoid the copy.
+    /// The send that [`Action::Send`] asked for carries `bytes`; whether it should avoid the copy, if it may
+    /// keep its buffers.
     #[inline]
-    pub fn begin_send(&mut self, bytes: u32, rules: &Rules) -> bool {
+    pub fn begin_send(
+        &mut self,
+        bytes: u32,
+        rules: &Rules,
+        may_keep: impl FnOnce() -> bool,
+    ) -> bool {
         self.sending_bytes = bytes;
         self.sending_zero_copy = rules.zero_copy_min != 0
             && bytes >= rules.zero_copy_min
@@ -325,7 +337,8 @@ impl Connection {
                 ZeroCopy::Untried => self.notifications == 0,
                 ZeroCopy::Pays => true,
                 ZeroCopy::Off => false,
-            };
+            }
+            && may_keep();
         self.sending_zero_copy
     }
 

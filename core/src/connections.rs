@@ -4,10 +4,10 @@
 //! their actions once the turn's completions are dealt with. So a handler can act on any connection, from
 //! any callback, and all that it asked for in a turn becomes one submission each.
 //!
-//! Back-pressure stands here, since it is between connections: when bytes that came from A fill the outbox
-//! of B above its watermark, A is paused and B remembers it as its feeder; when B's outbox is low again, A
-//! goes on. In an echo A is B.
+//! Back-pressure stands here, since it is between connections: `connections/feeders.rs`. In an echo a connection
+//! feeds itself. `connections/stalled.rs` is about readers that do not read.
 
+mod feeders;
 mod stalled;
 
 use std::collections::VecDeque;
@@ -28,6 +28,7 @@ use crate::span::Span;
 use crate::sys::memory::Memory;
 use crate::token::{Descriptor, Key, Op};
 
+pub(crate) use feeders::Feeders;
 pub(crate) use stalled::forget_the_dead;
 
 /// Why a dial was not even begun.
@@ -58,25 +59,20 @@ pub enum SendRefused {
 pub(crate) struct Slot<S> {
     pub(crate) connection: Connection,
     pub(crate) state: S,
-    /// The connection paused because this one's outbox is high.
-    feeder: Option<Key>,
+    /// Outboxes that this one is held back for.
+    pub(crate) held_by: u32,
     pub(crate) origin: Placed,
     /// Bytes and completions of the turn in `share_turn`.
     share_bytes: u32,
     share_receives: u16,
     pub(crate) dirty: bool,
+    /// Others are held back for its outbox.
+    holds_others: bool,
     /// Its later completions of this turn have to wait for its earlier ones.
     pub(crate) deferred: bool,
     /// It stands in the list of the stalled.
     pub(crate) listed: bool,
     share_turn: u32,
-}
-
-impl<S> Slot<S> {
-    /// The connection that is held back because this one's outbox is high.
-    pub(crate) fn feeder(&self) -> Option<Key> {
-        self.feeder
-    }
 }
 
 /// Where a connection came from, compactly.
@@ -115,6 +111,7 @@ pub struct Connections<S> {
     pub(crate) dials: VecDeque<(Key, SocketAddr)>,
     /// Connections that were blocked at some time since they were last looked at.
     pub(crate) stalled: VecDeque<Key>,
+    pub(crate) feeders: Feeders,
     pub(crate) counters: Counters,
     now_us: u64,
     now_ms: u64,
@@ -152,6 +149,7 @@ impl<S: Default + 'static> Connections<S> {
             dirty: Vec::with_capacity(256),
             dials: VecDeque::new(),
             stalled: VecDeque::new(),
+            feeders: Feeders::new(),
             counters: Counters::default(),
             now_us: 0,
             now_ms: 0,
@@ -168,11 +166,12 @@ impl<S: Default + 'static> Connections<S> {
         Slot {
             connection,
             state,
-            feeder: None,
+            held_by: 0,
             origin,
             share_bytes: 0,
             share_receives: 0,
             dirty: false,
+            holds_others: false,
             deferred: false,
             listed: false,
             share_turn: 0,
@@ -306,10 +305,19 @@ impl<S> Connections<S> {
     }
 
     /// Whether a connection's outbox is above its high watermark: what sends more should wait for
-    /// [`on_writable`](crate::Handler::on_writable).
+    /// [`on_writable`](crate::Handler::on_writable). False once it ends at once: there is nothing to wait for.
     #[must_use]
     pub fn is_outbox_high(&self, key: Key) -> bool {
-        self.slots.get(key).is_some_and(|slot| slot.connection.is_high())
+        self.slots.get(key).is_some_and(|slot| {
+            let ending = matches!(slot.connection.state(), State::Closing { .. });
+            slot.connection.is_high() && !ending
+        })
+    }
+
+    /// Whether a connection is not read from because an outbox is high that it fed, its own or another's.
+    #[must_use]
+    pub fn is_held_back(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|slot| slot.held_by > 0)
     }
 
     /// Sends to any connection of this reactor, after all that waits there. Bytes for a connection that has
@@ -318,7 +326,8 @@ impl<S> Connections<S> {
     /// The outbox has a bound (`Limits::outbox_bytes_max`): a handler that makes bytes of its own should
     /// look at [`is_outbox_high`](Self::is_outbox_high) first, or use [`try_send_to`](Self::try_send_to).
     /// Passing the bound ends the connection with [`CloseReason::OutboxOverflow`]. Received leases do not
-    /// count against it: the buffer ring bounds them.
+    /// count against it: [`Ctx::send`](crate::Ctx::send) and [`Ctx::forward`](crate::Ctx::forward) hold those
+    /// back that they come from.
     pub fn send_to(&mut self, to: Key, data: impl Into<Outgoing>) {
         if let Err(SendRefused::Full(_)) = self.try_send_to(to, data) {
             self.ask(to, Input::Abort(CloseReason::OutboxOverflow));
@@ -351,29 +360,6 @@ impl<S> Connections<S> {
             Ok(false) | Err(SendRefused::Ended(_)) => {}
             Ok(true) => self.hold_back(from, to),
             Err(SendRefused::Full(_)) => self.ask(to, Input::Abort(CloseReason::OutboxOverflow)),
-        }
-    }
-
-    /// `to` has an outbox that is high: `from`, which fills it, waits.
-    #[cold]
-    fn hold_back(&mut self, from: Key, to: Key) {
-        let Some(target) = self.slots.get_mut(to) else { return };
-        let before = target.feeder.replace(from);
-        if let Some(feeder) = self.slots.get_mut(from) {
-            feeder.connection.pause(Pause::Outbox);
-            self.mark_dirty(from);
-        }
-        // Another one fed it before: it goes on, and is held back again if it feeds on.
-        if let Some(before) = before.filter(|&before| before != from) {
-            self.let_go(before);
-        }
-    }
-
-    #[cold]
-    fn let_go(&mut self, feeder: Key) {
-        if let Some(slot) = self.slots.get_mut(feeder) {
-            slot.connection.resume(Pause::Outbox);
-            self.mark_dirty(feeder);
         }
     }
 
@@ -417,7 +403,7 @@ impl<S> Connections<S> {
         };
         slot.connection.append(span, around);
         let high = slot.connection.is_high();
-        let stalls = slot.connection.is_blocked();
+        let stalls = slot.connection.waits_for_room();
         if !slot.dirty {
             slot.dirty = true;
             self.dirty.push(to);
@@ -566,13 +552,11 @@ impl<S> Connections<S> {
             slot.dirty = true;
             self.dirty.push(key);
         }
-        if slot.feeder.is_some() {
+        if slot.holds_others {
             let ended = matches!(slot.connection.state(), State::Closing { .. })
                 && !sings(Canary::FeederForgotten);
-            if (ended || event == Event::Writable)
-                && let Some(feeder) = slot.feeder.take()
-            {
-                self.let_go(feeder);
+            if ended || event == Event::Writable {
+                self.let_go(key);
             }
         }
         Some(event)

@@ -334,6 +334,26 @@ fn so_many_pieces_are_high_and_half_of_them_low() {
 }
 
 #[test]
+fn a_send_that_may_not_keep_its_buffers_is_an_ordinary_one() {
+    let mut world = World::new(false, rules(true, 64));
+    world.may_keep = false;
+    world.append(100);
+    world.poll();
+    assert!(!world.sending.as_ref().expect("in flight").zero_copy);
+    world.step(Op::Send, Answer::Good { share: u8::MAX, more: false });
+    world.may_keep = true;
+    world.append(100);
+    world.poll();
+    assert!(world.sending.as_ref().expect("in flight").zero_copy, "the next may");
+    let mut world = World::new(false, rules(true, 64));
+    world.may_keep = false;
+    world.append(100);
+    world.poll();
+    world.step(Op::Send, Answer::Bad(Fault::Memory));
+    assert!(matches!(world.connection.state(), State::Closing { .. }), "no copy was avoided");
+}
+
+#[test]
 fn only_a_send_without_a_copy_is_tried_again_for_want_of_memory() {
     // (from how many bytes on the copy is avoided, the failure, whether it goes on)
     for (zero_copy_min, fault, goes_on) in [

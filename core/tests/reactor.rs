@@ -16,6 +16,8 @@ mod deadlines;
 mod dial;
 #[path = "reactor/drain.rs"]
 mod drain;
+#[path = "reactor/feeders.rs"]
+mod feeders;
 #[path = "reactor/panic.rs"]
 mod panic;
 #[path = "reactor/receive.rs"]

@@ -124,7 +124,7 @@ impl Stand {
             match action {
                 Action::Send => {
                     let bytes = self.connection.outbox.bytes();
-                    self.connection.begin_send(bytes, &self.rules);
+                    self.connection.begin_send(bytes, &self.rules, || true);
                 }
                 Action::Free(_) => return,
                 _ => {}

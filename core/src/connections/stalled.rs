@@ -22,7 +22,7 @@ impl<S> Connections<S> {
             let Some(key) = self.stalled.pop_front() else { return };
             let Some(slot) = self.slots.get_mut(key) else { continue };
             slot.listed = false;
-            if !slot.connection.is_blocked() || slot.connection.is_sending() {
+            if !slot.connection.waits_for_room() || slot.connection.is_sending() {
                 continue;
             }
             let memory = &self.memory;

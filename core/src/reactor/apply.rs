@@ -60,8 +60,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                         Some(segment) => (std::slice::from_ref(segment), segment.length),
                         None => list_segments(&connection.outbox, pieces, &mut self.segments),
                     };
-                    let zero_copy = connection.begin_send(bytes, &self.connections.rules)
-                        && may_keep_buffers(&self.connections.memory);
+                    let memory = &self.connections.memory;
+                    let zero_copy = connection
+                        .begin_send(bytes, &self.connections.rules, || may_keep_buffers(memory));
                     let descriptor = connection.descriptor().expect(SOCKET);
                     let send = Submission::Send { descriptor, segments, zero_copy };
                     if !push_send(&mut self.driver, connection.token(Op::Send, key), send) {

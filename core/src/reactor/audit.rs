@@ -3,7 +3,7 @@
 //! Everything here can be told from the reactor's own structures, in a walk over all of its connections: too
 //! dear for a reactor at work, and what a simulation asks after every turn.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Reactor;
 use crate::connection::Pause;
@@ -25,12 +25,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         let dirty: BTreeSet<Key> = connections.dirty.iter().copied().collect();
         let parked: BTreeSet<Key> = self.parked.iter().copied().collect();
-        let mut feeders = BTreeSet::new();
         let mut pieces = 0;
         for key in connections.slots.keys() {
             let Some(slot) = connections.slots.get(key) else { continue };
             pieces += slot.connection.outbox.pieces();
-            feeders.extend(slot.feeder());
             let say = |what: &str| Err(format!("slot {}: {what}", key.index()));
             if slot.dirty != dirty.contains(&key) {
                 return say("dirty, and not on the list of the dirty; or the other way round");
@@ -65,9 +63,24 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             let used = connections.pieces.used();
             return Err(format!("{used} pieces in use, {pieces} in outboxes"));
         }
+        self.audit_feeders()
+    }
+
+    /// Who is held back is known to as many outboxes as it is held back for, and those are high.
+    fn audit_feeders(&self) -> Result<(), String> {
+        let connections = &self.connections;
+        let mut held_by: BTreeMap<Key, u32> = BTreeMap::new();
+        for (target, feeders) in &connections.feeders {
+            if !connections.slots.get(*target).is_some_and(|slot| slot.connection.is_high()) {
+                return Err(format!("slot {}: holds others back, and is not high", target.index()));
+            }
+            feeders.iter().for_each(|feeder| *held_by.entry(*feeder).or_default() += 1);
+        }
         for key in connections.slots.keys() {
-            let slot = connections.slots.get(key).filter(|s| s.connection.is_paused(Pause::Outbox));
-            if slot.is_some() && !feeders.contains(&key) {
+            let Some(slot) = connections.slots.get(key) else { continue };
+            let known = held_by.get(&key).copied().unwrap_or(0);
+            let paused = slot.connection.is_paused(Pause::Outbox);
+            if slot.held_by != known || paused != (known > 0) {
                 let index = key.index();
                 return Err(format!("slot {index}: held back for an outbox that does not know it"));
             }

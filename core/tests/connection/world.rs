@@ -68,6 +68,8 @@ pub(crate) struct World {
     pub(crate) sending: Option<Sending>,
     pub(crate) armed_ms: Option<u64>,
     pub(crate) paused: BTreeSet<u8>,
+    /// Zero-copy sends may leave their buffers with the kernel.
+    pub(crate) may_keep: bool,
     /// A watch was told of the FIN.
     pub(crate) watches_on: bool,
     pub(crate) parked: bool,
@@ -105,6 +107,7 @@ impl World {
             sending: None,
             armed_ms: None,
             paused: BTreeSet::new(),
+            may_keep: true,
             watches_on: false,
             parked: false,
             queued: dialed,
@@ -263,7 +266,7 @@ impl World {
         let outbox = &self.connection.outbox;
         let bytes = outbox.segments(&self.pieces, SEGMENTS_PER_SEND_MAX, &mut segments);
         assert!(bytes > 0, "sent nothing");
-        let zero_copy = self.connection.begin_send(bytes, &self.rules);
+        let zero_copy = self.connection.begin_send(bytes, &self.rules, || self.may_keep);
         assert!(!zero_copy || self.notifications < NOTIFICATIONS_MAX);
         assert!(!zero_copy || bytes >= self.rules.zero_copy_min && self.rules.zero_copy_min > 0);
         self.sending = Some(Sending { segments, bytes, zero_copy });

@@ -1,7 +1,7 @@
 //! Sends: one at a time, in order, whole; readers that stall hold nobody else up.
 
 use slipring_core::token::{Descriptor, Op};
-use slipring_core::{CloseReason, Fault};
+use slipring_core::{CloseReason, Fault, Origin};
 use slipring_sim::{Conditions, Submitted};
 
 use crate::support::{Noted, Told, buffers_free, echo, ignore, limited, stage};
@@ -163,6 +163,28 @@ fn block(stage: &mut Noted, client: Descriptor) {
     let send = stage.driver().expect(Op::Send, client);
     stage.driver().complete(send, Err(Fault::WouldBlock));
     stage.rest();
+}
+
+#[test]
+fn what_waits_for_a_dial_gives_its_buffers_up_when_they_run_short() {
+    let conditions = limited(|limits| (limits.buffers, limits.dialed_max) = (4, 1));
+    let mut stage = stage(&conditions, |ctx, told, lease| match (told, lease) {
+        (Told::Open(Origin::Accepted(_)), _) => {
+            ctx.dial(([192, 0, 2, 1], 80).into(), ()).expect("there is a place");
+        }
+        (_, Some(lease)) => ctx.forward(slipring_core::Key::new(1, 0), lease),
+        _ => {}
+    });
+    let client = stage.accept();
+    let upstream = Descriptor(client.0 + 1);
+    for part in [b"one ", b"two ", b"six ", b"ten "] {
+        stage.driver().receive(client, part);
+        stage.rest();
+    }
+    assert!(buffers_free(&mut stage) > 0, "an upstream that is silent keeps nobody from reading");
+    stage.answer_dial(upstream, Ok(()));
+    assert_eq!(stage.sent(upstream), b"one two six ten ");
+    assert_eq!(buffers_free(&mut stage), 4);
 }
 
 #[test]

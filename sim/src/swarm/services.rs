@@ -2,7 +2,7 @@
 //! may do, in any order.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -96,6 +96,8 @@ pub(crate) struct Busy {
     forwards: bool,
     /// The latest time it was told.
     seen_ms: u64,
+    /// Outboxes that are high, and who fed them since.
+    fed: BTreeMap<Key, BTreeSet<Key>>,
 }
 
 /// Leases kept at the most: each keeps a buffer.
@@ -120,6 +122,7 @@ impl Busy {
             dials_left: 12,
             forwards: dice.permille(250),
             seen_ms: 0,
+            fed: BTreeMap::new(),
             dice,
         }
     }
@@ -178,6 +181,28 @@ impl Busy {
             self.book.borrow_mut().complain(format!(
                 "{who:?}: time went back {backwards}, sums {sums}, known {known}, high and empty {high}"
             ));
+        }
+    }
+
+    /// Something came from this one and was sent to that one.
+    fn note_fed(&mut self, connections: &Connections<Notes>, from: Key, to: Key) {
+        if connections.is_outbox_high(to) {
+            self.fed.entry(to).or_default().insert(from);
+        }
+    }
+
+    /// Nobody who fed an outbox that is high is read from.
+    fn check_fed(&mut self, connections: &mut Connections<Notes>) {
+        self.fed.retain(|to, _| connections.is_outbox_high(*to));
+        for (to, feeders) in &self.fed {
+            let free = |from: &&Key| {
+                connections.state_of(**from).is_some() && !connections.is_held_back(**from)
+            };
+            if let Some(from) = feeders.iter().find(free) {
+                let (from, to) = (party(self.reactor, *from), party(self.reactor, *to));
+                let text = format!("{from:?}: feeds {to:?}, which is high, and is not held back");
+                return self.book.borrow_mut().complain(text);
+            }
         }
     }
 
@@ -309,7 +334,11 @@ impl Busy {
                 // Whether it takes them is not told.
                 self.book.borrow_mut().uncertain.insert(target);
                 self.book.borrow_mut().give(target, &data);
+                let before = ctx.outbox_bytes(to);
                 ctx.forward(to, data);
+                if ctx.outbox_bytes(to) > before {
+                    self.note_fed(ctx, from, to);
+                }
             }
             6 => {
                 let at = self.dice.below(data.len() as u32 + 1) as usize;
@@ -358,6 +387,7 @@ impl Handler for Busy {
             self.book.borrow_mut().complain(format!("{me:?}: bytes before it was opened"));
         }
         self.route(ctx, data);
+        self.check_fed(ctx);
         self.may_panic();
         self.act_on_own(ctx);
     }
@@ -374,6 +404,7 @@ impl Handler for Busy {
     }
 
     fn on_writable(&mut self, ctx: &mut Ctx<'_, Notes>) {
+        self.fed.remove(&ctx.key());
         self.may_panic();
         self.act(ctx);
     }
