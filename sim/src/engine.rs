@@ -104,6 +104,8 @@ struct Lane<H: Handler> {
     reactor: Reactor<SimRing, H>,
     doing: Doing,
     turns_in_a_row: u32,
+    /// Bytes came or went in its last turn.
+    moved: bool,
     before: Counters,
 }
 
@@ -147,7 +149,7 @@ impl<H: Handler> Engine<H> {
             reactor.start();
             let doing = Doing::Turning { at_us: 0 };
             let before = Counters::default();
-            lanes.push(Lane { reactor, doing, turns_in_a_row: 0, before });
+            lanes.push(Lane { reactor, doing, turns_in_a_row: 0, moved: false, before });
         }
         let actors = Vec::new();
         let accepted_max = limits.accepted_max;
@@ -288,7 +290,10 @@ impl<H: Handler> Engine<H> {
                 // A failure shows again in the turn.
                 let _ = lane.reactor.driver().submit();
                 let mut kernel = self.kernel.borrow_mut();
-                lane.turns_in_a_row = 0;
+                // It does not sleep if its own submissions wake it at once, and that is news if bytes move.
+                if lane.moved || !kernel.has_news(place as u16) {
+                    lane.turns_in_a_row = 0;
+                }
                 if kernel.unsubmitted(place as u16) > 0 {
                     // Interrupted, or told that it was not all taken: it does not sleep on that.
                     lane.doing = Doing::Turning { at_us: now_us + 1 };
@@ -340,6 +345,8 @@ impl<H: Handler> Engine<H> {
         };
         let after = *lane.reactor.counters();
         mark_counters(&mut kernel, &lane.before, &after);
+        let bytes = |counters: &Counters| (counters.bytes_received, counters.bytes_sent);
+        lane.moved = bytes(&after) != bytes(&lane.before);
         lane.before = after;
         drop(kernel);
         if let Err(contradiction) = audit {
