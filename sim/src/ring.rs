@@ -270,9 +270,10 @@ impl Driver for SimRing {
     }
 
     fn unsent(&self, descriptor: Descriptor) -> Option<u32> {
-        let kernel = self.kernel.borrow();
-        let stream = kernel.stream(kernel.lookup(descriptor.0)?)?;
-        Some(stream.unsent() as u32)
+        let mut kernel = self.kernel.borrow_mut();
+        let file = kernel.lookup(descriptor.0)?;
+        kernel.expect_no_room(self.ring, file);
+        Some(kernel.stream(file)?.unsent() as u32)
     }
 
     fn push_wake(&mut self, token: Token) -> Result<(), QueueFull> {

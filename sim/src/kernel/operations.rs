@@ -353,7 +353,7 @@ impl Kernel {
         let room = match self.room_to_send(file) {
             // It was full; until the call has returned it is no more.
             Ok(_) if self.dice.permille(self.knobs.refused_send) => {
-                self.wake_writers(file);
+                self.find_room(file);
                 Err(libc::EAGAIN)
             }
             Ok(_) if zero_copy && self.dice.permille(self.knobs.unpinned_send) => {
@@ -394,6 +394,28 @@ impl Kernel {
             self.put_borrowed(file, (id.ring, number), memory, taken);
         }
         self.finish(id, count as i32, F_MORE);
+    }
+
+    /// There is room, which watches say behind the send that found none, or before it.
+    fn find_room(&mut self, file: FileId) {
+        let armed = self.file(file).map_or_else(Vec::new, |file| file.armed.clone());
+        for id in armed {
+            if is_write_watch(self, id) && self.dice.coin() {
+                self.go_on(id);
+            } else if is_write_watch(self, id) {
+                self.make_ready(id);
+            }
+        }
+    }
+
+    /// Asked of those that wait for room: who has some, and is not about to be told, waits in vain.
+    pub(crate) fn expect_no_room(&mut self, ring: u16, file: FileId) {
+        let room =
+            self.stream(file).is_some_and(|stream| stream.is_writable() && !stream.wants_room);
+        let mut armed = self.file(file).into_iter().flat_map(|file| &file.armed);
+        if room && !self.has_news(ring) && armed.any(|id| is_write_watch(self, *id)) {
+            self.violate("a connection waits for room that it has");
+        }
     }
 
     /// A zero-copy send that fails may or may not have a notification.
