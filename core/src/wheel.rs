@@ -142,8 +142,8 @@ impl Wheel {
         }
     }
 
-    /// Sets the timer of `index`, armed or not, to fire at `deadline_ms` or a little later.
-    /// A deadline that has passed is delivered by the next `expire`. O(1).
+    /// Sets the timer of `index`, armed or not, to fire at `deadline_ms` or a little later: when, is returned.
+    /// (Earlier, if the deadline is beyond the horizon.) A deadline that has passed is delivered by the next `expire`. O(1).
     ///
     /// The distance, and so the precision, counts from the last time the wheel was told: after a
     /// sleep, [`Self::advance`] comes first.
@@ -151,19 +151,20 @@ impl Wheel {
     /// # Panics
     /// If `index` is not below the capacity.
     #[inline]
-    pub fn arm(&mut self, index: u32, deadline_ms: u64) {
+    pub fn arm(&mut self, index: u32, deadline_ms: u64) -> u64 {
         let link = self.link(index);
-        let bucket = bucket_of(self.now_ms, deadline_ms);
+        let (bucket, expiry_ms) = bucket_of(self.now_ms, deadline_ms);
         let timer = self.timer(link);
         if timer.is_armed() {
             if timer.bucket() == bucket && self.heads[DUE] == NONE {
-                return;
+                return expiry_ms;
             }
             self.unlink(link, timer);
         } else {
             self.armed += 1;
         }
         self.append(link, bucket);
+        expiry_ms
     }
 
     /// Takes the timer of `index` back, due or not; it may not have been armed. O(1).
@@ -363,17 +364,19 @@ impl fmt::Debug for Wheel {
     }
 }
 
-/// Where a timer belongs: the finest level that covers its distance, the deadline rounded up.
-fn bucket_of(now_ms: u64, deadline_ms: u64) -> usize {
+/// Where a timer belongs, and when it fires there: the finest level that covers its distance, the deadline
+/// rounded up.
+fn bucket_of(now_ms: u64, deadline_ms: u64) -> (usize, u64) {
     if deadline_ms <= now_ms {
-        return DUE;
+        return (DUE, now_ms);
     }
     let distance_ms = (deadline_ms - now_ms).min(Wheel::HORIZON_MS);
     // Levels to climb until 63 granules are enough: the octal digits of this quotient.
     let spans = (distance_ms - 1) / SPAN;
     let level = (u64::BITS - spans.leading_zeros()).div_ceil(COARSER_BITS);
     let granule = ((now_ms + (distance_ms - 1)) >> (COARSER_BITS * level)) + 1;
-    level as usize * SLOTS + slot_of(granule)
+    let bucket = level as usize * SLOTS + slot_of(granule);
+    (bucket, granule.saturating_mul(1 << (COARSER_BITS * level)))
 }
 
 fn slot_of(granule: u64) -> usize {

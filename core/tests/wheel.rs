@@ -46,8 +46,12 @@ impl Pair {
     }
 
     fn arm(&mut self, index: u32, deadline_ms: u64) {
-        self.wheel.arm(index, deadline_ms);
-        self.promises.insert(index, Promise::new(self.now_ms, deadline_ms));
+        let fires_at_ms = self.wheel.arm(index, deadline_ms);
+        let promise = Promise::new(self.now_ms, deadline_ms);
+        assert!((promise.earliest_ms..=promise.latest_ms).contains(&fires_at_ms), "{promise:?}");
+        // It says when, and keeps to that.
+        let promise = Promise { earliest_ms: fires_at_ms, latest_ms: fires_at_ms };
+        self.promises.insert(index, promise);
         self.check();
     }
 

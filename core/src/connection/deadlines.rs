@@ -25,6 +25,12 @@ impl Connection {
         self.timer_nearer = true;
     }
 
+    /// The timer that [`Action::SetTimer`](super::Action::SetTimer) asked for will fire at this time: a little
+    /// later than asked. A deadline before it has to move it.
+    pub fn timer_stands_at(&mut self, at_ms: u64) {
+        self.armed_at_ms = at_ms;
+    }
+
     /// So many bytes are in the socket's send queue. Fewer than at the last look means that the peer reads,
     /// however slowly: the socket asks for more only once a third of its queue is free.
     pub(super) fn on_unsent(&mut self, unsent: u32, now_ms: u64) -> Event {

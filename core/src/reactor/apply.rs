@@ -91,7 +91,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let connection = &mut slot.connection;
         let descriptor = connection.descriptor();
         let (op, submission) = match action {
-            Action::SetTimer(deadline_ms) => return self.wheel.arm(key.index(), deadline_ms),
+            Action::SetTimer(deadline_ms) => {
+                return connection.timer_stands_at(self.wheel.arm(key.index(), deadline_ms));
+            }
             Action::Free(reason) => return self.end(key, reason),
             Action::Cancel(op) => {
                 let target = Submission::Cancel(connection.token(op, key));

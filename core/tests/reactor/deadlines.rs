@@ -52,6 +52,22 @@ fn a_silent_connection_ends_and_an_active_one_does_not() {
     assert!(stage.driver().is_closed(busy), "its turn comes");
 }
 
+/// Found by seed 277890: a timer stands up to an eighth later than it was asked to.
+#[test]
+fn a_deadline_that_comes_while_a_later_timer_is_late_is_kept() {
+    let timeouts = with(|t| (t.idle, t.half_closed) = (ms(33_000), ms(1000)));
+    let mut stage = stage(&timeouts, ignore);
+    let client = stage.accept();
+    stage.pass_ms(20_000);
+    stage.receive(client, b"x");
+    // The idle deadline of the beginning has passed, and its timer has not fired.
+    stage.pass_ms(13_100);
+    assert_eq!(ended(&mut stage), None);
+    stage.end_of_stream(client);
+    stage.pass_ms(1000 + 64);
+    assert_eq!(ended(&mut stage), Some(CloseReason::HalfClosedTimeout));
+}
+
 #[test]
 fn a_reactor_without_work_sleeps_until_its_first_deadline() {
     let mut stage = stage(&with(|t| t.idle = ms(1000)), ignore);
