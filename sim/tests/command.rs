@@ -1,6 +1,7 @@
 //! The binary as scripts use it: what it prints where, and how it exits.
 #![cfg(feature = "cli")]
 
+use std::fs::File;
 use std::process::{Command, Output};
 
 fn sim(arguments: &str) -> Output {
@@ -72,6 +73,20 @@ fn what_cannot_start_says_why_in_one_line() {
         assert!(output.stdout.is_empty(), "{bad}");
         let line = text(&output.stderr);
         assert!(line.starts_with("sim: ") && line.contains("; "), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+    }
+}
+
+#[test]
+fn a_report_that_is_lost_is_said_in_one_line() {
+    for arguments in ["--seeds 1", "--seed 1 --knobs - --events 9", "--canary list", "--help"] {
+        let full = File::create("/dev/full").expect("Linux has it");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+        let command = command.args(arguments.split_whitespace()).stdout(full);
+        let output = command.output().expect("it can be run");
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        let line = text(&output.stderr);
+        assert!(line.starts_with("sim: the report cannot be written: "), "{line}");
         assert_eq!(line.lines().count(), 1, "{line}");
     }
 }

@@ -1,5 +1,6 @@
 //! The command line of `selftest`, as far as it needs no kernel of its own.
 
+use std::fs::File;
 use std::process::{Command, Output};
 
 fn selftest(arguments: &[&str]) -> Output {
@@ -42,5 +43,30 @@ fn what_it_does_not_know_it_refuses() {
         let output = selftest(&[argument]);
         assert_eq!(output.status.code(), Some(2));
         assert!(text(&output.stderr).starts_with("selftest: "));
+    }
+}
+
+#[test]
+fn a_reader_who_has_left_is_no_error() {
+    for argument in ["--help", "--list", "overflow-flush"] {
+        let (reader, writer) = std::io::pipe().expect("a pipe can be had");
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_selftest"));
+        let output = command.arg(argument).stdout(writer).output().expect("it can be started");
+        assert_eq!(output.status.code(), Some(0), "{argument}");
+        assert_eq!(text(&output.stderr), "", "{argument}");
+    }
+}
+
+#[test]
+fn a_report_that_is_lost_is_said_in_one_line() {
+    for argument in ["--help", "--list", "overflow-flush"] {
+        let full = File::create("/dev/full").expect("Linux has it");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_selftest"));
+        let output = command.arg(argument).stdout(full).output().expect("it can be started");
+        assert_eq!(output.status.code(), Some(2), "{argument}");
+        let line = text(&output.stderr);
+        assert!(line.starts_with("selftest: the report cannot be written: "), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
     }
 }

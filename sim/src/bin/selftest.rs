@@ -1,12 +1,16 @@
 //! Checks whether this machine's kernel does what the simulation says that kernels do.
 //!
-//! Exit codes: 0 if every outcome was foreseen; 1 if one was not; 2 if io_uring cannot be used at all, or for
-//! a wrong argument.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints")]
+//! Exit codes: 0 if every outcome was foreseen; 1 if one was not; 2 if io_uring cannot be used at all, if the
+//! report cannot be written, or for a wrong argument.
 
+#[path = "sim/say.rs"]
+mod say;
+
+use std::fmt::Write as _;
+use std::io;
 use std::process::ExitCode;
 
-use slipring_core::sys::probe;
+use slipring_core::sys::{Features, probe};
 use slipring_sim::conformance::{Case, Outcome, allowed, calm, cases, real};
 
 const USAGE: &str = "\
@@ -49,10 +53,7 @@ fn main() -> ExitCode {
         match argument.as_str() {
             "--json" => json = true,
             "--list" => list = true,
-            "-h" | "--help" => {
-                println!("{USAGE}");
-                return ExitCode::SUCCESS;
-            }
+            "-h" | "--help" => return exit(say::out(&format!("{USAGE}\n")), ExitCode::SUCCESS),
             flag if flag.starts_with('-') => return refuse(&format!("unknown argument {flag}")),
             name => names.push(name.to_owned()),
         }
@@ -63,71 +64,86 @@ fn main() -> ExitCode {
         return refuse("no script has such a name");
     }
     if list {
-        chosen.iter().for_each(|case| println!("{:28} {}", case.name, case.pins));
-        return ExitCode::SUCCESS;
+        let row = |case: &Case| format!("{:28} {}\n", case.name, case.pins);
+        let rows: String = chosen.iter().map(row).collect();
+        return exit(say::out(&rows), ExitCode::SUCCESS);
     }
-    run(&chosen, json)
-}
-
-fn refuse(why: &str) -> ExitCode {
-    eprintln!("selftest: {why}\n\n{USAGE}");
-    ExitCode::from(2)
-}
-
-fn run(chosen: &[Case], json: bool) -> ExitCode {
     let features = match probe() {
         Ok(features) => features,
         Err(error) => {
-            eprintln!("selftest: {error}");
+            say::err(&format!("selftest: {error}\n"));
             return ExitCode::from(2);
         }
     };
+    match run(&chosen, &features, json) {
+        Ok(unforeseen) => ExitCode::from(u8::from(unforeseen > 0)),
+        Err(error) => exit(Err(error), ExitCode::SUCCESS),
+    }
+}
+
+fn refuse(why: &str) -> ExitCode {
+    say::err(&format!("selftest: {why}\n\n{USAGE}\n"));
+    ExitCode::from(2)
+}
+
+fn exit(report: io::Result<()>, code: ExitCode) -> ExitCode {
+    say::exit("selftest", report, code)
+}
+
+/// Runs scripts and tells of each; how many outcomes were not foreseen.
+fn run(chosen: &[Case], features: &Features, json: bool) -> io::Result<usize> {
     if !json {
-        println!("tier: {features}");
+        say::out(&format!("tier: {features}\n"))?;
     }
     let (mut unforeseen, mut skipped) = (0, 0);
     for case in chosen {
         let allowed = allowed(case);
-        let verdict = match real(case, &features) {
+        let verdict = match real(case, features) {
             Err(reason) => Verdict::Skipped(reason),
             Ok(outcome) if allowed.contains(&outcome) => Verdict::Allowed(outcome),
             Ok(outcome) => Verdict::Unforeseen(outcome),
         };
         unforeseen += usize::from(matches!(verdict, Verdict::Unforeseen(_)));
         skipped += usize::from(matches!(verdict, Verdict::Skipped(_)));
-        if json {
-            print_json(case, &verdict, allowed.len());
-        } else {
-            print_row(case, &verdict);
-        }
+        say::out(&match json {
+            true => object(case, &verdict, allowed.len()),
+            false => row(case, &verdict),
+        })?;
     }
     if !json {
         let allowed = chosen.len() - unforeseen - skipped;
-        println!("{allowed} allowed, {unforeseen} not foreseen, {skipped} cannot run here");
+        let sum =
+            format!("{allowed} allowed, {unforeseen} not foreseen, {skipped} cannot run here\n");
+        say::out(&sum)?;
     }
-    ExitCode::from(u8::from(unforeseen > 0))
+    Ok(unforeseen)
 }
 
-fn print_row(case: &Case, verdict: &Verdict) {
+/// A row of the table, or several.
+fn row(case: &Case, verdict: &Verdict) -> String {
     let mut lines = verdict.outcome().iter();
     let first = lines.next().map_or("", String::as_str);
-    println!("{:28} {:16} {first}", case.name, verdict.word());
-    lines.for_each(|line| println!("{:28} {:16} {line}", "", ""));
-    if let Verdict::Unforeseen(_) = verdict {
-        println!("{:28} it pins: {}", "", case.pins);
-        println!("{:28} a healthy simulated kernel: {:?}", "", calm(case));
+    let mut row = format!("{:28} {:16} {first}\n", case.name, verdict.word());
+    for line in lines {
+        let _ = writeln!(row, "{:28} {:16} {line}", "", "");
     }
+    if let Verdict::Unforeseen(_) = verdict {
+        let _ = writeln!(row, "{:28} it pins: {}", "", case.pins);
+        let _ = writeln!(row, "{:28} a healthy simulated kernel: {:?}", "", calm(case));
+    }
+    row
 }
 
-fn print_json(case: &Case, verdict: &Verdict, allowed: usize) {
+/// A line of JSON.
+fn object(case: &Case, verdict: &Verdict, allowed: usize) -> String {
     let outcome: Vec<String> = verdict.outcome().iter().map(|line| quoted(line)).collect();
-    println!(
-        "{{\"script\":{},\"pins\":{},\"verdict\":{},\"outcome\":[{}],\"allowed\":{allowed}}}",
+    format!(
+        "{{\"script\":{},\"pins\":{},\"verdict\":{},\"outcome\":[{}],\"allowed\":{allowed}}}\n",
         quoted(case.name),
         quoted(case.pins),
         quoted(verdict.word()),
         outcome.join(","),
-    );
+    )
 }
 
 /// As a JSON string.

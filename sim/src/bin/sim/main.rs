@@ -1,14 +1,14 @@
 //! `sim`: runs seeds under the simulated kernel, and makes those that fail small.
 //!
 //! The report is on standard output, everything else on standard error. Exit codes: 0 all seeds passed (and
-//! in a long run every mark was reached), 1 one failed or a mark was missed, 2 it could not start (one line:
-//! the cause; the remedy). What it does is in `slipring_sim::campaign`; here are its command line, its
+//! in a long run every mark was reached), 1 one failed or a mark was missed, 2 it could not start or not write
+//! its report (one line: the cause; the remedy). What it does is in `slipring_sim::campaign`; here are its command line, its
 //! progress bar and its exit.
 
 mod options;
 mod progress;
+mod say;
 
-use std::io;
 use std::process::ExitCode;
 
 use slipring_core::clock::MonotonicClock;
@@ -28,19 +28,13 @@ const EXIT_REFUSED: u8 = 2;
 fn main() -> ExitCode {
     let task = match Task::parse(std::env::args()) {
         Ok(task) => task,
-        Err(NoTask::Help(text)) => {
-            say(&mut io::stdout(), &text);
-            return ExitCode::SUCCESS;
-        }
+        Err(NoTask::Help(text)) => return say(&text, ExitCode::SUCCESS),
         Err(NoTask::Refused(refusal)) => return refuse(&refusal),
     };
     swarm::capture_panics();
     match &task.what {
         What::Canary(ask, campaign) => match canary::hunt(ask, campaign) {
-            Ok(answer) => {
-                say(&mut io::stdout(), &answer.text);
-                exit_code(answer.all_found)
-            }
+            Ok(answer) => say(&answer.text, exit_code(answer.all_found)),
             Err(refusal) => refuse(&refusal),
         },
         What::Corpus => run_corpus(&task),
@@ -63,7 +57,7 @@ fn run_many(task: &Task, campaign: &Campaign) -> ExitCode {
             tell(task, &Report { tally, options, findings, seconds, demands_marks })
         }
         Err(stuck) => {
-            say(&mut io::stderr(), &format!("sim: {stuck}\n"));
+            say::err(&format!("sim: {stuck}\n"));
             ExitCode::from(EXIT_FAILED)
         }
     }
@@ -75,8 +69,7 @@ fn run_one(task: &Task, seed: u64, options: &Options) -> ExitCode {
     let outcome = swarm::run(seed, &options);
     let seconds = seconds(&clock);
     if !task.json {
-        say(&mut io::stdout(), &narrate(&outcome, &options));
-        return exit_code(outcome.failure.is_none());
+        return say(&narrate(&outcome, &options), exit_code(outcome.failure.is_none()));
     }
     let mut tally = Tally::default();
     tally.add(outcome);
@@ -103,8 +96,7 @@ fn run_corpus(task: &Task) -> ExitCode {
 
 fn tell(task: &Task, report: &Report) -> ExitCode {
     let text = if task.json { report.json() + "\n" } else { report.text() };
-    say(&mut io::stdout(), &text);
-    exit_code(report.is_clean())
+    say(&text, exit_code(report.is_clean()))
 }
 
 fn seconds(clock: &MonotonicClock) -> f64 {
@@ -116,12 +108,11 @@ fn exit_code(is_clean: bool) -> ExitCode {
 }
 
 fn refuse(refusal: &str) -> ExitCode {
-    say(&mut io::stderr(), &format!("sim: {refusal}\n"));
+    say::err(&format!("sim: {refusal}\n"));
     ExitCode::from(EXIT_REFUSED)
 }
 
-/// Writes text. A reader who has gone does not want it; the exit code still tells how it went.
-fn say(to: &mut impl io::Write, text: &str) {
-    drop(to.write_all(text.as_bytes()));
-    drop(to.flush());
+/// Ends with this code, unless what it means to say is lost.
+fn say(text: &str, code: ExitCode) -> ExitCode {
+    say::exit("sim", say::out(text), code)
 }
