@@ -2,7 +2,14 @@
 #![cfg(feature = "cli")]
 
 use std::fs::File;
-use std::process::{Command, Output};
+use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// What a pipe holds, on Linux.
+const PIPE_BYTES: usize = 1 << 16;
 
 fn sim(arguments: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
@@ -89,4 +96,60 @@ fn a_report_that_is_lost_is_said_in_one_line() {
         assert!(line.starts_with("sim: the report cannot be written: "), "{line}");
         assert_eq!(line.lines().count(), 1, "{line}");
     }
+}
+
+/// A run that takes an hour, under way: from then on it catches signals.
+fn start_long(stdout: impl Into<Stdio>) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    let command = command.args(["--seeds", "10000000", "--jobs", "1", "--json"]);
+    let mut child = command.stdout(stdout).spawn().expect("it can be run");
+    let tasks = format!("/proc/{}/task", child.id());
+    let runs_seeds = || {
+        let mut tasks = std::fs::read_dir(&tasks).expect("it is not waited for").flatten();
+        tasks.any(|task| {
+            let name = std::fs::read_to_string(task.path().join("comm"));
+            name.is_ok_and(|name| name == "sim-0\n")
+        })
+    };
+    while !runs_seeds() {
+        assert_eq!(child.try_wait().expect("it is ours"), None);
+        std::thread::yield_now();
+    }
+    child
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("it is ours, and not waited for");
+}
+
+#[test]
+fn an_interrupted_run_tells_what_it_has_run() {
+    for wanted in [Signal::INT, Signal::TERM] {
+        let child = start_long(Stdio::piped());
+        signal(&child, wanted);
+        let output = child.wait_with_output().expect("it ends");
+        let json = text(&output.stdout);
+        assert_eq!(value(&json, "interrupted"), "true");
+        let seeds: u64 = value(&json, "seeds").parse().expect("a number");
+        assert!(seeds < 10_000_000, "{seeds}");
+        let clean = json.contains("\"failures\":[]");
+        assert_eq!(output.status.code(), Some(if clean { 130 } else { 1 }), "{json}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_run_at_once() {
+    // A pipe that is full: the report after the first signal is never taken.
+    let (_reader, mut writer) = std::io::pipe().expect("a pipe can be had");
+    writer.write_all(&[0; PIPE_BYTES]).expect("it has room");
+    let mut child = start_long(writer);
+    signal(&child, Signal::INT);
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it is ours") {
+            break status;
+        }
+        signal(&child, Signal::TERM);
+        std::thread::yield_now();
+    };
+    assert!(matches!(status.signal(), Some(libc::SIGINT | libc::SIGTERM)), "{status}");
 }

@@ -27,12 +27,15 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Looks into a failing seed.
+    /// Looks into a failing seed, for ten seconds at most, or until `is_over` says that it is enough.
     #[must_use]
-    pub fn of(failed: &Failed, options: &Options) -> Self {
+    pub fn of(failed: &Failed, options: &Options, is_over: impl Fn() -> bool) -> Self {
+        if is_over() {
+            return Self::as_it_is(failed, options);
+        }
         let clock = MonotonicClock::start();
         let attempt = |options: &Options| swarm::run(failed.seed, options);
-        let shrunk = shrink(options, attempt, || clock.now_us() > SHRINKING_US);
+        let shrunk = shrink(options, attempt, || is_over() || clock.now_us() > SHRINKING_US);
         Self::as_it_is(failed, shrunk.as_ref().map_or(options, |shrunk| &shrunk.options))
     }
 
@@ -76,9 +79,10 @@ pub fn reproduce(seed: u64, options: &Options) -> String {
     line
 }
 
-/// The first failure of each kind, looked into, in the order of their seeds.
+/// The first failure of each kind, looked into, in the order of their seeds. Once `is_over` says so, what is
+/// left stays as large as it is.
 #[must_use]
-pub fn findings(failed: &[Failed], options: &Options) -> Vec<Finding> {
+pub fn findings(failed: &[Failed], options: &Options, is_over: impl Fn() -> bool) -> Vec<Finding> {
     let mut kinds: Vec<(String, &Failed, u64)> = Vec::new();
     for one in failed {
         let kind = kind(&one.failure);
@@ -88,7 +92,8 @@ pub fn findings(failed: &[Failed], options: &Options) -> Vec<Finding> {
         }
     }
     let looked_into = kinds.into_iter().take(KINDS_MAX);
-    looked_into.map(|(_, first, seeds)| Finding { seeds, ..Finding::of(first, options) }).collect()
+    let look = |first| Finding::of(first, options, &is_over);
+    looked_into.map(|(_, first, seeds)| Finding { seeds, ..look(first) }).collect()
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@
 //! A job takes a chunk of seeds at a time and sends what became of them; the caller's thread merges chunks in
 //! the order of their seeds, so that the hash over all hashes is the same for any number of jobs. The threads
 //! are not scoped: a seed that loops for ever cannot be stopped, only left behind by a process that ends.
+//! Whoever stops a campaign gets the sum of all seeds that were run, the gaps between them left out.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
@@ -21,6 +22,10 @@ use crate::swarm::{self, Options, Outcome};
 const CHUNK: u64 = 16;
 /// A chunk takes milliseconds; in a build that checks memory, seconds. After this long it never ends.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// How often somebody who waits for a chunk looks whether it is to go on.
+const GLANCE: Duration = Duration::from_millis(50);
+/// Seeds that are under way when a campaign is stopped have so long to end.
+const GRACE: Duration = Duration::from_secs(2);
 /// No seed.
 const IDLE: u64 = u64::MAX;
 
@@ -65,6 +70,8 @@ struct Work {
     next: AtomicU64,
     /// The seed that each job is at.
     under_way: Vec<AtomicU64>,
+    /// No further seed is to be begun.
+    stop: Arc<AtomicBool>,
     run: Box<RunOne>,
 }
 
@@ -77,19 +84,34 @@ impl Campaign {
     /// # Errors
     /// If a seed does not end. Its thread is still there.
     pub fn run(&self, watch: impl FnMut(&Tally)) -> Result<Tally, Stuck> {
-        self.run_with(Box::new(swarm::run), PATIENCE, watch)
+        self.run_until(&Arc::default(), watch)
+    }
+
+    /// The same, until it is told to stop: then the sum is over the seeds that were run, all but the last few
+    /// of which follow each other.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); not once it was told to stop.
+    pub fn run_until(
+        &self,
+        stop: &Arc<AtomicBool>,
+        watch: impl FnMut(&Tally),
+    ) -> Result<Tally, Stuck> {
+        self.run_with(Box::new(swarm::run), PATIENCE, stop, watch)
     }
 
     fn run_with(
         &self,
         run: Box<RunOne>,
         patience: Duration,
+        stop: &Arc<AtomicBool>,
         watch: impl FnMut(&Tally),
     ) -> Result<Tally, Stuck> {
         let work = Arc::new(Work {
             campaign: self.clone(),
             next: AtomicU64::new(0),
             under_way: (0..self.jobs).map(|_| AtomicU64::new(IDLE)).collect(),
+            stop: Arc::clone(stop),
             run,
         });
         let (sender, receiver) = mpsc::channel();
@@ -101,28 +123,42 @@ impl Campaign {
             assert!(started.is_ok() || job > 0, "not even one thread can be had");
         }
         drop(sender);
-        self.merge(&receiver, patience, watch).ok_or_else(|| work.stuck())
+        self.merge(&receiver, patience, stop, watch).ok_or_else(|| work.stuck())
     }
 
-    /// The sum of all chunks, if all of them come.
+    /// The sum of all chunks, if all of them come; of those that came, if it is told to stop.
     fn merge(
         &self,
         receiver: &Receiver<Chunk>,
         patience: Duration,
+        stop: &AtomicBool,
         mut watch: impl FnMut(&Tally),
     ) -> Option<Tally> {
         let mut tally = Tally::default();
         let mut early = BTreeMap::new();
+        let (mut quiet, mut parting) = (Duration::ZERO, Duration::ZERO);
         while tally.seeds < self.seeds {
-            match receiver.recv_timeout(patience) {
-                Ok((place, outcomes)) => early.insert(place, outcomes),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
-            };
+            match receiver.recv_timeout(GLANCE) {
+                Ok((place, outcomes)) => {
+                    quiet = Duration::ZERO;
+                    early.insert(place, outcomes);
+                }
+                Err(error) if stop.load(Ordering::Relaxed) => {
+                    if error == RecvTimeoutError::Disconnected || parting >= GRACE {
+                        break;
+                    }
+                    parting += GLANCE;
+                }
+                Err(RecvTimeoutError::Timeout) if quiet < patience => quiet += GLANCE,
+                Err(_) => return None,
+            }
+            // A chunk that was cut short has no successor: those behind it wait for the end.
             while let Some(outcomes) = early.remove(&tally.seeds) {
                 outcomes.into_iter().for_each(|outcome| tally.add(outcome));
             }
             watch(&tally);
         }
+        early.into_values().flatten().for_each(|outcome| tally.add(outcome));
         Some(tally)
     }
 }
@@ -137,11 +173,14 @@ impl Work {
             }
             let mut outcomes = Vec::new();
             for seed in place..(place + CHUNK).min(*seeds) {
+                if self.stop.load(Ordering::Relaxed) {
+                    break;
+                }
                 self.under_way[job].store(from + seed, Ordering::Relaxed);
                 outcomes.push((self.run)(from + seed, options));
             }
             self.under_way[job].store(IDLE, Ordering::Relaxed);
-            if sender.send((place, outcomes)).is_err() {
+            if outcomes.is_empty() || sender.send((place, outcomes)).is_err() {
                 return;
             }
         }
@@ -169,7 +208,8 @@ mod tests {
         };
         let mut watched = 0;
         let patience = Duration::from_secs(20);
-        let tally = campaign(jobs).run_with(Box::new(one), patience, |tally| watched = tally.seeds);
+        let tally = campaign(jobs)
+            .run_with(Box::new(one), patience, &Arc::default(), |tally| watched = tally.seeds);
         assert_eq!(watched, 77);
         tally.expect("all of them end")
     }
@@ -194,9 +234,43 @@ mod tests {
             }
             outcome(None, options)
         };
-        let stuck = campaign(1).run_with(Box::new(one), Duration::from_secs(20), |_| {});
+        let stuck =
+            campaign(1).run_with(Box::new(one), Duration::from_secs(20), &Arc::default(), |_| {});
         assert_eq!(stuck, Err(Stuck { seeds: vec![133] }));
         let words = stuck.expect_err("just compared").to_string();
         assert!(words.ends_with("under way: seed 133"), "{words}");
+    }
+    /// What comes of a campaign that seed 140 stops, and the seeds of it that failed.
+    fn stopped(then: fn()) -> (u64, Vec<u64>) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let ours = Arc::clone(&stop);
+        let one = move |seed: u64, options: &Options| {
+            if seed == 140 {
+                ours.store(true, Ordering::Relaxed);
+                then();
+            }
+            let failure = matches!(seed, 100 | 140).then(|| "meant".to_owned());
+            Outcome { seed, ..outcome(failure, options) }
+        };
+        let patience = Duration::from_secs(20);
+        let tally = campaign(1).run_with(Box::new(one), patience, &stop, |_| {});
+        let tally = tally.expect("what was run");
+        (tally.seeds, tally.failed.iter().map(|failed| failed.seed).collect())
+    }
+
+    #[test]
+    fn one_that_is_stopped_comes_to_what_was_run() {
+        assert_eq!(stopped(|| {}), (41, vec![100, 140]));
+    }
+
+    #[test]
+    fn one_that_is_stopped_does_not_wait_for_a_seed_that_never_ends() {
+        // Without the chunk of that seed.
+        let never = || {
+            loop {
+                thread::park();
+            }
+        };
+        assert_eq!(stopped(never), (32, vec![100]));
     }
 }

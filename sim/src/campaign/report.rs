@@ -36,6 +36,8 @@ pub struct Report {
     pub seconds: f64,
     /// Whether a mark that was missed is a failure.
     pub demands_marks: bool,
+    /// It was stopped: how many seeds it was to be.
+    pub interrupted_of: Option<u64>,
 }
 
 impl Report {
@@ -56,6 +58,7 @@ impl Report {
         let missed = tally.marks.missed().into_iter().map(|mark| format!("\"{mark:?}\""));
         let fields = [
             ("seeds", tally.seeds.to_string()),
+            ("interrupted", self.interrupted_of.is_some().to_string()),
             ("failures", format!("[{}]", failures.join(","))),
             ("events", tally.events.to_string()),
             ("completions", tally.completions.to_string()),
@@ -104,6 +107,9 @@ impl Report {
             for mark in &missed {
                 let _ = writeln!(text, "  {:<24} {}", format!("{mark:?}"), mark.meaning());
             }
+        }
+        if let Some(wanted) = self.interrupted_of {
+            let _ = writeln!(text, "interrupted: {} of {wanted} seeds were run", tally.seeds);
         }
         let _ = writeln!(
             text,

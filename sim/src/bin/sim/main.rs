@@ -2,14 +2,16 @@
 //!
 //! The report is on standard output, everything else on standard error. Exit codes: 0 all seeds passed (and
 //! in a long run every mark was reached), 1 one failed or a mark was missed, 2 it could not start or not write
-//! its report (one line: the cause; the remedy). What it does is in `slipring_sim::campaign`; here are its command line, its
+//! its report (one line: the cause; the remedy), 130 it was interrupted and all seeds so far passed. What it does is in `slipring_sim::campaign`; here are its command line, its
 //! progress bar and its exit.
 
 mod options;
 mod progress;
 mod say;
+mod signals;
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use slipring_core::clock::MonotonicClock;
 use slipring_sim::campaign::{
@@ -24,6 +26,8 @@ use progress::Progress;
 const EXIT_FAILED: u8 = 1;
 /// Nothing was run, for a reason the caller can put right.
 const EXIT_REFUSED: u8 = 2;
+/// It was stopped by a signal before anything failed: 128 and SIGINT, as a shell has it.
+const EXIT_INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let task = match Task::parse(std::env::args()) {
@@ -44,17 +48,24 @@ fn main() -> ExitCode {
 }
 
 fn run_many(task: &Task, campaign: &Campaign) -> ExitCode {
+    let stop = match signals::stop_on_signal() {
+        Ok(stop) => stop,
+        Err(error) => return refuse(&format!("cannot watch for signals: {error}; report this")),
+    };
     let clock = MonotonicClock::start();
     let mut progress = Progress::new(!task.json, campaign.seeds);
-    let result = campaign.run(|tally| progress.show(tally, clock.now_us()));
+    let result = campaign.run_until(&stop, |tally| progress.show(tally, clock.now_us()));
     drop(progress);
     match result {
         Ok(tally) => {
             let seconds = seconds(&clock);
-            let findings = findings(&tally.failed, &campaign.options);
+            let is_over = || stop.load(Ordering::Relaxed);
+            let findings = findings(&tally.failed, &campaign.options, is_over);
             let options = campaign.options.clone();
-            let demands_marks = task.marks || demands_marks(tally.seeds);
-            tell(task, &Report { tally, options, findings, seconds, demands_marks })
+            let interrupted_of = (tally.seeds < campaign.seeds).then_some(campaign.seeds);
+            let demands_marks =
+                interrupted_of.is_none() && (task.marks || demands_marks(tally.seeds));
+            tell(task, &Report { tally, options, findings, seconds, demands_marks, interrupted_of })
         }
         Err(stuck) => {
             say::err(&format!("sim: {stuck}\n"));
@@ -73,8 +84,15 @@ fn run_one(task: &Task, seed: u64, options: &Options) -> ExitCode {
     }
     let mut tally = Tally::default();
     tally.add(outcome);
-    let findings = Vec::new();
-    tell(task, &Report { tally, options, findings, seconds, demands_marks: false })
+    let report = Report {
+        tally,
+        options,
+        findings: Vec::new(),
+        seconds,
+        demands_marks: false,
+        interrupted_of: None,
+    };
+    tell(task, &report)
 }
 
 fn run_corpus(task: &Task) -> ExitCode {
@@ -90,13 +108,18 @@ fn run_corpus(task: &Task) -> ExitCode {
         findings,
         seconds: seconds(&clock),
         demands_marks: false,
+        interrupted_of: None,
     };
     tell(task, &report)
 }
 
 fn tell(task: &Task, report: &Report) -> ExitCode {
     let text = if task.json { report.json() + "\n" } else { report.text() };
-    say(&text, exit_code(report.is_clean()))
+    let code = match (report.is_clean(), report.interrupted_of) {
+        (true, Some(_)) => ExitCode::from(EXIT_INTERRUPTED),
+        (is_clean, _) => exit_code(is_clean),
+    };
+    say(&text, code)
 }
 
 fn seconds(clock: &MonotonicClock) -> f64 {
