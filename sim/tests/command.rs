@@ -1,6 +1,11 @@
 //! The binary as scripts use it: what it prints where, and how it exits.
 #![cfg(feature = "cli")]
 
+// A build that carries canaries makes no other.
+#[cfg(not(feature = "canaries"))]
+#[path = "command/hunts.rs"]
+mod hunts;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -74,7 +79,13 @@ fn the_corpus_is_in_the_binary() {
 
 #[test]
 fn what_cannot_start_says_why_in_one_line() {
-    for bad in ["--off nothing", "--seed 1 --seeds 2", "--jobs many", "--canary NoSuch"] {
+    for bad in [
+        "--off nothing",
+        "--seed 1 --seeds 2",
+        "--jobs many",
+        "--canary NoSuch",
+        "--canary all --json",
+    ] {
         let output = sim(bad);
         assert_eq!(output.status.code(), Some(2), "{bad}");
         assert!(output.stdout.is_empty(), "{bad}");

@@ -7,6 +7,8 @@
 //! A build without them makes one that has them, with cargo, and hands the question on.
 
 use std::convert::Infallible;
+use std::io;
+use std::process::{Command, ExitStatus};
 use std::str::FromStr;
 
 use slipring_core::canary::Canary;
@@ -50,17 +52,22 @@ pub struct Answer {
     pub text: String,
 }
 
-/// Hunts what is asked for, over the seeds of the campaign.
+/// Hunts what is asked for, over the seeds of the campaign. `run` runs a program to its end, which a build
+/// without canaries needs; whoever does may have signals to pass on.
 ///
 /// # Errors
 /// Cause and remedy, if there is nothing to hunt.
-pub fn hunt(ask: &Ask, campaign: &Campaign) -> Result<Answer, String> {
+pub fn hunt(
+    ask: &Ask,
+    campaign: &Campaign,
+    run: impl FnOnce(&mut Command) -> io::Result<ExitStatus>,
+) -> Result<Answer, String> {
     let wanted: Vec<Canary> = match ask {
         Ask::List => return Ok(Answer { all_found: true, text: list() }),
         Ask::All => Canary::ALL.to_vec(),
         Ask::One(name) => vec![find(name)?],
     };
-    carried::hunt(&wanted, campaign)
+    carried::hunt(&wanted, campaign, run)
 }
 
 fn find(name: &str) -> Result<Canary, String> {
@@ -80,6 +87,8 @@ fn list() -> String {
 #[cfg(feature = "canaries")]
 mod carried {
     use std::fmt::Write as _;
+    use std::io;
+    use std::process::{Command, ExitStatus};
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread;
 
@@ -88,7 +97,11 @@ mod carried {
     use super::{Answer, Campaign, MEDIAN_MAX};
     use crate::swarm;
 
-    pub(super) fn hunt(wanted: &[Canary], campaign: &Campaign) -> Result<Answer, String> {
+    pub(super) fn hunt(
+        wanted: &[Canary],
+        campaign: &Campaign,
+        _: impl FnOnce(&mut Command) -> io::Result<ExitStatus>,
+    ) -> Result<Answer, String> {
         sing(None);
         // What fails by itself proves nothing.
         if let Some((seed, failure)) = first_failure(campaign) {
@@ -153,11 +166,13 @@ mod carried {
 /// The hunt by another build, made for it.
 #[cfg(not(feature = "canaries"))]
 mod carried {
-    use std::process::Command;
+    use std::io;
+    use std::process::{Command, ExitStatus};
 
     use slipring_core::canary::Canary;
 
     use super::{Answer, Campaign};
+    use crate::campaign::knobs;
 
     /// How such a build is made and run.
     const BUILD: [&str; 8] =
@@ -165,7 +180,11 @@ mod carried {
     /// Where this build came from.
     const SOURCES: &str = env!("CARGO_MANIFEST_DIR");
 
-    pub(super) fn hunt(wanted: &[Canary], campaign: &Campaign) -> Result<Answer, String> {
+    pub(super) fn hunt(
+        wanted: &[Canary],
+        campaign: &Campaign,
+        run: impl FnOnce(&mut Command) -> io::Result<ExitStatus>,
+    ) -> Result<Answer, String> {
         let name = match wanted {
             [one] => one.name(),
             _ => "all",
@@ -186,9 +205,11 @@ mod carried {
         if !campaign.options.off.is_empty() {
             cargo.args(["--off", &campaign.options.off.join(",")]);
         }
-        let status = cargo.status();
-        let status =
-            status.map_err(|error| refuse(format!("one cannot be made: cargo: {error}")))?;
+        if let Some(turned) = &campaign.options.knobs {
+            cargo.args(["--knobs", &knobs::or_dash(knobs::written(turned))]);
+        }
+        let status = run(&mut cargo)
+            .map_err(|error| refuse(format!("one cannot be made: cargo: {error}")))?;
         match status.code() {
             Some(code @ (0 | 1)) => Ok(Answer { all_found: code == 0, text: String::new() }),
             _ => Err(refuse(format!("the one that does ended with {status}"))),

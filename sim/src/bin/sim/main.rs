@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     };
     swarm::capture_panics();
     match &task.what {
-        What::Canary(ask, campaign) => match canary::hunt(ask, campaign) {
+        What::Canary(ask, campaign) => match canary::hunt(ask, campaign, signals::run_group) {
             Ok(answer) => say(&answer.text, exit_code(answer.all_found)),
             Err(refusal) => refuse(&refusal),
         },

@@ -126,18 +126,19 @@ impl Arguments {
         let tasks: Vec<&str> =
             tasks.iter().filter(|(given, _)| *given).map(|(_, name)| *name).collect();
         let &[task, ref others @ ..] = tasks.as_slice() else { return Ok(()) };
+        // A hunt may be given its seeds, and how they are run; it has words of its own.
+        let hunts = task == "--canary";
         let settings = [
-            (self.seeds.is_some(), "--seeds"),
-            (self.from.is_some(), "--from"),
+            (self.seeds.is_some() && !hunts, "--seeds"),
+            (self.from.is_some() && !hunts, "--from"),
+            (self.jobs.is_some() && !hunts, "--jobs"),
             (self.marks, "--marks"),
-            (self.jobs.is_some() && task != "--canary", "--jobs"),
+            (self.json && hunts, "--json"),
             (self.events.is_some() && task == "--corpus", "--events"),
             (self.off.is_some() && task == "--corpus", "--off"),
             (self.knobs.is_some() && task == "--corpus", "--knobs"),
         ];
-        // A hunt may be given its seeds.
-        let settings = settings.iter().filter(|_| task != "--canary");
-        let given = settings.filter(|(given, _)| *given).map(|(_, name)| *name);
+        let given = settings.iter().filter(|(given, _)| *given).map(|(_, name)| *name);
         match others.iter().copied().chain(given).next() {
             Some(other) => Err(format!("{task} does not go with {other}; leave one of them out")),
             None => Ok(()),
@@ -215,7 +216,8 @@ mod tests {
         assert!(matches!(one.what, What::One(7, Options { events: 40, knobs: Some(_), .. })));
         let corpus = parse("--corpus --json").expect("it is complete");
         assert!(matches!(corpus, Task { what: What::Corpus, json: true, .. }));
-        let canary = parse("--canary early_free --seeds 5000").expect("it is complete");
+        let canary =
+            parse("--canary early_free --seeds 5000 --knobs panics=3").expect("it is complete");
         assert!(matches!(canary.what, What::Canary(Ask::One(name), _) if name == "early_free"));
     }
 
@@ -237,6 +239,8 @@ mod tests {
             "--seed 1 --jobs 2",
             "--corpus --off panics",
             "--corpus --canary all",
+            "--canary all --json",
+            "--canary list --marks",
             "--from 18446744073709551615 --seeds 2",
             "--verbose",
             "7",
