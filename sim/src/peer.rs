@@ -2,7 +2,7 @@
 //! says.
 //!
 //! Is: the script ([`Script`]) and how a connection ended for a peer ([`End`]). `peer/player.rs`
-//! plays it over the simulated kernel, `peer/service.rs` is a listener of scripts, `peer/cast.rs`
+//! plays it over the simulated kernel (its answers: `peer/player/answering.rs`), `peer/service.rs` is a listener of scripts, `peer/cast.rs`
 //! all of them. Is not: random traffic; runs of seeds of slipring itself have peers of their own
 //! ([`swarm`](crate::swarm)).
 //!
@@ -13,7 +13,9 @@ mod cast;
 mod player;
 mod service;
 
+use std::cell::RefCell;
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 pub(crate) use cast::{Cast, Client, SharedCast};
@@ -49,7 +51,10 @@ pub enum End {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Send(Vec<u8>),
-    SendSlowly { bytes: Vec<u8>, every_us: u64 },
+    SendSlowly {
+        bytes: Vec<u8>,
+        every_us: u64,
+    },
     Expect(Vec<u8>),
     Read(usize),
     ReadToEnd,
@@ -58,12 +63,45 @@ pub(crate) enum Step {
     ExpectGone,
     ExpectRefused,
     ExpectSilence(u64),
+    /// Once, or until the other side's stream ends.
+    Answer {
+        answers: Answers,
+        to_end: bool,
+    },
     Pause(u64),
     StopReading,
     Shutdown,
     Close,
     Reset,
 }
+
+/// What a test says to bytes that came: how many of them it takes, and what it sends.
+pub(crate) type Answer = dyn FnMut(&[u8]) -> Option<(usize, Vec<u8>)>;
+
+/// The same, as the clones of a script share it.
+#[derive(Clone)]
+pub(crate) struct Answers(Rc<RefCell<Answer>>);
+
+impl Answers {
+    pub(crate) fn ask(&self, unread: &[u8]) -> Option<(usize, Vec<u8>)> {
+        (self.0.borrow_mut())(unread)
+    }
+}
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
+}
+
+/// Closures are equal to themselves.
+impl PartialEq for Answers {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Answers {}
 
 impl Step {
     /// Whether it waits for bytes, or for their end.
@@ -77,6 +115,7 @@ impl Step {
                 | Self::ExpectReset
                 | Self::ExpectGone
                 | Self::ExpectSilence(_)
+                | Self::Answer { .. }
         )
     }
 
@@ -109,6 +148,8 @@ impl fmt::Display for Step {
             Self::ExpectGone => f.write_str("expect the end, or a reset"),
             Self::ExpectRefused => f.write_str("expect to be refused"),
             Self::ExpectSilence(us) => write!(f, "expect no byte for {} ms", ms(us)),
+            Self::Answer { to_end: false, .. } => f.write_str("answer what comes"),
+            Self::Answer { to_end: true, .. } => f.write_str("answer all that comes"),
             Self::Pause(us) => write!(f, "pause for {} ms", ms(us)),
             Self::StopReading => f.write_str("stop reading"),
             Self::Shutdown => f.write_str("shut down"),
@@ -177,7 +218,10 @@ impl Script {
     fn then(mut self, step: Step) -> Self {
         let gone = matches!(self.steps.last(), Some(Step::Close | Step::Reset));
         assert!(!gone, "a script that goes on after its peer has left: {step}");
-        let sends = matches!(step, Step::Send(_) | Step::SendSlowly { .. } | Step::Shutdown);
+        let sends = matches!(
+            step,
+            Step::Send(_) | Step::SendSlowly { .. } | Step::Answer { .. } | Step::Shutdown
+        );
         let shut = self.steps.contains(&Step::Shutdown);
         assert!(!(sends && shut), "a script that sends after its shutdown: {step}");
         self.steps.push(step);
@@ -267,6 +311,55 @@ impl Script {
     #[track_caller]
     pub fn expect_silence(self, span: Duration) -> Self {
         self.then(Step::ExpectSilence(micros(span)))
+    }
+
+    /// Answers what comes, once: for requests that no script can foresee.
+    ///
+    /// `answer` is asked whenever more has come, with all bytes that no step has asked for yet. `None`: it
+    /// needs more. `Some((taken, reply))`: the first `taken` of them are dealt with, at least one, and
+    /// `reply` is sent, as by [`send`](Self::send). What is not taken is left to the next step. Fails if
+    /// the connection ends before there was an answer. Clones of a script share the closure.
+    ///
+    /// ```
+    /// use slipring_sim::Script;
+    ///
+    /// // A client that is challenged: the sum of two digits lets it in.
+    /// let script = Script::new()
+    ///     .answer(|unread| match unread {
+    ///         &[one, two, ..] => Some((2, vec![one - b'0' + two])),
+    ///         _ => None,
+    ///     })
+    ///     .expect(b"welcome");
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn answer(self, answer: impl FnMut(&[u8]) -> Option<(usize, Vec<u8>)> + 'static) -> Self {
+        self.then(Step::Answer { answers: Answers(Rc::new(RefCell::new(answer))), to_end: false })
+    }
+
+    /// Answers all that comes, each request as [`answer`](Self::answer) does, until the other side
+    /// ends its stream. Fails if bytes are left that were not taken, and on a reset, unless the next step
+    /// expects one.
+    ///
+    /// [`Sim::run`](crate::Sim::run) does not wait for a service that has answered all that came: handlers
+    /// may keep it connected. When the simulation [finishes](crate::Sim::finish) it goes on answering, until
+    /// its connections end in whatever way.
+    ///
+    /// ```
+    /// use slipring_sim::Script;
+    ///
+    /// let shout = Script::new().answer_to_end(|unread| {
+    ///     let line = unread.split_inclusive(|byte| *byte == b'\n').next()?;
+    ///     line.ends_with(b"\n").then(|| (line.len(), line.to_ascii_uppercase()))
+    /// });
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn answer_to_end(
+        self,
+        answer: impl FnMut(&[u8]) -> Option<(usize, Vec<u8>)> + 'static,
+    ) -> Self {
+        self.then(Step::Answer { answers: Answers(Rc::new(RefCell::new(answer))), to_end: true })
     }
 
     /// Does nothing for so long, but reads on.

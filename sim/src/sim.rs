@@ -127,6 +127,24 @@ impl<H: Handler> Sim<H> {
     /// A service at an address, for handlers that dial it: `make` gives the script for each that
     /// connects, by its number from zero on. A dial to any other address is refused.
     ///
+    /// Which of several clients is the first here, the seed chooses; a service that has to answer whoever
+    /// asks does so with [`Script::answer_to_end`]. One that is added before time goes on is in time for
+    /// what handlers dial in [`on_start`](Handler::on_start).
+    ///
+    /// ```
+    /// use slipring::Relay;
+    /// use slipring_sim::{Script, Sim};
+    ///
+    /// let upstream = ([198, 51, 100, 1], 80).into();
+    /// let mut sim = Sim::new(3, |reactor| Relay::new([upstream], reactor));
+    /// sim.serve(upstream, |_| {
+    ///     Script::new().answer_to_end(|unread| Some((1, vec![unread[0].to_ascii_uppercase()])))
+    /// });
+    /// sim.connect(Script::new().send(b"one").expect(b"ONE").shutdown().expect_end());
+    /// sim.connect(Script::new().send(b"two").expect(b"TWO").shutdown().expect_end());
+    /// sim.finish();
+    /// ```
+    ///
     /// # Panics
     /// If somebody listens there already.
     #[track_caller]
@@ -259,7 +277,8 @@ impl<H: Handler> Sim<H> {
         self.engine.order_drain();
     }
 
-    /// Lets time pass until all scripts are through, those of services with them.
+    /// Lets time pass until all scripts are through, those of services with them; not for
+    /// services that [answer to the end](Script::answer_to_end) and have nothing to answer.
     ///
     /// # Panics
     /// With a [`Failure`], if something must not be; that includes scripts that get no further for
@@ -276,7 +295,7 @@ impl<H: Handler> Sim<H> {
     /// # Errors
     /// [`Failure`]: the first one, and the same one from then on.
     pub fn try_run(&mut self) -> Result<(), Failure> {
-        self.try_scripts(Cast::is_through)
+        self.try_scripts(Cast::is_at_rest)
     }
 
     fn try_scripts(&mut self, done: fn(&Cast) -> bool) -> Result<(), Failure> {
@@ -355,7 +374,7 @@ impl<H: Handler> Sim<H> {
     /// # Errors
     /// [`Failure`].
     pub fn try_finish(&mut self) -> Result<(), Failure> {
-        self.try_scripts(Cast::are_clients_through)?;
+        self.try_scripts(Cast::are_clients_at_rest)?;
         {
             let mut kernel = self.engine.kernel.borrow_mut();
             kernel.knobs = Knobs::calm();
@@ -377,7 +396,7 @@ impl<H: Handler> Sim<H> {
         while self.step(until_us)? {}
         self.engine.check_end();
         self.look_for_failure()?;
-        if !self.cast.borrow().is_through() {
+        if !self.cast.borrow().is_at_rest() {
             let waiting = self.cast.borrow().waiting();
             return self.fail(format!("the reactors have ended, but:\n  {waiting}"));
         }

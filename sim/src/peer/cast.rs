@@ -18,7 +18,7 @@ const NAMED_MAX: usize = 6;
 #[derive(Debug)]
 pub(crate) struct Cast {
     players: Vec<Player>,
-    /// Those that are not through, for a look at each step of the simulation; and clients among
+    /// Those that are not at rest, for a look at each step of the simulation; and clients among
     /// them.
     acting: usize,
     acting_clients: usize,
@@ -59,8 +59,9 @@ impl Cast {
     /// One that has been connected to, at `at`.
     pub(super) fn add_served(&mut self, at: SocketAddr, stream: FileId, script: Script) -> PeerId {
         let id = self.next_id();
-        self.players.push(Player::served(id, stream, script));
-        self.acting += 1;
+        let player = Player::served(id, stream, script);
+        self.acting += usize::from(!player.is_at_rest());
+        self.players.push(player);
         self.served.entry(at).or_default().push(id);
         id
     }
@@ -68,28 +69,36 @@ impl Cast {
     /// Lets one do what it can; in how long it has to look again, microseconds.
     pub(super) fn play(&mut self, kernel: &mut Kernel, me: u32, id: PeerId) -> Option<u64> {
         let player = &mut self.players[id.0 as usize];
-        let before = player.is_through();
+        let before = player.is_at_rest();
         let in_us = player.play(kernel, Owner::Actor(me), &mut self.shared);
-        if !before && player.is_through() {
-            self.acting -= 1;
-            self.acting_clients -= usize::from(player.is_client());
+        let client = usize::from(player.is_client());
+        match (before, player.is_at_rest()) {
+            (false, true) => {
+                self.acting -= 1;
+                self.acting_clients -= client;
+            }
+            (true, false) => {
+                self.acting += 1;
+                self.acting_clients += client;
+            }
+            _ => {}
         }
         in_us
     }
 
-    /// Whether every script is through.
-    pub(crate) fn is_through(&self) -> bool {
+    /// Whether every script is through, or has nothing to answer.
+    pub(crate) fn is_at_rest(&self) -> bool {
         self.acting == 0
     }
 
-    /// Whether the scripts of all peers that connect are through.
-    pub(crate) fn are_clients_through(&self) -> bool {
+    /// The same of all peers that connect.
+    pub(crate) fn are_clients_at_rest(&self) -> bool {
         self.acting_clients == 0
     }
 
     /// Whom the scripts wait for, in words.
     pub(crate) fn waiting(&self) -> String {
-        let waiting: Vec<&Player> = self.players.iter().filter(|p| !p.is_through()).collect();
+        let waiting: Vec<&Player> = self.players.iter().filter(|p| !p.is_at_rest()).collect();
         let mut words: Vec<String> =
             waiting.iter().take(NAMED_MAX).map(|player| player.waits_for()).collect();
         if waiting.len() > NAMED_MAX {

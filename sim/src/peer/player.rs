@@ -1,5 +1,7 @@
 //! One peer at its script: what its step needs, when it is through, what it fails with.
 
+mod answering;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -44,6 +46,8 @@ pub(crate) struct Player {
     at: usize,
     /// Bytes of the step that are dealt with.
     done: usize,
+    /// What it answers, until all of it is sent.
+    reply: Option<Vec<u8>>,
     /// When the step's time is over.
     until_us: Option<u64>,
     pub(super) received: Vec<u8>,
@@ -78,6 +82,7 @@ impl Player {
             steps: script.into_steps().into(),
             at: 0,
             done: 0,
+            reply: None,
             until_us: None,
             received: Vec::new(),
             claimed: 0,
@@ -161,6 +166,7 @@ impl Player {
     fn go_on_at(&mut self, at: usize) {
         self.at = at;
         self.done = 0;
+        self.reply = None;
         self.until_us = None;
     }
 
@@ -244,7 +250,10 @@ impl Player {
         }
         self.say(kernel, shared, Said::Reads(Excerpt::of(&self.received[before..])));
         let awaited = self.steps.get(self.at);
-        if matches!(awaited, Some(Step::Expect(_) | Step::Read(_) | Step::ReadToEnd)) {
+        let asks_for_bytes = |step: &Step| {
+            matches!(step, Step::Expect(_) | Step::Read(_) | Step::ReadToEnd | Step::Answer { .. })
+        };
+        if awaited.is_some_and(asks_for_bytes) {
             shared.progress_us = kernel.now_us;
         }
     }
@@ -273,6 +282,9 @@ impl Player {
             Step::Send(bytes) => self.send(kernel, stream, shared, bytes),
             Step::SendSlowly { bytes, every_us } => {
                 self.send_slowly(kernel, stream, shared, bytes, *every_us)
+            }
+            Step::Answer { answers, to_end } => {
+                self.answer(kernel, stream, shared, answers, *to_end)
             }
             Step::Shutdown => self.shutdown(kernel, stream, shared),
             Step::Pause(span_us) => self.wait(kernel, *span_us),
@@ -382,14 +394,16 @@ impl Player {
         self.broken.get_or_insert(end);
         self.reading = true;
         self.listen(kernel, stream, shared);
-        let rest = &self.steps[self.at..];
+        // Behind this one, which sends.
+        let first = self.at + 1;
+        let rest = &self.steps[first..];
         let next = rest.iter().position(|step| !step.is_idle_once_broken());
         let ends = |step: &Step| {
             matches!(step, Step::ExpectEnd | Step::ExpectReset | Step::ExpectGone | Step::ReadToEnd)
         };
         match next {
             Some(next) if ends(&rest[next]) => {
-                self.go_on_at(self.at + next);
+                self.go_on_at(first + next);
                 shared.progress_us = kernel.now_us;
                 Tried::Moved
             }

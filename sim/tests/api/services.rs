@@ -7,7 +7,7 @@ use slipring::Relay;
 use slipring_core::{CloseReason, Connections, Ctx, Handler, Lease, Origin};
 use slipring_sim::{End, Script, Sim, SimBuilder, check};
 
-fn upstream(host: u8) -> SocketAddr {
+pub(crate) fn upstream(host: u8) -> SocketAddr {
     SocketAddr::from(([198, 51, 100, host], 80))
 }
 
