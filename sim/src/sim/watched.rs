@@ -1,7 +1,8 @@
 //! A handler under observation: what it is told goes to the story, and its panics are remembered in
-//! words. Otherwise it is as it was: the same calls, in the same order.
+//! words, and which connections it has. Otherwise it is as it was: the same calls, in the same order.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
@@ -14,6 +15,8 @@ use super::text_of;
 #[derive(Debug)]
 pub(crate) struct Watched<H> {
     pub(crate) handler: H,
+    /// Connections that it has been told of, and not of their end.
+    pub(super) open: BTreeSet<Key>,
     reactor: usize,
     story: SharedStory,
     /// Counts the panics that are no failure; none if all are.
@@ -27,7 +30,7 @@ impl<H: Handler> Watched<H> {
         story: &SharedStory,
         tolerated: Option<Rc<Cell<u64>>>,
     ) -> Self {
-        Self { handler, reactor, story: Rc::clone(story), tolerated }
+        Self { handler, open: BTreeSet::new(), reactor, story: Rc::clone(story), tolerated }
     }
 
     fn tell(&mut self, key: Option<Key>, said: Said, call: impl FnOnce(&mut H)) {
@@ -51,6 +54,7 @@ impl<H: Handler> Handler for Watched<H> {
     }
 
     fn on_open(&mut self, ctx: &mut Ctx<'_, Self::State>, origin: Origin) {
+        self.open.insert(ctx.key());
         self.tell(Some(ctx.key()), Said::Open(origin), |handler| handler.on_open(ctx, origin));
     }
 
@@ -72,6 +76,7 @@ impl<H: Handler> Handler for Watched<H> {
     }
 
     fn on_close(&mut self, ctx: &mut Ctx<'_, Self::State>, reason: CloseReason) {
+        self.open.remove(&ctx.key());
         self.tell(Some(ctx.key()), Said::Closed(reason), |handler| handler.on_close(ctx, reason));
     }
 }

@@ -53,6 +53,19 @@ fn a_lease_that_is_kept_for_ever_is_left_behind() {
 }
 
 #[test]
+fn a_run_that_gets_no_further_says_what_its_reactors_hold() {
+    let mut sim = SimBuilder::new(3).reactors(2).start(|_| Obedient::default());
+    sim.connect(Script::new().send(b"k").expect(b"never"));
+    let failure = sim.try_run().expect_err("it keeps what came");
+    let lines: Vec<_> = failure.what.lines().collect();
+    assert!(lines[0].starts_with("no script gets any further within"), "{failure}");
+    assert!(lines[1].starts_with("  peer 0 waits at step 2 of 2"), "{failure}");
+    let held = |line: &str| line.contains(" 1 connections, 1 of ") && line.contains("buffers held");
+    assert_eq!(lines[2..].iter().filter(|line| held(line)).count(), 1, "{failure}");
+    assert!(lines[2].starts_with("  reactor 0: ") && lines[3].starts_with("  reactor 1: "));
+}
+
+#[test]
 fn check_names_the_first_seed_that_fails() {
     let report = panic_of(|| {
         check(100, |seed| {
