@@ -124,12 +124,18 @@ pub(crate) struct Engine<H: Handler> {
 }
 
 impl<H: Handler> Engine<H> {
+    /// # Panics
+    /// If a runtime would refuse the plan.
+    #[track_caller]
     pub(crate) fn new(plan: &Plan, mut make: impl FnMut(usize, &Rc<Cell<u64>>) -> H) -> Self {
         let dice = Dice::new(plan.seed);
         let kernel = Kernel::new(dice, plan.knobs, plan.reactors, plan.keep_records);
         let kernel = Rc::new(RefCell::new(kernel));
         let limits = plan.limits;
-        let team = plan.team().unwrap_or_else(|error| panic!("{error}"));
+        let team = match plan.team() {
+            Ok(team) => team,
+            Err(error) => panic!("{error}"),
+        };
         let bells = kernel.borrow().bells();
         let bell =
             |reactor| -> Arc<dyn Wake> { Arc::new(SimBell { bells: Arc::clone(&bells), reactor }) };

@@ -1,20 +1,24 @@
-//! A thousand seeds of the swarm: what every change is run against before anything longer.
+//! A thousand seeds of the swarm: what every change is run against before anything longer. SLIPRING_SEEDS is how
+//! many, if it is set (scripts/coverage has more).
 
 use slipring_sim::Marks;
 use slipring_sim::swarm::{Options, run};
 
-const SEEDS: u64 = 1_000;
+fn seeds() -> u64 {
+    std::env::var("SLIPRING_SEEDS").map_or(1_000, |seeds| seeds.parse().expect("a number of seeds"))
+}
 
 #[test]
 fn a_thousand_seeds_break_nothing() {
+    let seeds = seeds();
     let mut marks = Marks::default();
     let mut broken = Vec::new();
-    for seed in 0..SEEDS {
+    for seed in 0..seeds {
         let outcome = run(seed, &Options::default());
         marks.add(&outcome.marks);
         broken.extend(outcome.failure.map(|failure| (seed, failure)));
     }
-    assert!(broken.is_empty(), "{} of {SEEDS} seeds, the first: {:?}", broken.len(), broken[0]);
+    assert!(broken.is_empty(), "{} of {seeds} seeds, the first: {:?}", broken.len(), broken[0]);
     let missed = marks.missed();
     assert!(missed.len() <= 2, "rare events that are none any more: {missed:?}");
 }

@@ -186,10 +186,10 @@ impl SimBuilder {
     /// A simulation whose reactors have started. `make` gets the number of each.
     ///
     /// # Panics
-    /// If there is no reactor, or the limits do not fit together ([`Limits::check`]).
+    /// If a runtime would refuse to start so: without a reactor, with nothing to listen on and no dialed
+    /// connections, with sizes that do not fit together ([`Builder::team`](slipring_core::Builder::team)).
     #[track_caller]
     pub fn start<H: Handler>(self, mut make: impl FnMut(usize) -> H) -> Sim<H> {
-        assert!(self.reactors > 0, "a simulation without reactors");
         let plan = self.plan();
         let story = SharedStory::default();
         let engine = Engine::new(&plan, |reactor, meant| {
@@ -210,9 +210,6 @@ impl SimBuilder {
             None if calm => fixed_limits(),
             None => draw_limits(&mut dice),
         };
-        if let Err(error) = limits.check() {
-            panic!("{error}");
-        }
         let drawn = |value: u32, dice: &mut Dice| if calm { 0 } else { dice.below(value) };
         let abilities = Abilities {
             receive_cap: drawn(2, &mut dice) == 1,

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -182,8 +183,20 @@ fn calm_conditions_cut_nothing() {
 }
 
 #[test]
-#[should_panic(expected = "bad configuration: 100 buffers; choose a power of two")]
-fn limits_that_make_no_sense_are_refused() {
-    let limits = Limits { buffers: 100, ..Limits::default() };
-    SimBuilder::new(0).limits(limits).start(|_| Echo);
+fn what_a_runtime_would_refuse_is_refused() {
+    let none = Limits { accepted_max: 0, dialed_max: 1, ..Limits::default() };
+    let no_dials = Limits { dialed_max: 0, ..Limits::default() };
+    let odd = Limits { buffers: 100, ..Limits::default() };
+    let refusals = [
+        (SimBuilder::new(1).limits(odd), "100 buffers; choose a power of two"),
+        (SimBuilder::new(1).reactors(0), "no core to run on; name at least one"),
+        (SimBuilder::new(1).limits(none), "and no connection that may be accepted"),
+        (SimBuilder::new(1).limits(no_dials).listeners(0), "neither an address to listen on nor"),
+    ];
+    for (builder, cause) in refusals {
+        let started = catch_unwind(AssertUnwindSafe(|| drop(builder.start(|_| Echo))));
+        let panic = started.expect_err(cause);
+        let text = panic.downcast_ref::<String>().expect("a cause");
+        assert!(text.starts_with("bad configuration: ") && text.contains(cause), "{text}");
+    }
 }
