@@ -118,6 +118,8 @@ canaries! {
     WatchForgotten,
     /// What ends a watch at once is watched for once more, and so on.
     WatchSpins,
+    /// A handler's panic is not counted.
+    PanicUncounted,
 }
 
 #[cfg(feature = "canaries")]

@@ -324,7 +324,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// A handler panicked: its connection ends, everything else goes on.
     fn after_panic(&mut self) {
-        self.connections.counters.handler_panics += 1;
+        self.connections.counters.handler_panics += u64::from(!sings(Canary::PanicUncounted));
         let Some((key, ending)) = self.current.take() else { return };
         tracing::error!(slot = key.index(), "a handler panicked; its connection is aborted");
         if ending {

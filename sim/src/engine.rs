@@ -365,8 +365,7 @@ impl<H: Handler> Engine<H> {
     }
 
     fn check_sums(&mut self) {
-        let panics: u64 = self.lanes.iter().map(|lane| lane.before.handler_panics).sum();
-        if panics > self.panics_meant.get() {
+        if self.panics() > self.panics_meant.get() {
             self.fail("a panic that no handler meant");
         }
         let stale: u64 = self.lanes.iter().map(|lane| lane.before.stale_completions).sum();
@@ -379,9 +378,18 @@ impl<H: Handler> Engine<H> {
         }
     }
 
-    /// Everything has ended: nothing may be left.
+    /// Panics of handlers that the reactors have counted.
+    fn panics(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.reactor.counters().handler_panics).sum()
+    }
+
+    /// Everything has ended: nothing may be left, and no panic may have passed unseen.
     pub(crate) fn check_end(&mut self) {
         let mut left = Vec::new();
+        let (told, meant) = (self.panics(), self.panics_meant.get());
+        if told != meant {
+            left.push(format!("{told} panics were counted, and {meant} meant"));
+        }
         for (place, lane) in self.lanes.iter_mut().enumerate() {
             let reactor = &mut lane.reactor;
             let counters = *reactor.counters();
