@@ -120,6 +120,8 @@ canaries! {
     WatchSpins,
     /// A handler's panic is not counted.
     PanicUncounted,
+    /// A shorter idle timeout leaves the timer where it stands.
+    NearerForgotten,
 }
 
 #[cfg(feature = "canaries")]

@@ -38,6 +38,7 @@
 //! an index, and an order among the timers that fall due in one step.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// Index of a timer, plus one: zero says "none".
 type Link = u32;
@@ -189,6 +190,40 @@ impl Wheel {
     #[must_use]
     pub fn is_armed(&self, index: u32) -> bool {
         self.timer(self.link(index)).is_armed()
+    }
+
+    /// The milliseconds for which the timer of `index` stands, as their first and the one at which it fires;
+    /// `None` when it is not armed. One that is due stands for all up to now. O(due): for audits.
+    ///
+    /// # Panics
+    /// If `index` is not below the capacity.
+    #[must_use]
+    pub fn granule(&self, index: u32) -> Option<RangeInclusive<u64>> {
+        let link = self.link(index);
+        let timer = self.timer(link);
+        if !timer.is_armed() {
+            return None;
+        }
+        if self.is_due(link) {
+            return Some(0..=self.now_ms);
+        }
+        let (level, slot) = (timer.bucket() / SLOTS, timer.bucket() % SLOTS);
+        let shift = COARSER_BITS * level as u32;
+        let next = (self.now_ms >> shift) + 1;
+        let granule = next + ((slot + SLOTS - slot_of(next)) % SLOTS) as u64;
+        Some(((granule - 1) << shift) + 1..=granule << shift)
+    }
+
+    fn is_due(&self, wanted: Link) -> bool {
+        let head = self.heads[DUE];
+        let mut link = head;
+        while link != NONE && link != wanted {
+            link = self.timer(link).next();
+            if link == head {
+                return false;
+            }
+        }
+        link == wanted
     }
 
     /// Timers armed. O(1).

@@ -117,6 +117,14 @@ impl Pair {
         let latest_ms = self.promises.values().map(|p| p.latest_ms).min();
         assert!(earliest_ms.expect("an expiry, and no timer") <= expiry_ms, "waking up early");
         assert!(expiry_ms <= latest_ms.unwrap().max(self.now_ms), "sleeping too long");
+        for (index, promise) in self.promises.iter().take(CAPACITY as usize) {
+            let granule = self.wheel.granule(*index).expect("armed, and it stands nowhere");
+            assert!(*granule.start() <= promise.earliest_ms, "{index} stands late: {granule:?}");
+            let due = *granule.end() <= self.now_ms;
+            assert!(due || promise.latest_ms > self.now_ms, "{index} is not due: {promise:?}");
+            let range = promise.earliest_ms..=promise.latest_ms;
+            assert!(due || range.contains(granule.end()), "{index}: {promise:?}, {granule:?}");
+        }
     }
 
     fn drain(mut self, limit: usize) {

@@ -16,7 +16,7 @@ impl Connection {
     /// Sets the idle timeout of this connection alone; zero for never.
     pub fn set_idle_ms(&mut self, idle_ms: u32) {
         self.idle_ms = idle_ms;
-        self.timer_nearer = true;
+        self.timer_nearer |= !sings(Canary::NearerForgotten);
     }
 
     /// Asks for [`Event::KeepAlive`] whenever nothing moved for so long; zero for never.

@@ -44,8 +44,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 continue;
             }
             let deadline_ms = slot.connection.deadline_ms(&connections.rules);
-            if deadline_ms != u64::MAX && !self.wheel.is_armed(key.index()) {
+            let granule = self.wheel.granule(key.index());
+            if deadline_ms != u64::MAX && granule.is_none() {
                 return say("it has a deadline and no timer");
+            }
+            // Earlier is allowed: it is armed again for the rest.
+            if granule.is_some_and(|granule| *granule.start() > deadline_ms) {
+                return say("its timer stands behind its deadline");
             }
             if slot.connection.is_unwatched() {
                 return say("its socket is full, and nobody watches for it to empty");
