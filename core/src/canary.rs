@@ -122,6 +122,10 @@ canaries! {
     PanicUncounted,
     /// A shorter idle timeout leaves the timer where it stands.
     NearerForgotten,
+    /// A deadline comes after a third of its time.
+    DeadlineEarly,
+    /// A slow reader is taken for one that stalls.
+    ProgressIgnored,
 }
 
 #[cfg(feature = "canaries")]

@@ -13,6 +13,7 @@
 //! lost, as it would in a thread.
 
 use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -23,13 +24,14 @@ use std::time::Duration;
 use slipring_core::admission::Admission;
 use slipring_core::driver::{Driver as _, Wait, Wake};
 use slipring_core::reactor::{Reactor, Setup};
-use slipring_core::token::Descriptor;
+use slipring_core::token::{Descriptor, Key};
 use slipring_core::{
-    Builder, Counters, Handle, Handler, Limits, Poll, Runtime, SetupError, Team, Timeouts,
+    Builder, CloseReason, Counters, Handle, Handler, Limits, Poll, Runtime, SetupError, Team,
+    Timeouts,
 };
 
 use crate::dice::Dice;
-use crate::kernel::{Kernel, Step};
+use crate::kernel::{GivenUp, Kernel, Step};
 use crate::knobs::Knobs;
 use crate::marks::Mark;
 use crate::ring::{SimRing, SimRingSetup};
@@ -107,6 +109,8 @@ struct Lane<H: Handler> {
     /// Bytes came or went in its last turn.
     moved: bool,
     before: Counters,
+    /// The connections that are being closed.
+    closing: BTreeSet<Key>,
 }
 
 /// See the module's documentation.
@@ -119,6 +123,8 @@ pub(crate) struct Engine<H: Handler> {
     admission: Arc<Admission>,
     /// Panics that handlers made on purpose.
     pub(crate) panics_meant: Rc<Cell<u64>>,
+    /// Connections that were given up in the last step.
+    pub(crate) given_up: Vec<GivenUp>,
     failure: Option<String>,
     accepted_max: u32,
 }
@@ -154,8 +160,8 @@ impl<H: Handler> Engine<H> {
             let mut reactor = Reactor::new(ring, make(number, &panics_meant), setup);
             reactor.start();
             let doing = Doing::Turning { at_us: 0 };
-            let before = Counters::default();
-            lanes.push(Lane { reactor, doing, turns_in_a_row: 0, moved: false, before });
+            let (before, closing) = (Counters::default(), BTreeSet::new());
+            lanes.push(Lane { reactor, doing, turns_in_a_row: 0, moved: false, before, closing });
         }
         let actors = Vec::new();
         let accepted_max = limits.accepted_max;
@@ -166,6 +172,7 @@ impl<H: Handler> Engine<H> {
             handle,
             admission: Arc::clone(team.admission()),
             panics_meant,
+            given_up: Vec::new(),
             failure: None,
             accepted_max,
         }
@@ -236,6 +243,7 @@ impl<H: Handler> Engine<H> {
         if self.failure.is_some() {
             return false;
         }
+        self.given_up.clear();
         let mut kernel = self.kernel.borrow_mut();
         if kernel.hear_bells() && !kernel.draining {
             kernel.marks.meet(Mark::PermitRung);
@@ -322,6 +330,7 @@ impl<H: Handler> Engine<H> {
         {
             let mut kernel = self.kernel.borrow_mut();
             kernel.note(What::Turn, place as u64, 0);
+            kernel.begin_turn(place as u16);
         }
         let step = lane.reactor.step();
         if let ControlFlow::Break(Err(error)) = step {
@@ -354,6 +363,11 @@ impl<H: Handler> Engine<H> {
         let bytes = |counters: &Counters| (counters.bytes_received, counters.bytes_sent);
         lane.moved = bytes(&after) != bytes(&lane.before);
         lane.before = after;
+        let closing: BTreeMap<Key, CloseReason> = lane.reactor.closing().collect();
+        for (key, why) in closing.iter().filter(|(key, _)| !lane.closing.contains(key)) {
+            self.given_up.push(kernel.given_up(place as u16, *key, *why));
+        }
+        lane.closing = closing.into_keys().collect();
         drop(kernel);
         if let Err(contradiction) = audit {
             self.fail(format!("reactor {place}: {contradiction}"));

@@ -14,7 +14,8 @@
 //! One kernel serves all rings of a run, since sockets of one are the peers of another's. `kernel.rs` is time,
 //! files and descriptors, `kernel/stream.rs` TCP, `kernel/listen.rs` how connections come to be,
 //! `kernel/queues.rs` a ring's queues, `kernel/operations.rs` what the operations do, `kernel/rules.rs` what the
-//! owner of a ring must not do, `kernel/patience.rs` for how long its connections may last. `kernel/raw.rs`, `kernel/direct.rs` and
+//! owner of a ring must not do, `kernel/patience.rs` for how long its connections may last, `kernel/told.rs` what it
+//! knows of them. `kernel/raw.rs`, `kernel/direct.rs` and
 //! `kernel/messages.rs` are what only scripts ask for that compare this kernel with a real one.
 
 mod direct;
@@ -26,6 +27,7 @@ mod queues;
 mod raw;
 mod rules;
 mod stream;
+mod told;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -47,6 +49,7 @@ pub(crate) use queues::{BUFFER_SHIFT, F_BUFFER, F_MORE, F_NOTIF, F_SOCK_NONEMPTY
 pub(crate) use queues::{Entry, RingSetup, Work};
 pub(crate) use raw::{Raw, number_of};
 pub(crate) use stream::{Reading, Stream};
+pub(crate) use told::GivenUp;
 
 /// Names a file for as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

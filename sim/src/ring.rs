@@ -225,12 +225,7 @@ impl Driver for SimRing {
         for _ in 0..limit {
             let Some(cqe) = kernel.reap(self.ring) else { return };
             if let Some(completion) = self.intake.translate(cqe) {
-                kernel.on_reaped(
-                    self.ring,
-                    cqe.user_data,
-                    completion.more,
-                    completion.notification,
-                );
+                kernel.on_reaped(self.ring, cqe, completion.more, completion.notification);
                 into.push(completion);
             }
         }
@@ -273,7 +268,7 @@ impl Driver for SimRing {
         let mut kernel = self.kernel.borrow_mut();
         let file = kernel.lookup(descriptor.0)?;
         kernel.expect_no_room(self.ring, file);
-        Some(kernel.stream(file)?.unsent() as u32)
+        kernel.look_at_unsent(self.ring, descriptor.0)
     }
 
     fn push_wake(&mut self, token: Token) -> Result<(), QueueFull> {

@@ -8,9 +8,10 @@
 //! ```
 //!
 //! What must hold always is looked at after every turn, by the engine, the kernel's rules and the reactor's
-//! audit. What must hold for the bytes is compared by the peers, who know what they should read (`Book`).
+//! audit; deadlines in `swarm/deadlines.rs`. What must hold for the bytes is compared by the peers, who know what they should read (`Book`).
 
 mod book;
+mod deadlines;
 mod panics;
 mod pattern;
 mod plan;
@@ -270,7 +271,7 @@ impl<'a, H: Handler> Run<'a, H> {
         let broken_at = self.draw.ring_fails_at;
         let drain_at = self.draw.drains_at;
         let mut steps = 0_u32;
-        while self.engine.step(self.draw.safety_us) {
+        while self.step(self.draw.safety_us) {
             steps += 1;
             let count = self.engine.kernel.borrow().trace.events();
             if count >= events || self.engine.is_over() {
@@ -316,7 +317,7 @@ impl<'a, H: Handler> Run<'a, H> {
         let until_us = self.engine.now_us() + CALM_US;
         let mut steps = 0_u32;
         loop {
-            if !self.engine.step(until_us) {
+            if !self.step(until_us) {
                 break;
             }
             steps += 1;
@@ -367,7 +368,7 @@ impl<'a, H: Handler> Run<'a, H> {
             });
         }
         let until_us = self.engine.now_us() + PROBE_US;
-        while self.engine.step(until_us) {
+        while self.step(until_us) {
             let served = self.book.borrow().talks.len() > first + 1 && self.is_quiet();
             if served {
                 break;
@@ -389,7 +390,7 @@ impl<'a, H: Handler> Run<'a, H> {
         self.order_drain();
         let slack_us = 5_000_000;
         let until_us = self.engine.now_us() + u64::from(self.draw.plan.drain_ms) * 1000 + slack_us;
-        while self.engine.step(until_us) {
+        while self.step(until_us) {
             if self.engine.is_over() {
                 break;
             }
@@ -400,16 +401,8 @@ impl<'a, H: Handler> Run<'a, H> {
         }
         // What is under way to peers arrives.
         let until_us = self.engine.now_us() + 10_000_000;
-        while self.engine.step(until_us) {}
+        while self.step(until_us) {}
         self.complain();
-    }
-
-    /// Deadlines as seen from outside.
-    fn check_deadlines(&mut self) {
-        let late = self.engine.kernel.borrow().find_overdue(&self.draw.patience);
-        if let Some(what) = late {
-            self.engine.fail(what);
-        }
     }
 
     /// A stream that ended in order is whole.

@@ -57,6 +57,11 @@ impl Party {
         Self::new(reactor as u16, u64::from(key.index()) << 32 | u64::from(key.generation()))
     }
 
+    /// Slot and generation, as a token has them.
+    pub(crate) fn key_bits(self) -> u64 {
+        self.key
+    }
+
     fn index(self) -> u32 {
         (self.key >> 32) as u32
     }

@@ -34,7 +34,7 @@ impl Connection {
     /// So many bytes are in the socket's send queue. Fewer than at the last look means that the peer reads,
     /// however slowly: the socket asks for more only once a third of its queue is free.
     pub(super) fn on_unsent(&mut self, unsent: u32, now_ms: u64) -> Event {
-        if self.blocked {
+        if self.blocked && !sings(Canary::ProgressIgnored) {
             if unsent < self.unsent {
                 self.progress_at_ms = now_ms;
                 self.active_at_ms = now_ms;
@@ -116,5 +116,6 @@ impl Connection {
 /// A time `span_ms` after `from_ms`; never, if that is zero.
 #[inline]
 pub(super) fn after(from_ms: u64, span_ms: u32) -> u64 {
+    let span_ms = if sings(Canary::DeadlineEarly) { span_ms.div_ceil(3) } else { span_ms };
     if span_ms == 0 { NEVER } else { from_ms.saturating_add(u64::from(span_ms)) }
 }

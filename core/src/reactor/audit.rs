@@ -6,12 +6,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Reactor;
-use crate::connection::Pause;
+use crate::connection::{Pause, State};
 use crate::driver::Driver;
+use crate::error::CloseReason;
 use crate::handler::Handler;
 use crate::token::Key;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// The connections that are being closed, and why. Their handlers are told when it is done.
+    pub fn closing(&self) -> impl Iterator<Item = (Key, CloseReason)> {
+        let slots = &self.connections.slots;
+        slots.keys().filter_map(|key| match slots.get(key)?.connection.state() {
+            State::Closing { reason } => Some((key, reason)),
+            _ => None,
+        })
+    }
+
     /// Looks whether all structures agree with one another.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use slipring_core::token::Op;
 
 use super::operations::{Operation, State};
 use super::raw::Raw;
+use super::told::Told;
 use super::{FileId, Kernel, OperationId};
 use crate::marks::Mark;
 use crate::trace::What;
@@ -154,6 +155,10 @@ pub(super) struct Ring {
     pub(super) pending: BTreeMap<u64, Pending>,
     /// The life that each slot was last seen in.
     pub(super) generations: BTreeMap<u32, u32>,
+    /// What its owner was told of each connection, by the bits of its key.
+    pub(super) told: BTreeMap<u64, Told>,
+    /// When the last turns of its owner began, the one before first.
+    pub(super) turns_us: [u64; 2],
     /// What the next enter fails with.
     failure: Option<String>,
     gone: bool,
@@ -190,6 +195,8 @@ impl Kernel {
             group,
             pending: BTreeMap::new(),
             generations: BTreeMap::new(),
+            told: BTreeMap::new(),
+            turns_us: [0; 2],
             failure: None,
             gone: false,
             places: Vec::new(),

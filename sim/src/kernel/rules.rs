@@ -7,6 +7,7 @@
 //! * What moves data or starts something stays off the management share.
 
 use slipring_core::driver::Share;
+use slipring_core::sys::Cqe;
 use slipring_core::token::{Op, Token};
 
 use super::queues::{Pending, Work};
@@ -39,6 +40,9 @@ impl Kernel {
         }
         if let Some(file) = file {
             self.check_use(ring, op, token, file);
+            if is_of_connection(op) {
+                self.note_pushed(ring, token, work);
+            }
         }
         self.mark_push(ring, token, work);
         if op != Op::Cancel {
@@ -107,8 +111,12 @@ impl Kernel {
     }
 
     /// The ring's owner has taken a completion.
-    pub(crate) fn on_reaped(&mut self, ring: u16, user_data: u64, more: bool, notification: bool) {
+    pub(crate) fn on_reaped(&mut self, ring: u16, cqe: Cqe, more: bool, notification: bool) {
+        let user_data = cqe.user_data;
         let Some(token) = Token::from_bits(user_data) else { return };
+        if is_of_connection(token.decode().0) && !notification {
+            self.note_told(ring, token, cqe.result);
+        }
         // After the result of a send only its notification follows.
         let last = !notification && (!more || token.is_of(Op::Send));
         if last {

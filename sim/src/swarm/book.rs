@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
-use slipring_core::{CloseReason, Key};
+use slipring_core::{CloseReason, Key, Timeout};
 
 use crate::kernel::FileId;
 use crate::marks::{Mark, Marks};
@@ -59,6 +60,16 @@ impl fmt::Display for Talk {
     }
 }
 
+/// An idle timeout that a handler set, and when.
+#[derive(Clone, Copy, Debug)]
+struct Idle {
+    idle_ms: u64,
+    set_ms: u64,
+    /// The shortest of those that were in force in that millisecond: within a turn a deadline may have
+    /// passed before.
+    least_ms: u64,
+}
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
@@ -70,7 +81,10 @@ pub(crate) struct Book {
     pub(crate) asked_to_end: BTreeSet<Party>,
     /// Connections that may have refused bytes of those given.
     pub(crate) uncertain: BTreeSet<Party>,
-    pub(crate) open: BTreeSet<Party>,
+    /// Those that are established, and since when, milliseconds.
+    pub(crate) open: BTreeMap<Party, u64>,
+    /// Idle timeouts that handlers set.
+    idle: BTreeMap<Party, Idle>,
     pub(crate) reasons: BTreeMap<Party, CloseReason>,
     /// What went wrong.
     pub(crate) complaints: Vec<String>,
@@ -111,15 +125,40 @@ impl Book {
     }
 
     /// A handler was told that a connection is established.
-    pub(crate) fn opened(&mut self, who: Party) {
-        if !self.open.insert(who) {
+    pub(crate) fn opened(&mut self, who: Party, now_ms: u64) {
+        if self.open.insert(who, now_ms).is_some() {
             self.complain(format!("{who:?} was opened twice"));
+        }
+    }
+
+    /// A handler sets an idle timeout.
+    pub(crate) fn set_idle(&mut self, of: Party, now_ms: u64, idle_ms: u64) {
+        let before = self.idle.get(&of).copied();
+        let least_ms = match before {
+            Some(before) if before.set_ms == now_ms => before.least_ms.min(idle_ms),
+            Some(before) => before.idle_ms.min(idle_ms),
+            None => idle_ms,
+        };
+        self.idle.insert(of, Idle { idle_ms, set_ms: now_ms, least_ms });
+    }
+
+    /// The shortest idle timeout that was in force in this millisecond, if a handler set one beside `usual`.
+    pub(crate) fn idle(&self, of: Party, now_ms: u64, usual: Timeout) -> Timeout {
+        let Some(idle) = self.idle.get(&of) else { return usual };
+        let set = |ms| Timeout::After(Duration::from_millis(ms));
+        match usual {
+            Timeout::After(usual) if idle.set_ms == now_ms => {
+                set(idle.least_ms.min(usual.as_millis() as u64))
+            }
+            _ if idle.set_ms == now_ms => set(idle.least_ms),
+            _ => set(idle.idle_ms),
         }
     }
 
     /// A handler was told of an end.
     pub(crate) fn closed(&mut self, who: Party, reason: CloseReason) {
         self.open.remove(&who);
+        self.idle.remove(&who);
         self.asked_to_end.insert(who);
         let mark = match reason {
             CloseReason::IdleTimeout => Some(Mark::IdleTimeout),

@@ -46,7 +46,7 @@ impl<H: Handler> Handler for Observed<H> {
     }
 
     fn on_open(&mut self, ctx: &mut Ctx<'_, Self::State>, origin: Origin) {
-        self.book.borrow_mut().opened(party(self.reactor, ctx.key()));
+        self.book.borrow_mut().opened(party(self.reactor, ctx.key()), ctx.now_ms());
         self.handler.on_open(ctx, origin);
     }
 
@@ -158,6 +158,11 @@ impl Busy {
         self.book.borrow_mut().asked_to_end.insert(party(self.reactor, to));
     }
 
+    fn note_idle(&mut self, connections: &Connections<Notes>, of: Key, idle_ms: u64) {
+        let of = party(self.reactor, of);
+        self.book.borrow_mut().set_idle(of, connections.now_ms(), idle_ms);
+    }
+
     fn somebody(&mut self) -> Option<Key> {
         if self.keys.is_empty() {
             return None;
@@ -217,8 +222,9 @@ impl Busy {
             0 => ctx.pause(),
             1..4 => ctx.resume(),
             4 => {
-                let idle = Duration::from_millis(self.dice.log_between(50, 20_000));
-                ctx.set_idle_timeout(idle.into());
+                let idle_ms = self.dice.log_between(50, 20_000);
+                self.note_idle(ctx, key, idle_ms);
+                ctx.set_idle_timeout(Duration::from_millis(idle_ms).into());
             }
             5 => {
                 let quiet = Duration::from_millis(self.dice.log_between(50, 5_000));
@@ -276,7 +282,9 @@ impl Busy {
                 connections.abort_of(key);
             }
             15 => {
-                let idle = Duration::from_millis(self.dice.log_between(1, 20_000));
+                let idle_ms = self.dice.log_between(1, 20_000);
+                self.note_idle(connections, key, idle_ms);
+                let idle = Duration::from_millis(idle_ms);
                 connections.set_idle_timeout_of(key, Timeout::After(idle));
             }
             16 => {
@@ -370,7 +378,7 @@ impl Handler for Busy {
 
     fn on_open(&mut self, ctx: &mut Ctx<'_, Notes>, origin: Origin) {
         let key = ctx.key();
-        self.book.borrow_mut().opened(party(self.reactor, key));
+        self.book.borrow_mut().opened(party(self.reactor, key), ctx.now_ms());
         if matches!(origin, Origin::Accepted(_)) {
             self.keys.push(key);
         }
@@ -383,7 +391,7 @@ impl Handler for Busy {
         if let Err(difference) = ctx.state().reader.take(&data) {
             self.book.borrow_mut().complain(format!("{me:?}: {difference}"));
         }
-        if !self.book.borrow().open.contains(&me) {
+        if !self.book.borrow().open.contains_key(&me) {
             self.book.borrow_mut().complain(format!("{me:?}: bytes before it was opened"));
         }
         self.route(ctx, data);

@@ -1,0 +1,103 @@
+//! What the owner of a ring was told of its connections: what it can know, as the kernel sees it.
+//!
+//! Deadlines count from what a reactor has heard, not from what has happened: a completion may stand in the
+//! queue for a while. So whether one came early is told from here, and not from the sockets.
+
+use slipring_core::token::{Op, Token};
+use slipring_core::{CloseReason, Key};
+
+use super::Kernel;
+use super::queues::Work;
+use crate::trace::Party;
+
+/// What a token says of its connection: slot and generation.
+const KEY_BITS: u64 = (1 << 52) - 1;
+
+/// What is known of one connection. Times are microseconds, zero for never.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    /// Its dial was asked for, no sooner than this.
+    pub(crate) dialed_us: u64,
+    /// Bytes came, or the kernel took some.
+    pub(crate) moved_us: u64,
+    /// The kernel took bytes, or a look at the send queue found fewer than the one before.
+    pub(crate) progress_us: u64,
+    /// The peer's FIN came.
+    pub(crate) end_us: u64,
+    /// Its own FIN was pushed.
+    pub(crate) shut: bool,
+    /// Bytes in the send queue at the last look since the kernel took some.
+    looked: Option<u32>,
+}
+
+/// A connection whose owner has just given it up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GivenUp {
+    pub(crate) who: Party,
+    pub(crate) why: CloseReason,
+    pub(crate) at_us: u64,
+    pub(crate) told: Told,
+}
+
+impl Kernel {
+    /// A reactor begins a turn.
+    pub(crate) fn begin_turn(&mut self, ring: u16) {
+        let now_us = self.now_us;
+        let turns_us = &mut self.ring(ring).turns_us;
+        *turns_us = [turns_us[1], now_us];
+    }
+
+    /// The owner of a ring pushes something for a connection.
+    pub(super) fn note_pushed(&mut self, ring: u16, token: Token, work: &Work) {
+        let ring = self.ring(ring);
+        let turn_before_us = ring.turns_us[0];
+        let told = ring.told.entry(token.to_bits() & KEY_BITS).or_default();
+        match work {
+            // Asked for in this turn, or at the end of the one before.
+            Work::Connect { .. } => told.dialed_us = turn_before_us,
+            Work::Shutdown { .. } => told.shut = true,
+            _ => {}
+        }
+    }
+
+    /// The owner of a ring takes the result of an operation of a connection.
+    pub(super) fn note_told(&mut self, ring: u16, token: Token, result: i32) {
+        let now_us = self.now_us;
+        let key = token.to_bits() & KEY_BITS;
+        let Some(told) = self.ring(ring).told.get_mut(&key) else { return };
+        match token.decode().0 {
+            Op::Receive if result > 0 => told.moved_us = now_us,
+            Op::Receive if result == 0 => told.end_us = now_us,
+            Op::Send if result > 0 => {
+                told.moved_us = now_us;
+                told.progress_us = now_us;
+                told.looked = None;
+            }
+            Op::Close => drop(self.ring(ring).told.remove(&key)),
+            _ => {}
+        }
+    }
+
+    /// The owner of a ring looks how many bytes are in the send queue of a connection.
+    pub(crate) fn look_at_unsent(&mut self, ring: u16, descriptor: u32) -> Option<u32> {
+        let now_us = self.now_us;
+        let id = self.lookup(descriptor)?;
+        let unsent = self.stream(id)?.unsent() as u32;
+        let told = self.file(id)?.key.and_then(|key| self.ring(ring).told.get_mut(&key));
+        if let Some(told) = told {
+            if told.looked.is_some_and(|before| unsent < before) {
+                told.moved_us = now_us;
+                told.progress_us = now_us;
+            }
+            told.looked = Some(unsent);
+        }
+        Some(unsent)
+    }
+
+    /// The owner of a ring has given a connection up.
+    pub(crate) fn given_up(&self, ring: u16, key: Key, why: CloseReason) -> GivenUp {
+        let who = Party::of(usize::from(ring), key);
+        let told = self.rings[usize::from(ring)].told.get(&who.key_bits());
+        GivenUp { who, why, at_us: self.now_us, told: told.copied().unwrap_or_default() }
+    }
+}
