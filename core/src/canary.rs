@@ -126,6 +126,8 @@ canaries! {
     DeadlineEarly,
     /// A slow reader is taken for one that stalls.
     ProgressIgnored,
+    /// A short send waits for a watch that was there before.
+    ShortWaits,
 }
 
 #[cfg(feature = "canaries")]

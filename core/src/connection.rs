@@ -503,7 +503,8 @@ impl Connection {
                 self.unsent = 0;
                 // Short: the socket is full, trying again at once would only say so. (Where the watch tells of
                 // changes only, it has to say so.)
-                self.blocked = bytes < self.sending_bytes && !self.in_flight(Op::Watch);
+                let waits = !self.in_flight(Op::Watch) || sings(Canary::ShortWaits);
+                self.blocked = bytes < self.sending_bytes && waits;
                 self.room_came = false;
             }
             Err(fault) => {

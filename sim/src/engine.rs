@@ -320,6 +320,9 @@ impl<H: Handler> Engine<H> {
                     until_us = Some(until_us.map_or(early_us, |until_us| until_us.min(early_us)));
                 }
                 lane.doing = Doing::Asleep { until_us };
+                let unwoken = kernel.find_unwoken(place as u16);
+                drop(kernel);
+                self.check(unwoken);
             }
             _ => self.turn(place),
         }

@@ -41,7 +41,7 @@ impl Kernel {
         if let Some(file) = file {
             self.check_use(ring, op, token, file);
             if is_of_connection(op) {
-                self.note_pushed(ring, token, work);
+                self.note_pushed(ring, token, work, file);
             }
         }
         self.mark_push(ring, token, work);

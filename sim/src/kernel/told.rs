@@ -6,8 +6,10 @@
 use slipring_core::token::{Op, Token};
 use slipring_core::{CloseReason, Key};
 
-use super::Kernel;
-use super::queues::Work;
+use super::operations::{State, is_write_watch};
+use super::queues::{Pending, Work};
+use super::stream::Phase;
+use super::{FileId, Kernel, OperationId};
 use crate::trace::Party;
 
 /// What a token says of its connection: slot and generation.
@@ -16,6 +18,11 @@ const KEY_BITS: u64 = (1 << 52) - 1;
 /// What is known of one connection. Times are microseconds, zero for never.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Told {
+    file: Option<FileId>,
+    /// Bytes of its send under way, or of its last.
+    sending: usize,
+    /// Of those some were not taken, for want of room.
+    blocked: bool,
     /// Its dial was asked for, no sooner than this.
     pub(crate) dialed_us: u64,
     /// Bytes came, or the kernel took some.
@@ -48,11 +55,15 @@ impl Kernel {
     }
 
     /// The owner of a ring pushes something for a connection.
-    pub(super) fn note_pushed(&mut self, ring: u16, token: Token, work: &Work) {
+    pub(super) fn note_pushed(&mut self, ring: u16, token: Token, work: &Work, file: FileId) {
         let ring = self.ring(ring);
         let turn_before_us = ring.turns_us[0];
         let told = ring.told.entry(token.to_bits() & KEY_BITS).or_default();
+        told.file = Some(file);
         match work {
+            Work::Send { segments, .. } => {
+                told.sending = segments.iter().map(|segment| segment.length as usize).sum();
+            }
             // Asked for in this turn, or at the end of the one before.
             Work::Connect { .. } => told.dialed_us = turn_before_us,
             Work::Shutdown { .. } => told.shut = true,
@@ -72,7 +83,9 @@ impl Kernel {
                 told.moved_us = now_us;
                 told.progress_us = now_us;
                 told.looked = None;
+                told.blocked = (result as usize) < told.sending;
             }
+            Op::Send => told.blocked = result == -libc::EAGAIN,
             Op::Close => drop(self.ring(ring).told.remove(&key)),
             _ => {}
         }
@@ -92,6 +105,32 @@ impl Kernel {
             told.looked = Some(unsent);
         }
         Some(unsent)
+    }
+
+    /// A connection that waits for room which there is, and of which nobody will tell it any more. The owner
+    /// of the ring sleeps.
+    pub(crate) fn find_unwoken(&self, ring: u16) -> Option<String> {
+        if self.has_news(ring) {
+            return None;
+        }
+        let queues = &self.rings[usize::from(ring)];
+        let blocked = queues.told.iter().filter(|(_, told)| told.blocked);
+        let unwoken = |told: &Told| {
+            let file = self.file(told.file?)?;
+            let stream = self.stream(told.file?)?;
+            let room = stream.phase == Phase::Connected && stream.is_writable();
+            let waits = |id: &&OperationId| {
+                let operation = self.operation(**id).filter(|o| o.state == State::Armed);
+                is_write_watch(self, **id) && operation.is_some()
+            };
+            let watched = file.armed.iter().any(|id| waits(&id));
+            let sending = |op: &Pending| op.file == told.file && op.op == Some(Op::Send);
+            let sends = queues.pending.values().any(sending);
+            (room && watched && !sends && stream.no_room_since_us.is_none()).then_some(())
+        };
+        let (key, _) = blocked.into_iter().find(|(_, told)| unwoken(told).is_some())?;
+        let who = Party::new(ring, *key);
+        Some(format!("{who} waits for room, there is some, and nobody will tell it"))
     }
 
     /// The owner of a ring has given a connection up.
