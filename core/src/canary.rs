@@ -128,6 +128,8 @@ canaries! {
     ProgressIgnored,
     /// A short send waits for a watch that was there before.
     ShortWaits,
+    /// A connection's share of a turn is good for two.
+    ShareForTwoTurns,
 }
 
 #[cfg(feature = "canaries")]

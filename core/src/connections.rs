@@ -478,7 +478,7 @@ impl<S> Connections<S> {
         bytes: u32,
         more: bool,
     ) -> Received {
-        let turn = self.counters.turns as u32;
+        let turn = self.counters.turns as u32 >> u32::from(sings(Canary::ShareForTwoTurns));
         let now_ms = self.now_ms();
         let Some(slot) = self.slots.get_mut(key) else { return Received::Stale };
         if !slot.connection.expects(Op::Receive, activation) {

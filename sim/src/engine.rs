@@ -35,7 +35,7 @@ use crate::kernel::{GivenUp, Kernel, Step};
 use crate::knobs::Knobs;
 use crate::marks::Mark;
 use crate::ring::{SimRing, SimRingSetup};
-use crate::trace::What;
+use crate::trace::{Party, What};
 
 /// Turns of one reactor in a row without sleep or news, after which it spins.
 const TURNS_MAX: u32 = 2_000;
@@ -102,6 +102,9 @@ enum Doing {
     Ended,
 }
 
+/// Completions of each connection that were put off to the next turn, and how many had been taken by then.
+type PutOff = BTreeMap<Party, (u64, u64)>;
+
 struct Lane<H: Handler> {
     reactor: Reactor<SimRing, H>,
     doing: Doing,
@@ -111,6 +114,7 @@ struct Lane<H: Handler> {
     before: Counters,
     /// The connections that are being closed.
     closing: BTreeSet<Key>,
+    put_off: PutOff,
 }
 
 /// See the module's documentation.
@@ -160,8 +164,17 @@ impl<H: Handler> Engine<H> {
             let mut reactor = Reactor::new(ring, make(number, &panics_meant), setup);
             reactor.start();
             let doing = Doing::Turning { at_us: 0 };
-            let (before, closing) = (Counters::default(), BTreeSet::new());
-            lanes.push(Lane { reactor, doing, turns_in_a_row: 0, moved: false, before, closing });
+            let before = Counters::default();
+            let closing = BTreeSet::new();
+            lanes.push(Lane {
+                reactor,
+                doing,
+                turns_in_a_row: 0,
+                moved: false,
+                before,
+                closing,
+                put_off: PutOff::new(),
+            });
         }
         let actors = Vec::new();
         let accepted_max = limits.accepted_max;
@@ -371,9 +384,13 @@ impl<H: Handler> Engine<H> {
             self.given_up.push(kernel.given_up(place as u16, *key, *why));
         }
         lane.closing = closing.into_keys().collect();
+        let starved = note_put_off(&kernel, place, lane);
         drop(kernel);
         if let Err(contradiction) = audit {
             self.fail(format!("reactor {place}: {contradiction}"));
+        }
+        if let Some(who) = starved {
+            self.fail(format!("{who}: what was put off to this turn was put off again, all of it"));
         }
         if spins {
             self.fail(format!("reactor {place} spins: {TURNS_MAX} turns and no sleep"));
@@ -460,6 +477,23 @@ fn due_us(doing: &Doing, kernel: &Kernel, place: usize) -> Option<u64> {
         Doing::Asleep { until_us } => until_us.map(|until_us| until_us.max(kernel.now_us)),
         Doing::Ended => None,
     }
+}
+
+/// Every connection has a share of every turn: of what was put off to it something was dealt with. Whose was
+/// not, if there is one.
+fn note_put_off<H: Handler>(kernel: &Kernel, place: usize, lane: &mut Lane<H>) -> Option<Party> {
+    let mut now = PutOff::new();
+    for key in lane.reactor.put_off() {
+        let who = Party::of(place, key);
+        let taken = kernel.receives_of(who).unwrap_or(0);
+        now.entry(who).or_insert((0, taken)).0 += 1;
+    }
+    let before = std::mem::replace(&mut lane.put_off, now);
+    let starved = before.into_iter().find(|(who, (waited, taken))| {
+        let new = lane.put_off.get(who).map(|(waits, now)| (*waits, now - taken));
+        new.is_some_and(|(waits, came)| waits >= waited + came)
+    });
+    starved.map(|(who, _)| who)
 }
 
 fn mark_counters(kernel: &mut Kernel, before: &Counters, after: &Counters) {

@@ -57,6 +57,10 @@ impl Party {
         Self::new(reactor as u16, u64::from(key.index()) << 32 | u64::from(key.generation()))
     }
 
+    pub(crate) fn ring(self) -> u16 {
+        self.ring
+    }
+
     /// Slot and generation, as a token has them.
     pub(crate) fn key_bits(self) -> u64 {
         self.key

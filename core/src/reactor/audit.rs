@@ -22,6 +22,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         })
     }
 
+    /// Whose completions were put off to the next turn, once for each of them.
+    pub fn put_off(&self) -> impl Iterator<Item = Key> {
+        self.deferred.iter().map(|completion| completion.token.key())
+    }
+
     /// Looks whether all structures agree with one another.
     ///
     /// # Errors

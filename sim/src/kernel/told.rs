@@ -29,6 +29,8 @@ pub(crate) struct Told {
     pub(crate) moved_us: u64,
     /// The kernel took bytes, or a look at the send queue found fewer than the one before.
     pub(crate) progress_us: u64,
+    /// Completions of its receives.
+    receives: u64,
     /// The peer's FIN came.
     pub(crate) end_us: u64,
     /// Its own FIN was pushed.
@@ -76,6 +78,7 @@ impl Kernel {
         let now_us = self.now_us;
         let key = token.to_bits() & KEY_BITS;
         let Some(told) = self.ring(ring).told.get_mut(&key) else { return };
+        told.receives += u64::from(token.is_of(Op::Receive));
         match token.decode().0 {
             Op::Receive if result > 0 => told.moved_us = now_us,
             Op::Receive if result == 0 => told.end_us = now_us,
@@ -105,6 +108,12 @@ impl Kernel {
             told.looked = Some(unsent);
         }
         Some(unsent)
+    }
+
+    /// Completions of receives that a connection has had; `None` once it is closed.
+    pub(crate) fn receives_of(&self, who: Party) -> Option<u64> {
+        let (ring, key) = (who.ring(), who.key_bits());
+        Some(self.rings[usize::from(ring)].told.get(&key)?.receives)
     }
 
     /// A connection that waits for room which there is, and of which nobody will tell it any more. The owner
