@@ -130,6 +130,10 @@ canaries! {
     ShortWaits,
     /// A connection's share of a turn is good for two.
     ShareForTwoTurns,
+    /// A buffer that comes back empty is kept.
+    EmptyBufferKept,
+    /// A peer that cannot be reached any more has merely nothing to say.
+    LostPeerIgnored,
 }
 
 #[cfg(feature = "canaries")]

@@ -465,6 +465,7 @@ impl Connection {
         match fault {
             // Means nothing by itself: whether to arm again is decided by the wish to receive.
             Fault::Cancelled => Event::None,
+            Fault::TimedOut if sings(Canary::LostPeerIgnored) => Event::None,
             Fault::NoBuffers if matches!(self.state, State::Closing { .. }) => Event::None,
             Fault::NoBuffers => {
                 self.parked = true;

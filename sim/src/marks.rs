@@ -101,6 +101,12 @@ marks! {
     VectorsFull,
     /// A send met a reset connection.
     SendAfterReset,
+    /// A send failed for want of memory.
+    SendFailed,
+    /// A connection ended with an errno that is no reset's.
+    PeerLost,
+    /// A receive that brought nothing gave a buffer back.
+    EmptyBuffer,
     /// A half-close met a reset connection.
     ShutdownAfterReset,
     /// Bytes were read before the reset behind them.

@@ -113,7 +113,11 @@ impl Intake {
         let span = cqueue::buffer_select(flags).and_then(|number| {
             let span = self.memory.claim(number, outcome.unwrap_or(0));
             if span.length() == 0 {
-                self.memory.release(span);
+                if sings(Canary::EmptyBufferKept) {
+                    drop(span);
+                } else {
+                    self.memory.release(span);
+                }
                 return None;
             }
             Some(span)

@@ -290,8 +290,8 @@ impl Kernel {
             let longest = self.longest_receive(id, file);
             match self.read(file, longest) {
                 Reading::Wait => return self.arm(id, file),
-                Reading::End => return self.finish(id, 0, 0),
-                Reading::Failed(errno) => return self.finish(id, -errno, 0),
+                Reading::End => return self.end_receive(id, 0),
+                Reading::Failed(errno) => return self.end_receive(id, -errno),
                 Reading::Bytes(bytes) => {
                     if !self.bring(id, file, cap, &bytes) {
                         return;
@@ -304,6 +304,16 @@ impl Kernel {
             }
         }
         self.make_ready(id);
+    }
+
+    /// A receive ends without bytes. The buffer taken for it may come back by that.
+    fn end_receive(&mut self, id: OperationId, result: i32) {
+        let empty = self.dice.permille(self.knobs.empty_buffer);
+        let Some(number) = empty.then(|| self.take_buffer(id.ring)).flatten() else {
+            return self.finish(id, result, 0);
+        };
+        self.marks.meet(Mark::EmptyBuffer);
+        self.finish(id, result, F_BUFFER | u32::from(number) << BUFFER_SHIFT);
     }
 
     fn longest_receive(&mut self, id: OperationId, file: FileId) -> usize {
@@ -358,6 +368,10 @@ impl Kernel {
             }
             Ok(_) if zero_copy && self.dice.permille(self.knobs.unpinned_send) => {
                 self.marks.meet(Mark::ZeroCopyUnpinned);
+                Err(self.dice.pick(&[libc::ENOBUFS, libc::ENOMEM]))
+            }
+            Ok(_) if !zero_copy && self.dice.permille(self.knobs.failed_send) => {
+                self.marks.meet(Mark::SendFailed);
                 Err(self.dice.pick(&[libc::ENOBUFS, libc::ENOMEM]))
             }
             room => room,

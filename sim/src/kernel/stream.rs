@@ -499,11 +499,19 @@ impl Kernel {
 
     /// A reset has arrived.
     pub(super) fn on_reset(&mut self, id: FileId) {
+        let Some(stream) = self.stream(id).filter(|stream| !stream.dead) else { return };
+        let usual = if stream.fin_in { libc::EPIPE } else { libc::ECONNRESET };
+        let of_ring = self.file(id).is_some_and(|file| file.owner == Owner::Rings);
+        // Its own retries, or a router on the way, may say so before any reset comes.
+        let errno = match of_ring && self.dice.permille(self.knobs.lost_peer) {
+            true => {
+                self.marks.meet(Mark::PeerLost);
+                self.dice.pick(&[libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH])
+            }
+            false => usual,
+        };
         let Some(stream) = self.stream_mut(id) else { return };
-        if stream.dead {
-            return;
-        }
-        stream.error = Some(if stream.fin_in { libc::EPIPE } else { libc::ECONNRESET });
+        stream.error = Some(errno);
         let orphan = stream.orphan;
         self.kill(id);
         self.note(What::ResetArrived, u64::from(id.life), 0);
@@ -511,7 +519,6 @@ impl Kernel {
             return self.forget(id);
         }
         // Who waits to write is always told.
-        let of_ring = self.file(id).is_some_and(|file| file.owner == Owner::Rings);
         if of_ring && self.dice.permille(self.knobs.silent_reset) {
             self.wake_writers(id);
         } else {

@@ -69,7 +69,7 @@ impl Draw {
     pub(super) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x706c_616e);
         let service = dice.pick(&[Service::Echo, Service::Relay, Service::Busy, Service::Busy]);
-        let knobs = Knobs::draw(&mut dice);
+        let knobs = Knobs::draw_all(&mut dice);
         let reactors = if dice.permille(400) { dice.between(2, 3) as usize } else { 1 };
         let abilities = Abilities { receive_cap: dice.coin(), zero_copy: dice.coin() };
         let limits = draw_limits(&mut dice, service);
