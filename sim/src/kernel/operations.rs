@@ -422,17 +422,6 @@ impl Kernel {
         }
     }
 
-    /// Asked of those that wait for room: who has some, and is not about to be told, waits in vain.
-    pub(crate) fn expect_no_room(&mut self, ring: u16, file: FileId) {
-        let room = self
-            .stream(file)
-            .is_some_and(|stream| stream.is_writable() && stream.no_room_since_us.is_none());
-        let mut armed = self.file(file).into_iter().flat_map(|file| &file.armed);
-        if room && !self.has_news(ring) && armed.any(|id| is_write_watch(self, *id)) {
-            self.violate("a connection waits for room that it has");
-        }
-    }
-
     /// A zero-copy send that fails may or may not have a notification.
     fn fail_send(&mut self, id: OperationId, file: FileId, errno: i32, zero_copy: bool) {
         match errno {
