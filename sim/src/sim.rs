@@ -2,14 +2,15 @@
 //! virtual time.
 //!
 //! Is: what users of the crate write tests with. [`Sim`] here, its conditions in `sim/builder.rs`,
-//! many seeds in `sim/seeds.rs`, what a failure says in `sim/failure.rs`, `sim/holdings.rs` and
-//! `sim/story.rs`, the handler under observation in `sim/watched.rs`; peers are in `peer.rs`. Is not: who moves next,
-//! which is the engine's.
+//! its end in `sim/ending.rs`, many seeds in `sim/seeds.rs`, what a failure says in
+//! `sim/failure.rs`, `sim/holdings.rs` and `sim/story.rs`, the handler under observation in
+//! `sim/watched.rs`; peers are in `peer.rs`. Is not: who moves next, which is the engine's.
 //!
 //! Why nothing of the engine shows: what a test may rely on is what a handler and a peer see, and
 //! those are the same as in production.
 
 mod builder;
+mod ending;
 mod failure;
 mod holdings;
 mod seeds;
@@ -39,10 +40,6 @@ use watched::Watched;
 const STORY_LINES: usize = 40;
 /// Things that happen in one run at most: a run that needs more never ends.
 const STEPS_MAX: u64 = 50_000_000;
-/// How long connections have to end by themselves before a drain asks them to, microseconds.
-const PARTING_US: u64 = 1_000_000;
-/// How much longer than it may a drain is waited for, and what is under way after it, microseconds.
-const SLACK_US: u64 = 10_000_000;
 
 /// A handler under simulation: reactors that run it, a kernel and a network that are simulated,
 /// peers that follow scripts.
@@ -81,6 +78,7 @@ pub struct Sim<H: Handler> {
     services: BTreeMap<SocketAddr, FileId>,
     dice: Dice,
     patience_us: u64,
+    tolerates_lingering: bool,
     failure: Option<Failure>,
 }
 
@@ -90,12 +88,28 @@ impl<H: Handler> Sim<H> {
         SimBuilder::new(seed).start(make)
     }
 
-    fn of(engine: Engine<Watched<H>>, plan: Plan, story: SharedStory, patience: Duration) -> Self {
+    fn of(
+        engine: Engine<Watched<H>>,
+        plan: Plan,
+        story: SharedStory,
+        builder: &SimBuilder,
+    ) -> Self {
         let cast = Cast::new(&story);
         let dice = Dice::new(plan.seed ^ 0x7065_6572);
-        let patience_us = u64::try_from(patience.as_micros()).unwrap_or(u64::MAX / 4);
+        let patience_us = u64::try_from(builder.patience.as_micros()).unwrap_or(u64::MAX / 4);
         let services = BTreeMap::new();
-        Self { engine, plan, cast, story, services, dice, patience_us, failure: None }
+        let tolerates_lingering = builder.tolerates_lingering;
+        Self {
+            engine,
+            plan,
+            cast,
+            story,
+            services,
+            dice,
+            patience_us,
+            tolerates_lingering,
+            failure: None,
+        }
     }
 
     // --------------------------------------------------------------------------------------- peers
@@ -358,53 +372,6 @@ impl<H: Handler> Sim<H> {
         let until_us = self.engine.now_us().saturating_add(span_us);
         while self.step(until_us)? {}
         self.engine.kernel.borrow_mut().pass_to(until_us);
-        Ok(())
-    }
-
-    /// Ends the simulation in order: the scripts of all peers that connect are played to their
-    /// ends, the faults are off, peers leave, the reactors drain. Then nothing may be left: no
-    /// connection, no buffer, no operation under way, and no script of a service that was not met.
-    ///
-    /// # Panics
-    /// With a [`Failure`], as [`run`](Self::run) does, or because something is left behind.
-    #[track_caller]
-    pub fn finish(&mut self) {
-        if let Err(failure) = self.try_finish() {
-            panic!("{failure}");
-        }
-    }
-
-    /// [`finish`](Self::finish), with the failure as a value.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub fn try_finish(&mut self) -> Result<(), Failure> {
-        self.try_scripts(Cast::are_clients_at_rest)?;
-        {
-            let mut kernel = self.engine.kernel.borrow_mut();
-            kernel.knobs = Knobs::calm();
-            kernel.whole_segments = true;
-        }
-        self.cast.borrow_mut().shared.closing = true;
-        self.engine.nudge_actors();
-        let until_us = self.engine.now_us() + PARTING_US;
-        while self.open_connections() > 0 && self.step(until_us)? {}
-        self.engine.order_drain();
-        let drain_us = u64::from(self.plan.drain_ms) * 1000;
-        let until_us = self.engine.now_us().saturating_add(drain_us + SLACK_US);
-        while !self.engine.is_over() && self.step(until_us)? {}
-        if !self.engine.is_over() {
-            return self.fail("the drain does not end by its deadline".to_owned());
-        }
-        // What is under way to peers arrives.
-        let until_us = self.engine.now_us() + SLACK_US;
-        while self.step(until_us)? {}
-        self.engine.check_end();
-        self.look_for_failure()?;
-        if !self.cast.borrow().is_at_rest() {
-            let waiting = self.cast.borrow().waiting();
-            return self.fail(format!("the reactors have ended, but:\n  {waiting}"));
-        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use super::{End, PeerId, Script};
 use crate::engine::Actor;
 use crate::kernel::{FileId, Kernel, Owner};
 use crate::sim::story::SharedStory;
+use crate::trace::Party;
 
 /// Peers named in a report that says who is stuck.
 const NAMED_MAX: usize = 6;
@@ -105,6 +106,22 @@ impl Cast {
             words.push(format!("and {} more", waiting.len() - NAMED_MAX));
         }
         words.join("\n  ")
+    }
+
+    /// Peers that have connected.
+    pub(crate) fn connected_clients(&self) -> u64 {
+        let connected = |player: &&Player| player.is_client() && player.has_connected();
+        self.players.iter().filter(connected).count() as u64
+    }
+
+    /// Of open connections those whose peers have ended their streams. None, if it cannot be told of all.
+    pub(crate) fn left_behind(&self, kernel: &Kernel, open: &[Party]) -> Vec<Party> {
+        let stay = self.players.iter().filter_map(Player::stays);
+        let Some(stay) = stay.map(|stream| kernel.behind(stream)).collect::<Option<Vec<_>>>()
+        else {
+            return Vec::new();
+        };
+        open.iter().filter(|party| !stay.contains(party)).copied().collect()
     }
 
     /// Those that were connected to at an address, in the order in which they came.

@@ -104,6 +104,17 @@ impl Player {
         self.is_client
     }
 
+    /// Whether it has been connected.
+    pub(super) fn has_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Its stream, as long as it has not ended it.
+    pub(super) fn stays(&self) -> Option<FileId> {
+        let left = self.shut || matches!(self.end, Some((End::Left, _)));
+        self.stream.filter(|_| self.connected && !left)
+    }
+
     /// What it waits for, for a report.
     pub(super) fn waits_for(&self) -> String {
         let Some(step) = self.steps.get(self.at) else {

@@ -40,6 +40,7 @@ const AT_REST: &[&str] = &[
 /// | faults | drawn from the seed, each off half of the time; none that ends a connection or denies a dial |
 /// | time for a drain | 30 s |
 /// | patience | 10 min of virtual time |
+/// | panics, connections that go on without their peers | failures |
 ///
 /// ```
 /// use std::time::Duration;
@@ -74,8 +75,9 @@ pub struct SimBuilder {
     timeouts: Timeouts,
     poll: Poll,
     drain: Duration,
-    patience: Duration,
+    pub(super) patience: Duration,
     tolerates_panics: bool,
+    pub(super) tolerates_lingering: bool,
 }
 
 impl SimBuilder {
@@ -98,6 +100,7 @@ impl SimBuilder {
             drain: Duration::from_secs(30),
             patience: Duration::from_secs(600),
             tolerates_panics: false,
+            tolerates_lingering: false,
         }
     }
 
@@ -183,6 +186,15 @@ impl SimBuilder {
         self
     }
 
+    /// Lets connections go on after their peers have ended their streams, until the drain that ends the
+    /// simulation: for handlers that go on sending then, or wait for a timeout. By default a connection that
+    /// is open five seconds later fails [`Sim::finish`].
+    #[must_use]
+    pub fn tolerate_lingering(mut self) -> Self {
+        self.tolerates_lingering = true;
+        self
+    }
+
     /// A simulation whose reactors have started. `make` gets the number of each.
     ///
     /// # Panics
@@ -199,7 +211,7 @@ impl SimBuilder {
         story.borrow_mut().set_kernel(&engine.kernel);
         let whole = self.knobs.segment_bytes >= Knobs::calm().segment_bytes;
         engine.kernel.borrow_mut().whole_segments = whole;
-        Sim::of(engine, plan, story, self.patience)
+        Sim::of(engine, plan, story, &self)
     }
 
     fn plan(&self) -> Plan {

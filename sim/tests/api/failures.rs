@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use slipring_core::{Ctx, Handler, Lease};
 use slipring_sim::{End, Failure, Script, Sim, SimBuilder, check, explore};
 
 use crate::handlers::{Echo, Mute, Obedient};
@@ -63,6 +64,36 @@ fn a_run_that_gets_no_further_says_what_its_reactors_hold() {
     let held = |line: &str| line.contains(" 1 connections, 1 of ") && line.contains("buffers held");
     assert_eq!(lines[2..].iter().filter(|line| held(line)).count(), 1, "{failure}");
     assert!(lines[2].starts_with("  reactor 0: ") && lines[3].starts_with("  reactor 1: "));
+}
+
+/// Forgets to close once its peer has said all.
+struct Forgetful;
+
+impl Handler for Forgetful {
+    type State = ();
+
+    fn on_data(&mut self, _: &mut Ctx<'_, ()>, _: Lease) {}
+
+    fn on_eof(&mut self, _: &mut Ctx<'_, ()>) {}
+}
+
+#[test]
+fn a_connection_that_outlives_its_peer_is_a_failure_unless_it_may() {
+    for script in [Script::new().send(b"x").shutdown(), Script::new().close(), Script::new()] {
+        check(20, |seed| {
+            let mut sim = Sim::new(seed, |_| Forgetful);
+            sim.connect(script.clone());
+            sim.run();
+            let failure = sim.try_finish().expect_err("it is forgotten");
+            let expected = "still open 5s after the end of its peer: [reactor 0 slot 0/0]";
+            assert_eq!(failure.what, expected);
+        });
+        check(20, |seed| {
+            let mut sim = SimBuilder::new(seed).tolerate_lingering().start(|_| Forgetful);
+            sim.connect(script.clone());
+            sim.finish();
+        });
+    }
 }
 
 #[test]

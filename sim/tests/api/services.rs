@@ -103,6 +103,20 @@ fn a_handler_that_dials_at_its_start_finds_the_service() {
 }
 
 #[test]
+fn a_service_that_answers_may_be_kept_connected_to_the_end() {
+    check(50, |seed| {
+        let mut sim = Sim::new(seed, caller);
+        sim.serve(upstream(1), |_| {
+            Script::new().answer_to_end(|unread| Some((unread.len(), b"!".to_vec())))
+        });
+        sim.run_until(|sim| !sim.handler(0).heard.is_empty());
+        sim.run();
+        sim.finish();
+        assert_eq!(sim.handler(0).became.len(), 1);
+    });
+}
+
+#[test]
 fn a_dial_that_is_never_answered_times_out() {
     let builder = SimBuilder::new(1).turn(|knobs| knobs.lost_dial = 1000);
     let mut sim = builder.start(caller);
