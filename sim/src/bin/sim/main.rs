@@ -2,8 +2,8 @@
 //!
 //! The report is on standard output, everything else on standard error. Exit codes: 0 all seeds passed (and
 //! in a long run every mark was reached), 1 one failed or a mark was missed, 2 it could not start or not write
-//! its report (one line: the cause; the remedy), 130 it was interrupted and all seeds so far passed. What it does is in `slipring_sim::campaign`; here are its command line, its
-//! progress bar and its exit.
+//! its report (one line: the cause; the remedy), 130 it was interrupted and all seeds so far passed. What it
+//! does is in `slipring_sim::campaign`; here are its command line, its progress bar and its exit.
 
 mod options;
 mod progress;
