@@ -1,6 +1,6 @@
 //! One-shot polls: what a watch for writability tells a blocked connection, and a watch of a listener.
 
-use slipring_core::sys::bare::{File, Operation};
+use slipring_core::sys::bare::{Completion, File, Operation};
 
 use super::arm::Time;
 use super::{Case, Script};
@@ -18,6 +18,11 @@ pub(super) const CASES: &[Case] = &[
         "poll-out-fin-many",
         "a multishot watch tells of the FIN once, and of room when there is some",
         many_fin,
+    ),
+    Case::new(
+        "poll-out-again",
+        "a multishot watch tells of room again once a send was refused, and not before",
+        again,
     ),
     Case::new("poll-out-fresh", "a socket that was never connected has hung up", fresh),
     Case::new("poll-out-own-fin", "after our own FIN a watch ends at once", own_fin),
@@ -83,6 +88,38 @@ fn many_fin(s: &mut Script<'_>) {
     let all = s.take(1);
     let room = all.iter().any(|one| one.result & i32::from(libc::POLLOUT) != 0);
     s.say(if room { "room" } else { "no room" });
+}
+
+fn again(s: &mut Script<'_>) {
+    s.small_ring();
+    let (ours, peer) = s.full_pair();
+    let on = File::Descriptor(ours);
+    s.push("poll", Operation::Poll { on, write: true, many: true });
+    s.see_quiet();
+    for _ in 0..2 {
+        s.arm.read(peer, usize::MAX, Time::Quiet);
+        // How often it tells of room that comes bit by bit is nobody's business.
+        let all = s.take_at(0, 1, Time::Quiet);
+        say_room(s, &all);
+        // There was room all the while, and nobody missed any.
+        s.send(ours, b"some");
+        s.see(1);
+        s.arm.read(peer, usize::MAX, Time::Quiet);
+        s.see_quiet();
+        // Until one is refused.
+        s.fill(ours);
+        s.see_quiet();
+    }
+}
+
+fn say_room(s: &mut Script<'_>, all: &[Completion]) {
+    let room = all.iter().any(|one| one.result & i32::from(libc::POLLOUT) != 0);
+    let goes_on = all.iter().all(|one| one.more);
+    s.say(match (room, goes_on) {
+        (true, true) => "room, and it goes on",
+        (true, false) => "room, and it ended",
+        (false, _) => "no room",
+    });
 }
 
 fn fresh(s: &mut Script<'_>) {
