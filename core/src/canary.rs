@@ -128,6 +128,8 @@ canaries! {
     ProgressIgnored,
     /// A short send waits for a watch that was there before.
     ShortWaits,
+    /// Room that came before the word that there was none is forgotten.
+    RoomForgotten,
     /// A connection's share of a turn is good for two.
     ShareForTwoTurns,
     /// A buffer that comes back empty is kept.

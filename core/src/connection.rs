@@ -537,7 +537,7 @@ impl Connection {
             self.zero_copy = ZeroCopy::Off;
         }
         // The room may have come between the kernel's look and its word.
-        let room_came = std::mem::take(&mut self.room_came);
+        let room_came = std::mem::take(&mut self.room_came) && !sings(Canary::RoomForgotten);
         self.blocked |= fault == Fault::WouldBlock && !room_came;
         unpinned || matches!(fault, Fault::WouldBlock | Fault::Cancelled)
     }
