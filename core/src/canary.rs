@@ -126,6 +126,8 @@ canaries! {
     DeadlineEarly,
     /// A slow reader is taken for one that stalls.
     ProgressIgnored,
+    /// Nobody looks for progress before the time of a stall has passed.
+    LooksForgotten,
     /// A short send waits for a watch that was there before.
     ShortWaits,
     /// Room that came before the word that there was none is forgotten.

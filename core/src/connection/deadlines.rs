@@ -102,6 +102,9 @@ impl Connection {
         if !self.blocked {
             return NEVER;
         }
+        if sings(Canary::LooksForgotten) {
+            return self.stall_deadline_ms(rules);
+        }
         let from_ms = self.progress_at_ms.max(self.looked_at_ms);
         after(from_ms, rules.write_stall_ms.div_ceil(LOOKS_PER_STALL))
             .min(self.stall_deadline_ms(rules))

@@ -46,6 +46,8 @@ pub(crate) struct GivenUp {
     pub(crate) why: CloseReason,
     pub(crate) at_us: u64,
     pub(crate) told: Told,
+    /// For so long no byte has left its socket, if some wait there and nobody was about to add to them.
+    pub(crate) stuck_us: Option<u64>,
 }
 
 impl Kernel {
@@ -145,7 +147,13 @@ impl Kernel {
     /// The owner of a ring has given a connection up.
     pub(crate) fn given_up(&self, ring: u16, key: Key, why: CloseReason) -> GivenUp {
         let who = Party::of(usize::from(ring), key);
-        let told = self.rings[usize::from(ring)].told.get(&who.key_bits());
-        GivenUp { who, why, at_us: self.now_us, told: told.copied().unwrap_or_default() }
+        let ring = &self.rings[usize::from(ring)];
+        let told = ring.told.get(&who.key_bits()).copied().unwrap_or_default();
+        let sending = |op: &Pending| op.file == told.file && op.op == Some(Op::Send);
+        let sends = ring.pending.values().any(sending);
+        let stream = told.file.and_then(|id| self.stream(id));
+        let full = stream.filter(|stream| stream.unsent() > 0 && !sends);
+        let stuck_us = full.map(|stream| self.now_us - stream.progress_us);
+        GivenUp { who, why, at_us: self.now_us, told, stuck_us }
     }
 }

@@ -1,7 +1,8 @@
 //! Deadlines from both sides: none is missed, and none passes early.
 //!
 //! Whether one is missed is told from the sockets (`kernel/patience.rs`); whether one came early from what the
-//! reactor had been told by then (`kernel/told.rs`).
+//! reactor had been told by then (`kernel/told.rs`), and of a stall from the socket
+//! as well.
 
 use slipring_core::{CloseReason, Handler, Timeout};
 
@@ -11,6 +12,8 @@ use crate::kernel::GivenUp;
 
 /// A reactor counts in whole milliseconds.
 const CLOCK_US: u64 = 1_000;
+/// What a look for progress may be late by while no turn stalls, beside a seventh of its time.
+const LATE_US: u64 = 20_000;
 
 impl<H: Handler> Run<'_, H> {
     /// The next thing that happens; false if there is none, or if something has gone wrong.
@@ -35,7 +38,7 @@ impl<H: Handler> Run<'_, H> {
 
     /// Why a connection should not have been given up yet, in words.
     fn find_early(&self, given_up: &GivenUp) -> Option<String> {
-        let GivenUp { who, why, at_us, told } = *given_up;
+        let GivenUp { who, why, at_us, told, stuck_us } = *given_up;
         let book = self.book.borrow();
         let timeouts = &self.draw.plan.timeouts;
         let opened_us = book.open.get(&who).map_or(0, |opened_ms| opened_ms * 1_000);
@@ -61,7 +64,12 @@ impl<H: Handler> Run<'_, H> {
         };
         let span_us = span.as_micros() as u64;
         let waited_us = at_us - since_us.max(opened_us);
-        let early = waited_us + CLOCK_US < span_us;
-        early.then(|| format!("{who}: {why} after {waited_us} us of {span_us}"))
+        if waited_us + CLOCK_US < span_us {
+            return Some(format!("{who}: {why} after {waited_us} us of {span_us}"));
+        }
+        // Progress shows at the second of four looks within the time, and at those behind it.
+        let stalls = why == CloseReason::WriteStall && self.draw.plan.knobs.stalled_turn == 0;
+        let stuck_us = stuck_us.filter(|stuck_us| stalls && stuck_us + LATE_US < span_us * 5 / 8);
+        stuck_us.map(|stuck_us| format!("{who}: {why}, {stuck_us} us after bytes left its socket"))
     }
 }
