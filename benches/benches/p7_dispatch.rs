@@ -16,7 +16,6 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use criterion::{Criterion, Throughput};
@@ -24,11 +23,9 @@ use slipring_benches::measure::clock::now;
 use slipring_benches::measure::micro::{Samples, figure, row};
 use slipring_benches::measure::{CLIENT_CPU, note};
 use slipring_benches::pin::pin_to_cpu;
-use slipring_core::admission::Admission;
-use slipring_core::control::Control;
-use slipring_core::reactor::{Reactor, Setup};
+use slipring_core::reactor::Reactor;
 use slipring_core::token::Descriptor;
-use slipring_core::{Ctx, Handler, Lease, Limits, Poll, Timeouts};
+use slipring_core::{Ctx, Handler, Lease, Limits, Poll, Team, Timeouts};
 use slipring_sim::Null;
 
 const CONNECTIONS: usize = 64;
@@ -83,17 +80,8 @@ type Bench = Reactor<Null, Echo>;
 /// A reactor whose connections are open and talk.
 fn prepare() -> Bench {
     let limits = Limits { buffers: BUFFERS as u32, ..Limits::default() };
-    let admission = Admission::new(limits.accepted_max, 0, limits.backlog, 1);
-    let setup = Setup {
-        number: 0,
-        listeners: vec![LISTENER],
-        timeouts: Timeouts::default(),
-        poll: Poll::Off,
-        admission: Arc::new(admission),
-        control: Arc::new(Control::new(1, 0)),
-        first_generation: 0,
-        limits,
-    };
+    let team = Team::new((1, 1), limits, Timeouts::default(), Poll::Off, 0);
+    let setup = team.setup(0, vec![LISTENER]);
     let mut reactor = Reactor::new(Null::new(&limits), Echo, setup);
     reactor.start();
     reactor.driver().connect(CONNECTIONS as u32);
