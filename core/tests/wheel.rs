@@ -121,9 +121,16 @@ impl Pair {
             let granule = self.wheel.granule(*index).expect("armed, and it stands nowhere");
             assert!(*granule.start() <= promise.earliest_ms, "{index} stands late: {granule:?}");
             let due = *granule.end() <= self.now_ms;
-            assert!(due || promise.latest_ms > self.now_ms, "{index} is not due: {promise:?}");
-            let range = promise.earliest_ms..=promise.latest_ms;
-            assert!(due || range.contains(granule.end()), "{index}: {promise:?}, {granule:?}");
+            let width = granule.end() + 1 - granule.start();
+            assert!(
+                due || width.ilog2() % 3 == 0 && width.is_power_of_two(),
+                "{index}: {granule:?}"
+            );
+            assert!(
+                due || *granule.end() == promise.latest_ms,
+                "{index}: {promise:?}, {granule:?}"
+            );
+            assert_eq!(due, promise.latest_ms <= self.now_ms, "{index}: {promise:?}, {granule:?}");
         }
     }
 
