@@ -123,7 +123,7 @@ impl Pair {
             let due = *granule.end() <= self.now_ms;
             let width = granule.end() + 1 - granule.start();
             assert!(
-                due || width.ilog2() % 3 == 0 && width.is_power_of_two(),
+                due || width.ilog2().is_multiple_of(3) && width.is_power_of_two(),
                 "{index}: {granule:?}"
             );
             assert!(
