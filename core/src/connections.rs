@@ -10,7 +10,7 @@
 mod feeders;
 mod stalled;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -560,6 +560,15 @@ impl<S> Connections<S> {
             }
         }
         Some(event)
+    }
+
+    /// A panic came in the middle of asking the dirty: those before it were asked, and who was put off stands
+    /// on the list twice.
+    #[cold]
+    pub(crate) fn forget_the_asked(&mut self) {
+        let Self { dirty, slots, .. } = self;
+        let mut kept = BTreeSet::new();
+        dirty.retain(|key| slots.get(*key).is_some_and(|slot| slot.dirty) && kept.insert(*key));
     }
 
     pub(crate) fn mark_dirty(&mut self, key: Key) {

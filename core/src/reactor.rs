@@ -91,8 +91,6 @@ pub struct Reactor<D, H: Handler> {
     /// Timers to deal with.
     due: Vec<u32>,
     more_due: bool,
-    /// So many of the dirty, from the first on, have been asked in this turn.
-    applied: usize,
     /// Receives that wait for a buffer, first come first served.
     parked: VecDeque<Key>,
     polling: Polling,
@@ -131,7 +129,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             deferred: Vec::new(),
             due: Vec::with_capacity(TIMERS_PER_TURN_MAX),
             more_due: false,
-            applied: 0,
             parked: VecDeque::new(),
             polling: Polling::new(poll),
             drain: None,
@@ -325,6 +322,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// A handler panicked: its connection ends, everything else goes on.
     fn after_panic(&mut self) {
         self.connections.counters.handler_panics += u64::from(!sings(Canary::PanicUncounted));
+        self.connections.forget_the_asked();
         let Some((key, ending)) = self.current.take() else { return };
         tracing::error!(slot = key.index(), "a handler panicked; its connection is aborted");
         if ending {

@@ -18,14 +18,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Carries out what every dirty connection wants. What does not fit the submission queue stays dirty.
     pub(super) fn apply_all(&mut self) {
         self.apply_dials();
-        // Those behind are put off to the next turn. After a panic it goes on with the one behind it.
+        // Those behind are put off to the next turn. Taken out last: a panic leaves them for `after_panic`.
         let count = self.connections.dirty.len();
-        while self.applied < count {
-            let key = self.connections.dirty[self.applied];
-            self.applied += 1;
-            self.apply(key);
+        for at in 0..count {
+            self.apply(self.connections.dirty[at]);
         }
-        self.connections.dirty.drain(..std::mem::take(&mut self.applied));
+        self.connections.dirty.drain(..count);
         self.acceptor.poll(&mut self.driver);
         self.take_in_clients();
         if !self.wake_armed {
