@@ -199,12 +199,6 @@ impl Connection {
         self.blocked
     }
 
-    /// Whether what waits in its outbox will wait for a while: for the socket to have room, or for the dial.
-    #[must_use]
-    pub fn waits_for_room(&self) -> bool {
-        self.blocked || matches!(self.state, State::Opening { .. })
-    }
-
     /// Whether its receive waits for a buffer.
     #[must_use]
     pub fn is_parked(&self) -> bool {

@@ -225,6 +225,7 @@ impl<S: Default + 'static> Connections<S> {
         self.counters.dialed += 1;
         self.dials.push_back((key, address));
         self.mark_dirty(key);
+        self.list_stalled(key);
         Ok(key)
     }
 
@@ -403,7 +404,7 @@ impl<S> Connections<S> {
         };
         slot.connection.append(span, around);
         let high = slot.connection.is_high();
-        let stalls = slot.connection.waits_for_room();
+        let stalls = slot.connection.is_blocked();
         if !slot.dirty {
             slot.dirty = true;
             self.dirty.push(to);

@@ -537,20 +537,6 @@ fn room_that_is_told_of_before_the_send_says_that_there_is_none_is_not_forgotten
 }
 
 #[test]
-fn what_waits_for_a_dial_or_for_a_full_socket_waits_for_room() {
-    let mut world = World::new(true, rules(true, 0));
-    assert!(world.connection.waits_for_room(), "it is being dialed");
-    let mut open = World::new(false, rules(true, 0));
-    open.append(10);
-    assert!(!open.connection.waits_for_room(), "it can be sent");
-    open.poll();
-    open.step(Op::Send, Answer::Bad(Fault::WouldBlock));
-    assert!(open.connection.waits_for_room(), "it cannot");
-    world.finish();
-    assert!(!world.connection.waits_for_room());
-}
-
-#[test]
 fn a_peer_that_is_lost_is_an_end() {
     for fault in [Fault::TimedOut, Fault::Unreachable] {
         let mut world = World::new(false, rules(true, 0));

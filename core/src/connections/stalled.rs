@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::{Connections, Slot};
+use crate::connection::State;
 use crate::slab::Slab;
 use crate::token::Key;
 
@@ -22,7 +23,8 @@ impl<S> Connections<S> {
             let Some(key) = self.stalled.pop_front() else { return };
             let Some(slot) = self.slots.get_mut(key) else { continue };
             slot.listed = false;
-            if !slot.connection.waits_for_room() || slot.connection.is_sending() {
+            let dialed = matches!(slot.connection.state(), State::Opening { .. });
+            if !(slot.connection.is_blocked() || dialed) || slot.connection.is_sending() {
                 continue;
             }
             let memory = &self.memory;
@@ -42,8 +44,8 @@ impl<S> Connections<S> {
                 }
             });
             self.counters.buffers_spilled += spilled;
-            if refused {
-                // No more may be owned: it keeps its place in the list, and its buffers.
+            if refused || dialed {
+                // No more may be owned, or more may come while it is dialed: it keeps its place in the list.
                 slot.listed = true;
                 self.stalled.push_back(key);
             }
