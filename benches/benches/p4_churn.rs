@@ -13,7 +13,8 @@ fn main() -> ExitCode {
     run_bench("p4_churn", || {
         let settings = Settings::from_env()?;
         let binaries = Binaries::build(&settings.peers)?;
-        let mut contenders = vec![floor(&binaries, "ring-echo"), floor(&binaries, "epoll-echo")];
+        let floors = ["ring-echo", "ring-echo --direct", "epoll-echo"];
+        let mut contenders = floors.map(|which| floor(&binaries, which)).to_vec();
         contenders.extend(echo(&binaries, "slipring", &[]));
         contenders.extend(peers(&binaries));
         let load = Load { connections: 64, size: 64, churn: true, seconds: settings.seconds };

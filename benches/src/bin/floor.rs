@@ -6,7 +6,8 @@
 use std::net::SocketAddr;
 
 use clap::{Parser, ValueEnum};
-use slipring_benches::{floor, pin};
+use slipring_benches::floor::{self, Files};
+use slipring_benches::pin;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Which {
@@ -38,6 +39,9 @@ struct Options {
     /// Bytes of one receive buffer [default: 16384 for ring-echo, else 65536].
     #[arg(long, value_parser = clap::value_parser!(u32).range(64..=1 << 20))]
     buffer: Option<u32>,
+    /// Accept `ring-echo`'s clients to direct descriptors.
+    #[arg(long)]
+    direct: bool,
     /// The CPU to stay on.
     #[arg(long)]
     cpu: Option<usize>,
@@ -50,8 +54,10 @@ fn main() -> std::io::Result<()> {
     }
     let listener = floor::listen(options.listen)?;
     let buffer_bytes = options.buffer.unwrap_or_else(|| options.which.buffer_bytes());
+    let files = if options.direct { Files::Slots } else { Files::Descriptors };
     match (options.which, options.to) {
-        (Which::RingEcho, _) => floor::ring_echo(&listener, buffer_bytes),
+        (Which::RingEcho, _) => floor::ring_echo(&listener, buffer_bytes, files),
+        _ if options.direct => Err(std::io::Error::other("only ring-echo has --direct")),
         (Which::EpollEcho, _) => floor::epoll_echo(&listener, buffer_bytes),
         (Which::RingRelay, Some(to)) => floor::ring_relay(&listener, to, buffer_bytes),
         (Which::RingRelay, None) => Err(std::io::Error::other("ring-relay needs --to")),

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //!   ring-echo    accept* ─ receive* ─ CQE: one SEND of the same buffer ─ buffer back at its CQE
+//!                (--direct: accepted to slots of the ring's own table, not to descriptors)
 //!   epoll-echo   epoll_wait ─ one read, one write an event
 //!   ring-relay   accept* ─ connect ─ receive* on both ─ a turn's leases: one vectored send
 //! ```
@@ -25,6 +26,7 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{Domain, Socket, Type};
 
 pub use epoll_echo::epoll_echo;
+pub use ring::Files;
 pub use ring_echo::ring_echo;
 pub use ring_relay::ring_relay;
 

@@ -2,7 +2,9 @@
 //!
 //! It is not the product's ring: no probing, no tiers, no restrictions, no generation in the user
 //! data. A floor closes a descriptor only when the kernel holds nothing of it, so a completion
-//! never outlives the connection it is for and the descriptor alone is token enough.
+//! never outlives the connection it is for and the descriptor alone is token enough. With
+//! `Files::Slots` accept, receive, send and close speak of slots instead; the rest, which only the
+//! relay uses, knows none.
 //!
 //! Safe to call: all the memory an operation is handed here is either mapped for good
 //! (`buffers.rs`) or needed only until the submission is consumed, which is before `turn` returns.
@@ -12,7 +14,7 @@
 use std::io;
 
 use io_uring::squeue::{self, Flags};
-use io_uring::types::{CancelBuilder, Fd};
+use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode};
 
 use super::buffers::{Buffers, GROUP, Queue};
@@ -23,8 +25,31 @@ const SUBMISSIONS: u32 = 4096;
 /// Completions that fit; more than all connections of a bench that speak at once.
 const COMPLETIONS: u32 = 32_768;
 
+/// Slots of a direct table. A client accepted when it is full is lost, not left in the backlog, so
+/// more than the connections of any bench.
+const SLOTS: u32 = 16_384;
+
 /// Leases one vectored send may carry.
 pub(super) const VECTORS: usize = 16;
+
+/// Where accepted connections stand, and so what receive, send and close are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// In the process's table: file descriptors.
+    Descriptors,
+    /// In the ring's fixed table only: direct descriptors, of which no other system call knows.
+    Slots,
+}
+
+impl Files {
+    /// What makes the descriptor of an entry a slot.
+    fn flags(self) -> Flags {
+        match self {
+            Self::Descriptors => Flags::empty(),
+            Self::Slots => Flags::FIXED_FILE,
+        }
+    }
+}
 
 /// What completed, in the top bits of the user data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +100,7 @@ pub(super) struct Ring<'a> {
     submitter: Submitter<'a>,
     submissions: SubmissionQueue<'a>,
     completions: CompletionQueue<'a>,
+    files: Files,
     pub(super) buffers: Buffers,
 }
 
@@ -90,11 +116,14 @@ pub(super) fn set_up() -> io::Result<IoUring> {
 }
 
 impl<'a> Ring<'a> {
-    pub(super) fn new(io: &'a mut IoUring, buffer_bytes: u32) -> io::Result<Self> {
+    pub(super) fn new(io: &'a mut IoUring, buffer_bytes: u32, files: Files) -> io::Result<Self> {
         let (mut submitter, submissions, completions) = io.split();
         submitter.register_ring_fd()?;
+        if files == Files::Slots {
+            submitter.register_files_sparse(SLOTS.min(descriptor_limit()?))?;
+        }
         let buffers = Buffers::register(&submitter, buffer_bytes)?;
-        Ok(Self { submitter, submissions, completions, buffers })
+        Ok(Self { submitter, submissions, completions, files, buffers })
     }
 
     /// Submits everything and waits until something has completed: the one enter of a turn.
@@ -129,13 +158,19 @@ impl<'a> Ring<'a> {
 
     /// Accepts until told otherwise.
     pub(super) fn accept(&mut self, listener: i32) {
-        let entry = opcode::AcceptMulti::new(Fd(listener)).flags(libc::SOCK_CLOEXEC).build();
-        self.push(entry, Op::Accept, listener);
+        let accept = opcode::AcceptMulti::new(Fd(listener));
+        let entry = match self.files {
+            Files::Descriptors => accept.flags(libc::SOCK_CLOEXEC),
+            // The kernel refuses the flag here: a slot is not inherited anyway.
+            Files::Slots => accept.allocate_file_index(true),
+        };
+        self.push(entry.build(), Op::Accept, listener);
     }
 
     /// Receives into the ring's buffers until told otherwise.
     pub(super) fn receive(&mut self, fd: i32) {
-        self.push(opcode::RecvMulti::new(Fd(fd), GROUP).build(), Op::Receive, fd);
+        let entry = opcode::RecvMulti::new(Fd(fd), GROUP).build().flags(self.files.flags());
+        self.push(entry, Op::Receive, fd);
     }
 
     /// Ends `receive`; its last completion says so, before or after this one's.
@@ -148,7 +183,7 @@ impl<'a> Ring<'a> {
     pub(super) fn send(&mut self, fd: i32, buffer: u16) {
         let (bytes, len) = self.buffers.unsent(buffer);
         let entry = opcode::Send::new(Fd(fd), bytes, len).flags(libc::MSG_NOSIGNAL).build();
-        self.push(entry, Op::Send, fd);
+        self.push(entry.flags(self.files.flags()), Op::Send, fd);
     }
 
     /// Sends what is unsent of up to `VECTORS` buffers, in order, in one message.
@@ -185,8 +220,12 @@ impl<'a> Ring<'a> {
 
     /// Closes; the caller has seen every completion of `fd` and forgets it now.
     pub(super) fn close(&mut self, fd: i32) {
-        let entry = opcode::Close::new(Fd(fd)).build().flags(Flags::SKIP_SUCCESS);
-        self.push(entry, Op::Close, fd);
+        let close = match self.files {
+            Files::Descriptors => opcode::Close::new(Fd(fd)),
+            // The slot stands in a field of its own: the flag of the others would be refused.
+            Files::Slots => opcode::Close::new(Fixed(fd as u32)),
+        };
+        self.push(close.build().flags(Flags::SKIP_SUCCESS), Op::Close, fd);
     }
 
     fn push(&mut self, entry: squeue::Entry, op: Op, fd: i32) {
@@ -204,6 +243,16 @@ impl<'a> Ring<'a> {
         }
         panic!("the kernel takes no submissions");
     }
+}
+
+/// The kernel takes no table that is larger than this.
+fn descriptor_limit() -> io::Result<u32> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a place for what is asked for.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX))
 }
 
 fn user_data(op: Op, fd: i32) -> u64 {

@@ -19,7 +19,7 @@ use std::os::fd::AsRawFd as _;
 
 use super::DESCRIPTORS_MAX;
 use super::buffers::Queue;
-use super::ring::{self, Completion, Op, Ring};
+use super::ring::{self, Completion, Files, Op, Ring};
 
 /// Leases a connection may hold before it stops receiving, and at which it starts again.
 const HELD_MAX: u16 = 32;
@@ -60,7 +60,7 @@ impl Connection {
 struct Echo<'a> {
     ring: Ring<'a>,
     listener: i32,
-    /// No descriptor was left: accept again after the next close.
+    /// No descriptor (or slot) was left: accept again after the next close.
     accept_parked: bool,
     connections: Vec<Connection>,
     parked: VecDeque<i32>,
@@ -70,10 +70,10 @@ struct Echo<'a> {
 ///
 /// # Errors
 /// When the ring cannot be set up, or `io_uring_enter` fails for good.
-pub fn ring_echo(listener: &TcpListener, buffer_bytes: u32) -> io::Result<()> {
+pub fn ring_echo(listener: &TcpListener, buffer_bytes: u32, files: Files) -> io::Result<()> {
     let mut io = ring::set_up()?;
     let mut echo = Echo {
-        ring: Ring::new(&mut io, buffer_bytes)?,
+        ring: Ring::new(&mut io, buffer_bytes, files)?,
         listener: listener.as_raw_fd(),
         accept_parked: false,
         connections: (0..DESCRIPTORS_MAX).map(|_| Connection::closed()).collect(),

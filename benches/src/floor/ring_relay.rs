@@ -17,7 +17,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::DESCRIPTORS_MAX;
 use super::buffers::Queue;
-use super::ring::{self, Completion, Message, Op, Ring, VECTORS};
+use super::ring::{self, Completion, Files, Message, Op, Ring, VECTORS};
 
 /// Leases a direction may hold before its source stops receiving, and at which it starts again.
 const HELD_MAX: u16 = 32;
@@ -91,7 +91,7 @@ struct Relay<'a> {
 pub fn ring_relay(listener: &TcpListener, to: SocketAddr, buffer_bytes: u32) -> io::Result<()> {
     let mut io = ring::set_up()?;
     let mut relay = Relay {
-        ring: Ring::new(&mut io, buffer_bytes)?,
+        ring: Ring::new(&mut io, buffer_bytes, Files::Descriptors)?,
         listener: listener.as_raw_fd(),
         upstream: to,
         upstream_raw: to.into(),

@@ -38,10 +38,11 @@ impl Contender {
     }
 }
 
-/// One of the floors. It stays on the CPU it is started on.
+/// One of the floors, with its options if any. It stays on the CPU it is started on.
 #[must_use]
 pub fn floor(binaries: &Binaries, which: &str) -> Contender {
-    Contender::new(&format!("floor {which}"), binaries.own("floor"), &[which])
+    let arguments: Vec<&str> = which.split(' ').collect();
+    Contender::new(&format!("floor {which}"), binaries.own("floor"), &arguments)
 }
 
 /// Our echo server, when it was built.
