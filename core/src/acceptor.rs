@@ -146,6 +146,16 @@ impl Acceptor {
         }
     }
 
+    /// Rings another reactor.
+    pub(crate) fn ring(&self, reactor: usize) {
+        self.admission.ring_one(reactor);
+    }
+
+    /// Rings every reactor.
+    pub(crate) fn ring_all(&self) {
+        self.admission.ring_all();
+    }
+
     /// Stops accepting and closes the listeners.
     pub(crate) fn stop(&mut self) {
         self.stopping = true;

@@ -155,7 +155,9 @@ impl Admission {
         }
         if split(self.word.load(Ordering::SeqCst)).1 > 0 {
             // Others reserve what is missing here: they see that it is tight when they look.
-            (0..self.reactors).filter(|&other| other != reactor).for_each(|other| self.wake(other));
+            (0..self.reactors)
+                .filter(|&other| other != reactor)
+                .for_each(|other| self.ring_one(other));
         }
         false
     }
@@ -198,7 +200,7 @@ impl Admission {
         let waiting = self.waiting.swap(0, Ordering::SeqCst);
         for reactor in (0..self.reactors).filter(|reactor| waiting & 1 << (reactor % 64) != 0) {
             if reactor != caller {
-                self.wake(reactor);
+                self.ring_one(reactor);
             }
         }
         waiting & 1 << (caller % 64) != 0
@@ -206,10 +208,11 @@ impl Admission {
 
     /// Rings every reactor.
     pub fn ring_all(&self) {
-        (0..self.reactors).for_each(|reactor| self.wake(reactor));
+        (0..self.reactors).for_each(|reactor| self.ring_one(reactor));
     }
 
-    fn wake(&self, reactor: usize) {
+    /// Rings one reactor.
+    pub(crate) fn ring_one(&self, reactor: usize) {
         if let Some(ring) = self.ring.get() {
             ring(reactor);
         }

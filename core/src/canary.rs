@@ -138,6 +138,10 @@ canaries! {
     EmptyBufferKept,
     /// A peer that cannot be reached any more has merely nothing to say.
     LostPeerIgnored,
+    /// A reactor that sleeps is not told of its mail.
+    MailUnannounced,
+    /// A client that finds the other's mailbox full is forgotten.
+    FullMailboxForgets,
 }
 
 #[cfg(feature = "canaries")]

@@ -112,6 +112,9 @@ pub struct Limits {
     pub submissions: u32,
     /// Pending clients the kernel keeps for a listener. Default 4096, clipped by `net.core.somaxconn`.
     pub backlog: u32,
+    /// Messages of other reactors that wait for one at most: clients handed over. Whoever finds no room serves
+    /// its client itself. Default 1024 †.
+    pub messages_max: u32,
     /// Bytes in an outbox at which the reading that feeds it stops. Default 64 KiB.
     pub outbox_high_bytes: u32,
     /// Bytes in an outbox at which the reading that feeds it goes on. Default 32 KiB.
@@ -141,6 +144,7 @@ impl Default for Limits {
             buffer_bytes: 64 << 10,
             submissions: 2048,
             backlog: 4096,
+            messages_max: 1024,
             outbox_high_bytes: 64 << 10,
             outbox_low_bytes: 32 << 10,
             outbox_pieces_high: 32,
@@ -198,6 +202,12 @@ impl Limits {
         if self.backlog == 0 {
             return bad("a backlog of 0".to_owned(), "choose at least 1");
         }
+        if !(1..=1 << 16).contains(&self.messages_max) {
+            return bad(
+                format!("room for {} messages", self.messages_max),
+                "choose between 1 and 65536",
+            );
+        }
         if self.outbox_low_bytes >= self.outbox_high_bytes
             || self.outbox_high_bytes > self.outbox_bytes_max
         {
@@ -239,6 +249,7 @@ mod tests {
             (Limits { buffer_bytes: 1, ..good }, "buffers of 1 bytes"),
             (Limits { submissions: 100, ..good }, "a submission queue of 100"),
             (Limits { backlog: 0, ..good }, "a backlog of 0"),
+            (Limits { messages_max: 0, ..good }, "room for 0 messages"),
             (Limits { outbox_low_bytes: 1 << 16, ..good }, "outbox watermarks"),
             (Limits { outbox_bytes_max: 1, ..good }, "outbox watermarks"),
             (Limits { turn_bytes_max: 0, ..good }, "a share of 0"),

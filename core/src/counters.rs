@@ -32,6 +32,13 @@ pub struct Counters {
     pub zero_copy_sends: u64,
     /// See `zero_copy_sends`.
     pub zero_copy_copied: u64,
+    /// Clients handed over to another reactor, and those taken over from others. Who serves them counts them as
+    /// accepted.
+    pub handed_over: u64,
+    /// See `handed_over`.
+    pub taken_over: u64,
+    /// Clients that were to be handed over and stayed, because the other's mailbox was full.
+    pub mailboxes_full: u64,
     /// Accepts that failed, of any cause.
     pub accept_errors: u64,
     /// Times the acceptor stopped for want of descriptors.

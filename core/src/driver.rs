@@ -69,6 +69,8 @@ pub enum Submission<'a> {
     Cancel(Token),
     /// Close the descriptor.
     Close(Descriptor),
+    /// Wake the reactor of this number: a `Mail` completion is put into its ring.
+    Notify(usize),
 }
 
 /// Which part of the submission queue a push may use.
@@ -149,6 +151,12 @@ pub trait Driver {
 
     /// Microseconds on its monotonic clock.
     fn now_us(&self) -> u64;
+
+    /// Microseconds of processor time that the reactor has used; always zero if that is not known. Asked for a few
+    /// times a second.
+    fn ran_us(&self) -> u64 {
+        0
+    }
 
     /// The store of all bytes.
     fn memory(&self) -> &Rc<Memory>;

@@ -13,13 +13,14 @@
 //! A panic of a handler is caught here, around the whole of a turn's work: the turn goes on behind the
 //! connection it was called for, which is aborted.
 //!
-//! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/apply.rs` carries wishes out,
-//! `reactor/ending.rs` ends it all, `reactor/audit.rs` says whether it all still fits together.
+//! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/front.rs` clients, `reactor/apply.rs`
+//! carries wishes out, `reactor/ending.rs` ends it all, `reactor/audit.rs` says whether it all still fits together.
 
 mod apply;
 mod audit;
 mod dispatch;
 mod ending;
+mod front;
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -40,7 +41,10 @@ use crate::counters::Counters;
 use crate::drain::Drain;
 use crate::driver::{Completion, Driver, DriverFailed, Wait};
 use crate::error::CloseReason;
+use crate::front::Front;
 use crate::handler::Handler;
+use crate::loads::Business;
+use crate::placement::{Place, Placement};
 use crate::polling::Polling;
 use crate::span::Segment;
 use crate::token::{Descriptor, Key};
@@ -70,6 +74,12 @@ pub struct Setup {
     pub admission: Arc<Admission>,
     /// Orders and reports.
     pub control: Arc<Control>,
+    /// What it has of the other reactors.
+    pub front: Arc<Front>,
+    /// Where the clients of each listener go.
+    pub placements: Vec<Placement>,
+    /// What it draws is drawn from this.
+    pub seed: u64,
     /// The life that every slot starts in: zero, but in tests of what happens when it wraps.
     pub first_generation: u32,
 }
@@ -81,6 +91,13 @@ pub struct Reactor<D, H: Handler> {
     connections: Connections<H::State>,
     acceptor: Acceptor,
     control: Arc<Control>,
+    front: Arc<Front>,
+    placements: Vec<Box<dyn Place>>,
+    business: Business,
+    /// Messages sent to other rings, of which each has a token of its own.
+    notified: u8,
+    /// It hands nothing over any more.
+    is_retired: bool,
     number: usize,
     wheel: Wheel,
     /// Completions to deal with. The oldest is the last: they are popped, so that a panic loses none and
@@ -108,6 +125,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// A reactor that serves the listeners of `setup` once it runs.
     pub fn new(driver: D, handler: H, setup: Setup) -> Self {
         let Setup { number, listeners, limits, timeouts, poll, admission, control, .. } = setup;
+        let placements = setup.placements.iter().zip(0..);
+        let placements =
+            placements.map(|(placement, listener)| placement.policy(setup.seed ^ listener));
         let abilities = driver.abilities();
         let rules = Rules::new(&limits, &timeouts, abilities.receive_cap, abilities.zero_copy);
         let sizes = Sizes {
@@ -123,6 +143,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         Self {
             acceptor: Acceptor::new(listeners, admission, number),
             control,
+            front: setup.front,
+            placements: placements.collect(),
+            business: Business::default(),
+            notified: 0,
+            is_retired: false,
             number,
             wheel: Wheel::new(limits.slots() + EXTRA_TIMERS, connections.now_ms()),
             inbox: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
@@ -176,6 +201,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.abandon();
         } else if !self.is_drained() {
             return ControlFlow::Continue(());
+        } else {
+            self.front.end();
         }
         self.report();
         ControlFlow::Break(result)
@@ -205,6 +232,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.work_through_panics();
         // Those that the end of a connection released.
         self.driver.recycle();
+        if self.drain.is_some() && self.acceptor.is_stopped() {
+            self.retire();
+        }
         Ok(())
     }
 
@@ -234,17 +264,28 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         &mut self.handler
     }
 
-    /// Whether a drain was ordered and nothing is left.
+    /// Whether a drain was ordered and nothing is left, here or on its way here.
     pub fn is_drained(&self) -> bool {
-        self.drain.is_some() && self.connections.is_empty() && self.acceptor.is_stopped()
+        self.drain.is_some()
+            && self.connections.is_empty()
+            && self.acceptor.is_stopped()
+            && self.front.is_retired()
+            && self.front.is_empty(self.number)
     }
 
     /// Submits, waits, reaps.
     fn enter(&mut self) -> Result<(), DriverFailed> {
         let wait = self.plan_wait();
         let before_us = self.connections.now_us();
+        let loads = self.front.loads();
+        if wait.sleep_us != Some(0) {
+            loads.end_turn(self.number);
+        }
         self.driver.enter(wait)?;
         let now_us = self.driver.now_us();
+        loads.begin_turn(self.number, now_us);
+        self.front.mail(self.number).wake_up();
+        self.business.note(loads, self.number, now_us, || self.driver.ran_us());
         self.connections.set_now_us(now_us);
         self.wheel.advance(self.connections.now_ms());
         // All of the last turn's are dealt with, but for those put off, which come first.
@@ -275,7 +316,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// How long the next turn would wait for a completion. For whoever runs a reactor without a thread of its
-    /// own, and has to know when it would wake.
+    /// own, and has to know when it would wake. From now on who has something for a reactor that would sleep
+    /// wakes it.
     pub fn plan_wait(&self) -> Wait {
         let busy = !self.deferred.is_empty()
             || !self.connections.dirty.is_empty()
@@ -283,7 +325,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             || self.acceptor.is_behind()
             || !self.wake_armed
             || self.can_unpark()
-            || self.driver.has_completions();
+            || self.driver.has_completions()
+            || !self.front.fall_asleep(self.number);
         if busy {
             return Wait::NOT;
         }
@@ -309,6 +352,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Everything of a turn that may call a handler. After a panic it is called again, and goes on.
     fn work(&mut self) {
+        self.take_mail();
         while let Some(completion) = self.inbox.pop() {
             self.dispatch(completion);
         }

@@ -54,11 +54,15 @@ pub enum Op {
     CloseOther = 10,
     /// Another thread rang.
     Wake = 11,
+    /// Another reactor says that there is mail: a completion of that one's [`Notify`](Self::Notify).
+    Mail = 12,
+    /// Telling another reactor that there is mail; the index is the other's number.
+    Notify = 13,
 }
 
 impl Op {
     /// Every operation, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Connect,
         Self::Receive,
         Self::Send,
@@ -71,6 +75,8 @@ impl Op {
         Self::CancelAccept,
         Self::CloseOther,
         Self::Wake,
+        Self::Mail,
+        Self::Notify,
     ];
 }
 

@@ -23,11 +23,12 @@ use std::time::Duration;
 
 use slipring_core::admission::Admission;
 use slipring_core::driver::{Driver as _, Wait, Wake};
+use slipring_core::front::Front;
 use slipring_core::reactor::{Reactor, Setup};
 use slipring_core::token::{Descriptor, Key};
 use slipring_core::{
-    Builder, CloseReason, Counters, Handle, Handler, Limits, Poll, Runtime, SetupError, Team,
-    Timeouts,
+    Builder, CloseReason, Counters, Handle, Handler, Limits, Placement, Poll, Runtime, SetupError,
+    Team, Timeouts,
 };
 
 use crate::dice::Dice;
@@ -57,6 +58,7 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) poll: Poll,
+    pub(crate) placement: Placement,
     pub(crate) drain_ms: u32,
     pub(crate) ring: SimRingSetup,
     /// The life every slot starts in.
@@ -71,6 +73,7 @@ impl Plan {
             .limits(self.limits)
             .timeouts(self.timeouts)
             .poll(self.poll)
+            .placement(self.placement)
             .drain_deadline(Duration::from_millis(self.drain_ms.into()));
         let listen = |builder: Builder, at: &SocketAddr| builder.listen(*at);
         self.listen.iter().fold(builder, listen).team(self.reactors)
@@ -115,6 +118,8 @@ struct Lane<H: Handler> {
     /// The connections that are being closed.
     closing: BTreeSet<Key>,
     put_off: PutOff,
+    /// Its ring has failed.
+    failed: bool,
 }
 
 /// See the module's documentation.
@@ -125,6 +130,7 @@ pub(crate) struct Engine<H: Handler> {
     /// As of a runtime.
     pub(crate) handle: Handle,
     admission: Arc<Admission>,
+    front: Arc<Front>,
     /// Panics that handlers made on purpose.
     pub(crate) panics_meant: Rc<Cell<u64>>,
     /// Connections that were given up in the last step.
@@ -160,7 +166,8 @@ impl<H: Handler> Engine<H> {
             };
             let listeners = plan.listen.iter().map(listen).collect();
             let first_generation = plan.first_generation;
-            let setup = Setup { first_generation, ..team.setup(number, listeners) };
+            let seed = plan.seed ^ number as u64;
+            let setup = Setup { first_generation, seed, ..team.setup(number, listeners) };
             let mut reactor = Reactor::new(ring, make(number, &panics_meant), setup);
             reactor.start();
             let doing = Doing::Turning { at_us: 0 };
@@ -174,6 +181,7 @@ impl<H: Handler> Engine<H> {
                 before,
                 closing,
                 put_off: PutOff::new(),
+                failed: false,
             });
         }
         let actors = Vec::new();
@@ -184,6 +192,7 @@ impl<H: Handler> Engine<H> {
             actors,
             handle,
             admission: Arc::clone(team.admission()),
+            front: Arc::clone(team.front()),
             panics_meant,
             given_up: Vec::new(),
             failure: None,
@@ -348,14 +357,19 @@ impl<H: Handler> Engine<H> {
             kernel.note(What::Turn, place as u64, 0);
             kernel.begin_turn(place as u16);
         }
+        let orphans = self.front.orphans();
         let step = lane.reactor.step();
         if let ControlFlow::Break(Err(error)) = step {
             lane.doing = Doing::Ended;
+            lane.failed = true;
             let mut kernel = self.kernel.borrow_mut();
             kernel.marks.meet(Mark::DriverFailed);
             kernel.exit_ring(place as u16);
             kernel.note(What::Told, place as u64, error.cause.len() as i64);
             return;
+        }
+        if self.front.orphans() < orphans {
+            self.kernel.borrow_mut().marks.meet(Mark::OrphanTaken);
         }
         lane.turns_in_a_row += 1;
         let spins = lane.turns_in_a_row > TURNS_MAX;
@@ -463,6 +477,12 @@ impl<H: Handler> Engine<H> {
         if open + dialed > 0 {
             left.push(format!("places of {open} accepted and {dialed} dialed connections"));
         }
+        let loads = self.front.loads();
+        let counted: Vec<u32> = (0..loads.reactors()).map(|r| loads.connections(r)).collect();
+        let failed = self.lanes.iter().any(|lane| lane.failed);
+        if counted.iter().any(|load| *load > 0) && !failed {
+            left.push(format!("loads of {counted:?}"));
+        }
         if !left.is_empty() {
             self.fail(format!("left behind at the end: {}", left.join("; ")));
         }
@@ -503,6 +523,8 @@ fn mark_counters(kernel: &mut Kernel, before: &Counters, after: &Counters) {
         (rose(|c| c.completions_deferred), Mark::CompletionsDeferred),
         (rose(|c| c.drain_aborted), Mark::DrainAborted),
         (rose(|c| c.handler_panics), Mark::HandlerPanicked),
+        (rose(|c| c.handed_over), Mark::HandedOver),
+        (rose(|c| c.mailboxes_full), Mark::MailboxFull),
         (before.accept_pauses > 0 && rose(|c| c.accepted), Mark::AcceptPausedAndResumed),
     ];
     for (met, mark) in marks {

@@ -141,11 +141,15 @@ knobs! {
     failed_send: 1..=60, calm 0, aside;
     /// A receive that brings nothing, or fails, gives a buffer back by that.
     empty_buffer: 50..=900, calm 0, aside;
+    /// Clients are handed over from reactor to reactor: 1 to who has less to do, 2 to each in turn.
+    handed_over: 1..=2, calm 0, aside;
+    /// A message from ring to ring fails.
+    failed_notice: 50..=900, calm 0, aside;
 }
 
 /// Knobs that only the swarm draws: what they do, a script could not tell from a fault of its handler, or has
 /// not been seen of a kernel.
-const SWARM_ONLY: &[&str] = &["lost_peer", "failed_send", "empty_buffer"];
+const SWARM_ONLY: &[&str] = &["lost_peer", "failed_send", "empty_buffer", "handed_over"];
 
 impl Knobs {
     /// As [`draw_all`](Self::draw_all), for runs that say what they see.

@@ -149,6 +149,12 @@ marks! {
     KeepAlive,
     /// One reactor rang another for a permit.
     PermitRung,
+    /// A client was handed over to another reactor.
+    HandedOver,
+    /// A client stayed where it was because the other's mailbox was full.
+    MailboxFull,
+    /// A client was taken out of the mailbox of a reactor that had failed.
+    OrphanTaken,
     /// The ring of a reactor failed.
     DriverFailed,
 }

@@ -14,9 +14,9 @@ use slipring_core::driver::{
 };
 use slipring_core::sys::memory::Memory;
 use slipring_core::sys::{BufferRing, Entries, Intake, fault};
-use slipring_core::token::{Descriptor, Op, Token};
+use slipring_core::token::{Descriptor, Key, Op, Token};
 
-use crate::kernel::{Entry, Kernel, RingSetup, Work};
+use crate::kernel::{Entry, Kernel, RING_DESCRIPTORS, Raw, RingSetup, Work};
 use crate::marks::Mark;
 use crate::trace::Party;
 
@@ -144,6 +144,16 @@ impl SimRing {
             Submission::ShutdownWrite(Descriptor(descriptor)) => Work::Shutdown { descriptor },
             Submission::Cancel(target) => Work::Cancel { target: target.to_bits() },
             Submission::Close(Descriptor(descriptor)) => Work::Close { descriptor },
+            Submission::Notify(reactor) => {
+                let mut kernel = self.kernel.borrow_mut();
+                let chance = kernel.knobs.failed_notice;
+                let token = Token::new(Op::Mail, Key::new(0, 0), 0).to_bits();
+                let to = RING_DESCRIPTORS + reactor as u32;
+                Work::Raw(match kernel.dice.permille(chance) {
+                    true => Raw::Unfit,
+                    false => Raw::Message { to, token, result: 0 },
+                })
+            }
         })
     }
 

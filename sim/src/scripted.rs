@@ -74,6 +74,8 @@ pub enum Submitted {
     Cancel(Token),
     /// See [`Submission::Close`].
     Close(Descriptor),
+    /// See [`Submission::Notify`].
+    Notify(usize),
     /// [`Driver::push_wake`].
     Wake,
 }
@@ -91,7 +93,7 @@ impl Submitted {
             | Self::Connect { descriptor, .. }
             | Self::ShutdownWrite(descriptor)
             | Self::Close(descriptor) => Some(descriptor),
-            Self::Cancel(_) | Self::Wake => None,
+            Self::Cancel(_) | Self::Notify(_) | Self::Wake => None,
         }
     }
 }
@@ -239,6 +241,7 @@ impl Scripted {
             Submission::ShutdownWrite(descriptor) => Submitted::ShutdownWrite(descriptor),
             Submission::Cancel(token) => Submitted::Cancel(token),
             Submission::Close(descriptor) => Submitted::Close(descriptor),
+            Submission::Notify(reactor) => Submitted::Notify(reactor),
         }
     }
 

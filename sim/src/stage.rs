@@ -8,7 +8,7 @@ use slipring_core::control::Control;
 use slipring_core::driver::{Abilities, Wait};
 use slipring_core::reactor::Reactor;
 use slipring_core::token::{Descriptor, Op};
-use slipring_core::{Counters, Fault, Handler, Limits, Poll, Team, Timeouts};
+use slipring_core::{Counters, Fault, Handler, Limits, Placement, Poll, Team, Timeouts};
 
 use crate::scripted::{Scripted, Submitted};
 
@@ -101,7 +101,8 @@ impl<H: Handler> Stage<H> {
         let Conditions { limits, timeouts, poll, abilities, listeners, drain_ms } = *conditions;
         let mut driver = Scripted::new(&limits, abilities);
         let listeners: Vec<_> = (0..listeners).map(|_| driver.descriptor()).collect();
-        let team = Team::new((1, listeners.len()), limits, timeouts, poll, drain_ms);
+        let placements = vec![Placement::default(); listeners.len()];
+        let team = Team::new(1, placements, limits, timeouts, poll, drain_ms);
         let (control, admission) = (Arc::clone(team.control()), Arc::clone(team.admission()));
         let reactor = Reactor::new(driver, handler, team.setup(0, listeners.clone()));
         let mut stage = Self { reactor, listeners, control, admission };

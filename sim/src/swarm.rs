@@ -95,10 +95,11 @@ pub struct Outcome {
 #[must_use]
 pub fn run(seed: u64, options: &Options) -> Outcome {
     let mut draw = Draw::new(seed);
-    draw.plan.knobs = options.knobs.unwrap_or(draw.plan.knobs);
+    let mut knobs = options.knobs.unwrap_or(draw.plan.knobs);
     for name in &options.off {
-        draw.plan.knobs.put_to_rest(name);
+        knobs.put_to_rest(name);
     }
+    draw.turn(knobs);
     draw.plan.keep_records = options.records;
     let seen = Seen::default();
     panics::begin(seed);

@@ -1,13 +1,9 @@
 //! The driver that does nothing hands out what was prepared, and takes every send.
 
-use std::sync::Arc;
-
-use slipring_core::admission::Admission;
-use slipring_core::control::Control;
 use slipring_core::driver::Driver as _;
-use slipring_core::reactor::{Reactor, Setup};
+use slipring_core::reactor::Reactor;
 use slipring_core::token::Descriptor;
-use slipring_core::{Ctx, Handler, Lease, Limits, Poll, Timeouts};
+use slipring_core::{Ctx, Handler, Lease, Limits, Placement, Poll, Team, Timeouts};
 use slipring_sim::Null;
 
 struct Echo;
@@ -23,16 +19,8 @@ impl Handler for Echo {
 #[test]
 fn an_echo_runs_over_it() {
     let limits = Limits { accepted_max: 64, backlog: 16, buffers: 64, ..Limits::default() };
-    let setup = Setup {
-        number: 0,
-        listeners: vec![Descriptor(3)],
-        limits,
-        timeouts: Timeouts::default(),
-        poll: Poll::Off,
-        admission: Arc::new(Admission::new(64, 0, 16, 1)),
-        control: Arc::new(Control::new(1, 0)),
-        first_generation: 0,
-    };
+    let team = Team::new(1, vec![Placement::default()], limits, Timeouts::default(), Poll::Off, 0);
+    let setup = team.setup(0, vec![Descriptor(3)]);
     let mut reactor = Reactor::new(Null::new(&limits), Echo, setup);
     reactor.start();
     reactor.driver().connect(10);

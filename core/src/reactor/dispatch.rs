@@ -3,7 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Reactor;
-use crate::acceptor::PAUSE_MS;
 use crate::canary::{Canary, sings};
 use crate::connection::{Event, Input};
 use crate::connections::{Placed, Received, forget_the_dead};
@@ -11,9 +10,7 @@ use crate::driver::{Completion, Driver};
 use crate::error::{CloseReason, Fault};
 use crate::handler::{Ctx, Handler, Origin};
 use crate::span::Span;
-use crate::token::{Descriptor, Key, Op};
-
-use super::TIMER_ACCEPT;
+use crate::token::{Key, Op};
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Takes one completion in.
@@ -46,6 +43,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.take_in_clients();
             }
             Op::Wake => self.on_wake(),
+            // What there is was taken before.
+            Op::Mail => {}
+            Op::Notify => self.on_notified(key.index() as usize, completion.result.is_ok()),
         }
     }
 
@@ -190,49 +190,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    /// Opens a connection for each client that the acceptor has let in, and sees to its pauses.
-    pub(super) fn take_in_clients(&mut self) {
-        let failures = self.acceptor.take_failures();
-        self.connections.counters.accept_errors += failures.errors;
-        self.connections.counters.accept_pauses += failures.pauses;
-        if failures.pauses > 0 {
-            let timer = self.connections.slots.capacity() + TIMER_ACCEPT;
-            self.wheel.arm(timer, self.connections.now_ms() + PAUSE_MS);
-        }
-        while let Some((descriptor, listener)) = self.acceptor.poll_client() {
-            self.open(descriptor, listener);
-        }
-    }
-
-    /// A client came in.
-    fn open(&mut self, descriptor: Descriptor, listener: u16) {
-        // Made here, and not in its slot: as long as there is no connection, nobody would end it.
-        let Ok(state) = catch_unwind(H::State::default) else {
-            return self.turn_away(descriptor);
-        };
-        let Some(key) = self.connections.accept(descriptor, listener, state) else {
-            unreachable!("a permit means a slot: the slab holds as many as the process may accept");
-        };
-        self.current = Some((key, false));
-        let origin = Origin::Accepted(usize::from(listener));
-        self.handler.on_open(&mut Ctx::new(&mut self.connections, key), origin);
-        self.current = None;
-        self.abort_latecomer(key);
-    }
-
-    /// A client comes to nothing, since its state could not be made.
-    #[cold]
-    fn turn_away(&mut self, descriptor: Descriptor) {
-        self.connections.counters.handler_panics += 1;
-        self.driver.set_abortive(descriptor);
-        self.driver.close_now(descriptor);
-        self.acceptor.descriptor_returned();
-        self.acceptor.release();
-        tracing::error!("the making of a state panicked; its client is reset");
-    }
-
     /// What opens once all have been aborted is aborted too, or nothing would ever end it.
-    fn abort_latecomer(&mut self, key: Key) {
+    pub(super) fn abort_latecomer(&mut self, key: Key) {
         if self.connections.ending {
             self.connections.counters.drain_aborted += 1;
             self.connections.ask(key, Input::Abort(CloseReason::DrainDeadline));
@@ -247,6 +206,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(slot) = self.connections.free(key) else { return };
         if matches!(slot.origin, Placed::Accepted(_)) && !sings(Canary::PermitLeaked) {
             self.acceptor.release();
+            self.front.loads().remove(self.number);
         }
         // Its state is the handler's, and this may be called because that has panicked already.
         if catch_unwind(AssertUnwindSafe(|| drop(slot))).is_err() {

@@ -83,6 +83,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.free(key);
         }
         self.acceptor.abandon(&mut self.driver);
+        self.abandon_mail();
     }
 
     /// Of the completions that nobody will dispatch, those that bring something: clients and buffers.

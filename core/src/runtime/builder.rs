@@ -12,13 +12,15 @@ use crate::config::{Limits, Poll, Timeouts};
 use crate::connections::slot_bytes;
 use crate::error::SetupError;
 use crate::handler::Handler;
+use crate::placement::Placement;
 use crate::sys::memory::ring_bytes;
 use crate::sys::{descriptors_max, ensure_descriptors};
 
 /// Descriptors of the process beside connections, listeners and rings: standard streams, logs, a margin.
 const DESCRIPTORS_BESIDE: u64 = 32;
-/// Descriptors of a reactor beside its connections and listeners: its ring and its bell.
-const DESCRIPTORS_OF_REACTOR: u64 = 2;
+/// Descriptors of a reactor beside its connections and listeners: its ring, as it has it and as the others do,
+/// and its bell.
+const DESCRIPTORS_OF_REACTOR: u64 = 3;
 /// Fewer connections than this are not chosen by themselves.
 const FIT_CONNECTIONS_MIN: u32 = 64;
 /// Bytes beside each slot: its timer and generation, and its places in the queues of the dirty, the parked
@@ -38,6 +40,7 @@ pub struct Builder {
     limits: Limits,
     timeouts: Timeouts,
     poll: Poll,
+    placement: Placement,
     drain: Duration,
 }
 
@@ -49,6 +52,7 @@ impl Builder {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             poll: Poll::default(),
+            placement: Placement::default(),
             drain: Duration::from_secs(30),
         }
     }
@@ -96,6 +100,12 @@ impl Builder {
         self
     }
 
+    /// Which reactor a client goes to. Default [`Placement::LeastLoaded`].
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
     /// How long a drain may take before what is left is aborted. Default 30 s, Kubernetes' grace.
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {
         self.drain = deadline;
@@ -123,8 +133,8 @@ impl Builder {
     pub fn team(&self, reactors: usize) -> Result<Team, SetupError> {
         self.check(reactors)?;
         let drain_ms = u32::try_from(millis(self.drain)).unwrap_or(u32::MAX);
-        let counts = (reactors, self.listen.len());
-        Ok(Team::new(counts, self.limits, self.timeouts, self.poll, drain_ms))
+        let placements = vec![self.placement; self.listen.len()];
+        Ok(Team::new(reactors, placements, self.limits, self.timeouts, self.poll, drain_ms))
     }
 
     fn check(&self, reactors: usize) -> Result<(), SetupError> {
@@ -192,7 +202,8 @@ impl Builder {
         let team = self.team(cores.len())?;
         ensure_descriptors(self.descriptors(cores.len()))?;
         let memory_bound = self.memory_bound::<H>();
-        let threads = Threads { listen: &self.listen, limits: self.limits, poll: self.poll };
+        let Self { limits, poll, placement, .. } = self;
+        let threads = Threads { listen: &self.listen, limits, poll, placement };
         threads.start(&cores, &team, memory_bound, make)
     }
 

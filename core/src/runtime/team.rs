@@ -9,6 +9,8 @@ use crate::config::{Limits, Poll, Timeouts};
 use crate::control::Control;
 use crate::counters::Counters;
 use crate::driver::Wake;
+use crate::front::Front;
+use crate::placement::Placement;
 use crate::reactor::Setup;
 use crate::token::Descriptor;
 
@@ -18,16 +20,20 @@ pub struct Team {
     limits: Limits,
     timeouts: Timeouts,
     poll: Poll,
+    placements: Vec<Placement>,
+    seed: u64,
     control: Arc<Control>,
     admission: Arc<Admission>,
+    front: Arc<Front>,
 }
 
 impl Team {
-    /// So many reactors with so many listeners each. A drain takes at most `drain_ms` milliseconds. Nothing is
-    /// checked: see [`Builder::team`](super::Builder::team).
+    /// So many reactors, with a listener for each of the placements. A drain takes at most `drain_ms`
+    /// milliseconds. Nothing is checked: see [`Builder::team`](super::Builder::team).
     #[must_use]
     pub fn new(
-        (reactors, listeners): (usize, usize),
+        reactors: usize,
+        placements: Vec<Placement>,
         limits: Limits,
         timeouts: Timeouts,
         poll: Poll,
@@ -35,10 +41,20 @@ impl Team {
     ) -> Self {
         let cap = limits.accepted_max;
         // What can queue at one reactor.
-        let backlog = limits.backlog.saturating_mul(listeners.max(1) as u32);
+        let backlog = limits.backlog.saturating_mul(placements.len().max(1) as u32);
         let admission = Admission::new(cap, limits.dialed_max, backlog, reactors);
         let control = Arc::new(Control::new(reactors, drain_ms));
-        Self { limits, timeouts, poll, control, admission: Arc::new(admission) }
+        let front = Front::new(reactors, limits.messages_max);
+        Self {
+            limits,
+            timeouts,
+            poll,
+            placements,
+            seed: fastrand::u64(..),
+            control,
+            admission: Arc::new(admission),
+            front: Arc::new(front),
+        }
     }
 
     /// What the reactor of this number is made with. It closes the listeners.
@@ -52,6 +68,9 @@ impl Team {
             poll: self.poll,
             admission: Arc::clone(&self.admission),
             control: Arc::clone(&self.control),
+            front: Arc::clone(&self.front),
+            placements: self.placements.clone(),
+            seed: self.seed.wrapping_add(number as u64),
             first_generation: 0,
         }
     }
@@ -60,6 +79,12 @@ impl Team {
     #[must_use]
     pub fn control(&self) -> &Arc<Control> {
         &self.control
+    }
+
+    /// How much the reactors have to do, and their mailboxes.
+    #[must_use]
+    pub fn front(&self) -> &Arc<Front> {
+        &self.front
     }
 
     /// The process's caps.

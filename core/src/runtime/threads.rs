@@ -2,6 +2,7 @@
 //! have said that they are ready does any of them run.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -10,11 +11,13 @@ use core_affinity::CoreId;
 
 use super::{Running, Team};
 use crate::admission::Admission;
+use crate::clock::MonotonicClock;
 use crate::config::{Limits, Poll};
 use crate::control::Control;
 use crate::driver::{DriverFailed, Wake};
 use crate::error::SetupError;
 use crate::handler::Handler;
+use crate::placement::Placement;
 use crate::reactor::{Reactor, Setup};
 use crate::sys::{Bell, Features, Listening, Ring, RingConfig, probe};
 
@@ -40,6 +43,7 @@ pub(super) struct Threads<'a> {
     pub(super) listen: &'a [SocketAddr],
     pub(super) limits: Limits,
     pub(super) poll: Poll,
+    pub(super) placement: Placement,
 }
 
 impl Threads<'_> {
@@ -52,8 +56,9 @@ impl Threads<'_> {
         make: impl Fn(usize) -> H + Send + Sync + 'static,
     ) -> Result<Running, SetupError> {
         let features = probe_aside()?;
-        let (listeners, addresses) = self.open_listeners(cores.len())?;
-        let ring = RingConfig { limits: self.limits, features, watched: self.poll != Poll::Off };
+        let (listeners, addresses) = self.open_listeners(cores)?;
+        let (watched, clock) = (self.poll != Poll::Off, MonotonicClock::start());
+        let ring = RingConfig { limits: self.limits, features, watched, clock };
         let make = Arc::new(make);
         let mut starts = Starts::new();
         for (number, (core, listeners)) in cores.iter().zip(listeners).enumerate() {
@@ -61,9 +66,10 @@ impl Threads<'_> {
             let make = Arc::clone(&make);
             starts.spawn(*core, ring, listeners, setup, move || make(number))?;
         }
-        let bells = starts.ready()?.into_iter();
-        let handle = team.handle(bells.map(|bell| Arc::new(bell) as Arc<dyn Wake>));
-        let threads = starts.go();
+        let (bells, rings): (Vec<_>, Vec<_>) = starts.ready()?.into_iter().unzip();
+        let bells = bells.into_iter().map(|bell| Arc::new(bell) as Arc<dyn Wake>);
+        let handle = team.handle(bells);
+        let threads = starts.go(&rings.into());
         let max_connections = self.limits.accepted_max;
         Ok(Running { handle, addresses, threads, features, memory_bound, max_connections })
     }
@@ -71,18 +77,26 @@ impl Threads<'_> {
     /// One list of listeners for each reactor, and the addresses they got.
     fn open_listeners(
         &self,
-        reactors: usize,
+        cores: &[CoreId],
     ) -> Result<(Vec<Vec<Listening>>, Vec<SocketAddr>), SetupError> {
-        let mut all: Vec<Vec<Listening>> = (0..reactors).map(|_| Vec::new()).collect();
+        let mut all: Vec<Vec<Listening>> = cores.iter().map(|_| Vec::new()).collect();
+        let cpus: Vec<usize> = cores.iter().map(|core| core.id).collect();
         let mut addresses = Vec::new();
         for &asked in self.listen {
             // Sharing a port with another process would silently give it half of the clients.
             Listening::claim(asked)?;
             let mut address = asked;
             for listeners in &mut all {
-                let listening = Listening::open(address, self.limits.backlog, reactors > 1)?;
+                let listening = Listening::open(address, self.limits.backlog, cores.len() > 1)?;
                 address = listening.address();
                 listeners.push(listening);
+            }
+            // The kernel numbers them in the order in which they came.
+            if self.placement == Placement::Cpu && cpus.len() > 1 {
+                all.iter()
+                    .filter_map(|listeners| listeners.last())
+                    .take(1)
+                    .try_for_each(|first| first.steer_by_cpu(&cpus))?;
             }
             addresses.push(address);
         }
@@ -90,15 +104,18 @@ impl Threads<'_> {
     }
 }
 
+/// How a reactor is reached from outside: its bell, and its ring, a second time.
+type Reach = (Bell, OwnedFd);
+
 pub(super) type ReactorThread = JoinHandle<Result<(), DriverFailed>>;
 
 /// Reactors on their way: each tells that it is ready, or why not; then all are told to go. If this value
 /// ends before that, all of them have gone home and closed what they held.
 struct Starts {
     /// `None` once all have been started.
-    tell: Option<mpsc::Sender<(usize, Result<Bell, SetupError>)>>,
-    told: mpsc::Receiver<(usize, Result<Bell, SetupError>)>,
-    go: Vec<mpsc::Sender<()>>,
+    tell: Option<mpsc::Sender<(usize, Result<Reach, SetupError>)>>,
+    told: mpsc::Receiver<(usize, Result<Reach, SetupError>)>,
+    go: Vec<mpsc::Sender<Arc<[OwnedFd]>>>,
     threads: Vec<ReactorThread>,
 }
 
@@ -122,18 +139,20 @@ impl Starts {
         self.go.push(go);
         let run = move || {
             let ready = pin(core).and_then(|()| Ring::new(&ring));
-            let ready = ready.and_then(|ring| Ok((ring, make_handler(number, make)?)));
+            let ready =
+                ready.and_then(|ring| Ok((ring.reach()?, ring, make_handler(number, make)?)));
             // Nobody listens any more once another reactor has failed.
             let say = |told| tell.map(|tell| tell.send((number, told)));
-            let (ring, handler) = match ready {
+            let (reach, mut ring, handler) = match ready {
                 Ok(ready) => ready,
                 Err(error) => {
                     let _ = say(Err(error));
                     return Ok(());
                 }
             };
-            let _ = say(Ok(ring.bell()));
-            let Ok(()) = wait.recv() else { return Ok(()) };
+            let _ = say(Ok(reach));
+            let Ok(others) = wait.recv() else { return Ok(()) };
+            ring.connect(others);
             let _end = EndsAll {
                 control: Arc::clone(&setup.control),
                 admission: Arc::clone(&setup.admission),
@@ -150,23 +169,23 @@ impl Starts {
     }
 
     /// Waits until all are ready. If one is not, none will run.
-    fn ready(&mut self) -> Result<Vec<Bell>, SetupError> {
-        let mut bells: Vec<Option<Bell>> = self.go.iter().map(|_| None).collect();
+    fn ready(&mut self) -> Result<Vec<Reach>, SetupError> {
+        let mut reach: Vec<Option<Reach>> = self.go.iter().map(|_| None).collect();
         self.tell = None;
         for (number, told) in &self.told {
-            bells[number] = Some(told?);
+            reach[number] = Some(told?);
         }
-        let bells: Option<Vec<Bell>> = bells.into_iter().collect();
-        bells.ok_or_else(|| SetupError::Step {
+        let reach: Option<Vec<Reach>> = reach.into_iter().collect();
+        reach.ok_or_else(|| SetupError::Step {
             step: "starting the reactors",
             source: std::io::Error::other("a reactor's thread ended before it was ready"),
         })
     }
 
-    /// Lets all of them go.
-    fn go(mut self) -> Vec<ReactorThread> {
+    /// Lets all of them go, each with the rings of all.
+    fn go(mut self, rings: &Arc<[OwnedFd]>) -> Vec<ReactorThread> {
         for go in &self.go {
-            let _ = go.send(());
+            let _ = go.send(Arc::clone(rings));
         }
         std::mem::take(&mut self.threads)
     }

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use io_uring::{IoUring, opcode};
 
 use super::ring::{Ring, RingConfig};
+use crate::clock::MonotonicClock;
 use crate::config::Limits;
 use crate::driver::{Completion, Driver, Share, Submission, Wait};
 use crate::error::SetupError;
@@ -101,7 +102,8 @@ pub fn probe() -> Result<Features, SetupError> {
 fn works(features: Features, cap: u32) -> Result<bool, SetupError> {
     let step = |step| move |source| SetupError::Step { step, source };
     let limits = Limits { buffers: 4, buffer_bytes: 64, submissions: 64, ..Limits::default() };
-    let mut ring = match Ring::new(&RingConfig { limits, features, watched: false }) {
+    let clock = MonotonicClock::start();
+    let mut ring = match Ring::new(&RingConfig { limits, features, watched: false, clock }) {
         Ok(ring) => ring,
         Err(SetupError::Step { .. }) => return Ok(false),
         Err(error) => return Err(error),

@@ -10,8 +10,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use io_uring::register::Restriction;
 use io_uring::types::Fd;
@@ -22,6 +23,7 @@ use super::entries::{GROUP, SharedEntries};
 use super::intake::{Cqe, Intake};
 use super::memory::Memory;
 use super::probe::{Features, set_up_error};
+use super::process::ran_us;
 use super::socket;
 use super::wake::Bell;
 use crate::clock::MonotonicClock;
@@ -31,7 +33,7 @@ use crate::driver::{
 };
 use crate::error::{Fault, SetupError};
 use crate::span::Segment;
-use crate::token::{Descriptor, Token};
+use crate::token::{Descriptor, Key, Op, Token};
 
 /// Vectored sends that may be queued between two enters.
 const MESSAGES: usize = 512;
@@ -58,6 +60,8 @@ pub struct RingConfig {
     pub features: Features,
     /// Whether the completion queue is watched, so that the kernel has to say when there is work.
     pub watched: bool,
+    /// The time that all reactors of a process go by.
+    pub clock: MonotonicClock,
 }
 
 #[repr(C)]
@@ -94,6 +98,9 @@ pub struct Ring {
     memory: Rc<Memory>,
     arena: Arena,
     bell: Bell,
+    /// The rings of all reactors. A second descriptor of each: its number stays its own as long as somebody may
+    /// write to it.
+    rings: Arc<[OwnedFd]>,
     clock: MonotonicClock,
     abilities: Abilities,
     enter_fd: i32,
@@ -106,7 +113,7 @@ impl Ring {
     /// # Errors
     /// [`SetupError`] with cause and remedy.
     pub fn new(config: &RingConfig) -> Result<Self, SetupError> {
-        let RingConfig { limits, features, watched } = *config;
+        let RingConfig { limits, features, watched, .. } = *config;
         let step = |step| move |source| SetupError::Step { step, source };
         let mut builder = IoUring::builder();
         builder
@@ -148,7 +155,8 @@ impl Ring {
             memory,
             arena: Arena::new(),
             bell: Bell::new().map_err(step("making the wake descriptor"))?,
-            clock: MonotonicClock::start(),
+            rings: Arc::new([]),
+            clock: config.clock,
             abilities: Abilities {
                 receive_cap: features.receive_cap,
                 zero_copy: features.zero_copy,
@@ -160,10 +168,21 @@ impl Ring {
         Ok(ring)
     }
 
-    /// The bell other threads ring this reactor with.
-    #[must_use]
-    pub fn bell(&self) -> Bell {
-        self.bell.clone()
+    /// What others reach it by: its bell, and the ring itself.
+    ///
+    /// # Errors
+    /// [`SetupError::Step`] when there is no descriptor left.
+    pub fn reach(&self) -> Result<(Bell, OwnedFd), SetupError> {
+        // SAFETY: the descriptor of the ring is open for as long as the ring is borrowed here.
+        let ring = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
+        let again = ring.try_clone_to_owned();
+        let step = |source| SetupError::Step { step: "opening the ring a second time", source };
+        Ok((self.bell.clone(), again.map_err(step)?))
+    }
+
+    /// The rings of all reactors, in the order of their numbers: where notices go.
+    pub fn connect(&mut self, rings: Arc<[OwnedFd]>) {
+        self.rings = rings;
     }
 
     fn entry_of_send(
@@ -222,6 +241,12 @@ impl Ring {
             }
             Submission::Cancel(target) => opcode::AsyncCancel::new(target.to_bits()).build(),
             Submission::Close(descriptor) => opcode::Close::new(fd(descriptor)).build(),
+            Submission::Notify(reactor) => {
+                // One that was never connected has nobody to tell: the kernel says so.
+                let ring = self.rings.get(reactor).map_or(-1, AsRawFd::as_raw_fd);
+                let mail = Token::new(Op::Mail, Key::new(0, 0), 0);
+                opcode::MsgRingData::new(Fd(ring), 0, mail.to_bits(), None).build()
+            }
         })
     }
 
@@ -299,6 +324,10 @@ impl Driver for Ring {
     #[inline]
     fn now_us(&self) -> u64 {
         self.clock.now_us()
+    }
+
+    fn ran_us(&self) -> u64 {
+        ran_us()
     }
 
     #[inline]
@@ -502,6 +531,7 @@ fn restrictions() -> Vec<Restriction> {
         opcode::Shutdown::CODE,
         opcode::AsyncCancel::CODE,
         opcode::Close::CODE,
+        opcode::MsgRingData::CODE,
     ];
     let mut all: Vec<_> = operations.into_iter().map(Restriction::sqe_op).collect();
     all.push(Restriction::register_op(REGISTER_RING_FDS as u8));

@@ -4,7 +4,7 @@
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -74,11 +74,59 @@ impl Listening {
         Self::open(address, 1, false).map(drop)
     }
 
+    /// Lets the CPU that receives a client's first packet choose among the listeners that share this one's port:
+    /// the first of them is for the first CPU of `cpus`, and so on. Who comes in elsewhere is spread by the
+    /// number of the CPU.
+    ///
+    /// # Errors
+    /// [`SetupError::Step`] when the kernel does not take it.
+    pub fn steer_by_cpu(&self, cpus: &[usize]) -> Result<(), SetupError> {
+        let program = steering(cpus);
+        let attached =
+            libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+        // SAFETY: the program and what names it live until the call returns, which copies them.
+        let result = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_REUSEPORT_CBPF,
+                (&raw const attached).cast(),
+                size_of::<libc::sock_fprog>() as libc::socklen_t,
+            )
+        };
+        if result == 0 {
+            return Ok(());
+        }
+        let source = io::Error::last_os_error();
+        Err(SetupError::Step { step: "steering clients by CPU", source })
+    }
+
     /// Gives the descriptor up: whoever has it closes it.
     #[must_use]
     pub fn into_descriptor(self) -> Descriptor {
         Descriptor(self.socket.into_raw_fd() as u32)
     }
+}
+
+/// A classic BPF program whose answer is the number of the listener: the place of the CPU that runs it in `cpus`.
+fn steering(cpus: &[usize]) -> Vec<libc::sock_filter> {
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const MODULO: u32 = libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K;
+    const ANSWER: u32 = libc::BPF_RET | libc::BPF_K;
+    const ANSWER_A: u32 = libc::BPF_RET | libc::BPF_A;
+    let step =
+        |code: u32, (jt, jf): (u8, u8), k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    let cpu = (libc::SKF_AD_OFF + libc::SKF_AD_CPU) as u32;
+    let mut program = vec![step(LOAD, (0, 0), cpu)];
+    for (number, cpu) in (0..).zip(cpus) {
+        // Not this one: over the answer, to the next.
+        program.push(step(IF_EQUAL, (0, 1), *cpu as u32));
+        program.push(step(ANSWER, (0, 0), number));
+    }
+    program.push(step(MODULO, (0, 0), cpus.len().max(1) as u32));
+    program.push(step(ANSWER_A, (0, 0), 0));
+    program
 }
 
 fn set_stream_options(socket: &Socket) -> io::Result<()> {

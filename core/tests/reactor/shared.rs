@@ -4,11 +4,12 @@
 use std::sync::{Arc, Mutex};
 
 use slipring_core::admission::Admission;
-use slipring_core::control::Control;
 use slipring_core::driver::Abilities;
-use slipring_core::reactor::{Reactor, Setup};
+use slipring_core::reactor::Reactor;
 use slipring_core::token::{Descriptor, Op};
-use slipring_core::{CloseReason, Ctx, Fault, Handler, Lease, Limits, Origin, Poll, Timeouts};
+use slipring_core::{
+    CloseReason, Ctx, Fault, Handler, Lease, Limits, Origin, Placement, Poll, Team, Timeouts,
+};
 use slipring_sim::{Conditions, Scripted, Submitted};
 
 use crate::support::{ignore, limited, stage};
@@ -46,8 +47,10 @@ struct Pair {
 impl Pair {
     fn new(cap: u32) -> Self {
         let limits = Limits { accepted_max: cap, backlog: BACKLOG, ..Conditions::default().limits };
-        let admission = Arc::new(Admission::new(cap, 0, BACKLOG, 2));
-        let control = Arc::new(Control::new(2, 1000));
+        // Each has descriptors of its own here: no client can go to the other.
+        let placements = vec![Placement::Kernel];
+        let team = Team::new(2, placements, limits, Timeouts::default(), Poll::Off, 1000);
+        let admission = Arc::clone(team.admission());
         let rung = Arc::new(Mutex::new(Vec::new()));
         let note = Arc::clone(&rung);
         admission.connect(move |reactor| note.lock().expect("no panic").push(reactor));
@@ -56,17 +59,7 @@ impl Pair {
             let mut driver = Scripted::new(&limits, Abilities::default());
             let listener = driver.descriptor();
             listeners.push(listener);
-            let setup = Setup {
-                number,
-                listeners: vec![listener],
-                limits,
-                timeouts: Timeouts::default(),
-                poll: Poll::Off,
-                admission: Arc::clone(&admission),
-                control: Arc::clone(&control),
-                first_generation: 0,
-            };
-            Reactor::new(driver, Count::default(), setup)
+            Reactor::new(driver, Count::default(), team.setup(number, vec![listener]))
         };
         let reactors: Vec<_> = (0..2).map(make).collect();
         let mut pair = Self { reactors, listeners, admission, rung, cap };

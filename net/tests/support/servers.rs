@@ -318,6 +318,8 @@ pub(crate) fn sum(counters: &[Counters]) -> Counters {
         sum.bytes_sent += one.bytes_sent;
         sum.stale_completions += one.stale_completions;
         sum.receives_parked += one.receives_parked;
+        sum.handed_over += one.handed_over;
+        sum.taken_over += one.taken_over;
         sum.completions_deferred += one.completions_deferred;
         sum.sends_blocked += one.sends_blocked;
         sum.buffers_spilled += one.buffers_spilled;

@@ -130,5 +130,5 @@ fn is_of_connection(op: Op) -> bool {
 }
 
 fn may_use_management(op: Op) -> bool {
-    matches!(op, Op::Cancel | Op::CancelAccept | Op::Close | Op::CloseOther | Op::Wake)
+    matches!(op, Op::Cancel | Op::CancelAccept | Op::Close | Op::CloseOther | Op::Wake | Op::Notify)
 }

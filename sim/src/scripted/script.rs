@@ -368,6 +368,7 @@ impl Scripted {
                     | Submitted::ShutdownWrite(_)
                     | Submitted::Cancel(_)
                     | Submitted::Close(_)
+                    | Submitted::Notify(_)
             )
         };
         let tokens: Vec<Token> = self.in_flight().filter(at_once).map(|o| o.token).collect();

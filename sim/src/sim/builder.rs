@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use slipring_core::driver::Abilities;
-use slipring_core::{Handler, Limits, Poll, Timeouts};
+use slipring_core::{Handler, Limits, Placement, Poll, Timeouts};
 
 use super::Sim;
 use super::story::SharedStory;
@@ -37,6 +37,7 @@ const AT_REST: &[&str] = &[
 /// | limits | 256 accepted and 64 dialed connections, a backlog of 64, outboxes as in a runtime; buffers, their size and what a turn may take are drawn from the seed, and small. Fixed if no knob is turned |
 /// | timeouts | a runtime's |
 /// | polling | off |
+/// | placement | a runtime's |
 /// | faults | drawn from the seed, each off half of the time; none that ends a connection or denies a dial |
 /// | time for a drain | 30 s |
 /// | patience | 10 min of virtual time |
@@ -74,6 +75,7 @@ pub struct SimBuilder {
     limits: Option<Limits>,
     timeouts: Timeouts,
     poll: Poll,
+    placement: Placement,
     drain: Duration,
     pub(super) patience: Duration,
     tolerates_panics: bool,
@@ -97,11 +99,19 @@ impl SimBuilder {
             limits: None,
             timeouts: Timeouts::default(),
             poll: Poll::Off,
+            placement: Placement::default(),
             drain: Duration::from_secs(30),
             patience: Duration::from_secs(600),
             tolerates_panics: false,
             tolerates_lingering: false,
         }
+    }
+
+    /// Which reactor a client goes to.
+    #[must_use]
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
     }
 
     /// How many reactors there are. All serve every listener; which of them a client meets is
@@ -248,6 +258,7 @@ impl SimBuilder {
             limits,
             timeouts: self.timeouts,
             poll: self.poll,
+            placement: self.placement,
             drain_ms: u32::try_from(self.drain.as_millis()).unwrap_or(u32::MAX),
             ring,
             first_generation: 0,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use slipring_core::driver::Abilities;
-use slipring_core::{Limits, Poll, Timeout, Timeouts};
+use slipring_core::{Limits, Placement, Poll, Timeout, Timeouts};
 
 use crate::dice::Dice;
 use crate::engine::Plan;
@@ -66,6 +66,12 @@ fn micros(timeout: Timeout) -> Option<u64> {
 }
 
 impl Draw {
+    /// The seed's conditions, with these knobs instead of those it draws.
+    pub(super) fn turn(&mut self, knobs: Knobs) {
+        self.plan.knobs = knobs;
+        self.plan.placement = placement(&knobs);
+    }
+
     pub(super) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x706c_616e);
         let service = dice.pick(&[Service::Echo, Service::Relay, Service::Busy, Service::Busy]);
@@ -88,14 +94,17 @@ impl Draw {
             abilities,
             buffers_from: if dice.coin() { 0 } else { dice.word() as u16 | 0xff00 },
         };
+        let aside = &mut dice.aside("messages_max");
+        let messages_max = if aside.coin() { 1024 } else { aside.log_between(1, 8) as u32 };
         let plan = Plan {
             seed,
             knobs,
             reactors,
             listen: (0..listeners).map(|port| address(10, 7000 + port)).collect(),
-            limits: Limits { submissions: SUBMISSIONS_MIN, ..limits },
+            limits: Limits { submissions: SUBMISSIONS_MIN, messages_max, ..limits },
             timeouts,
             poll: dice.pick(&[Poll::Off, Poll::Off, Poll::Adaptive, Poll::Always]),
+            placement: Placement::Kernel,
             drain_ms: dice.log_between(1, 30_000) as u32,
             ring,
             first_generation: if dice.coin() { 0 } else { u32::MAX - dice.below(3) },
@@ -123,6 +132,15 @@ impl Draw {
             patience,
             plan,
         }
+    }
+}
+
+/// Which reactor clients go to: the kernel's choice, unless the knob is turned.
+fn placement(knobs: &Knobs) -> Placement {
+    match knobs.handed_over {
+        0 => Placement::Kernel,
+        1 => Placement::LeastLoaded,
+        _ => Placement::RoundRobin,
     }
 }
 
@@ -163,6 +181,7 @@ fn draw_limits(dice: &mut Dice, service: Service) -> Limits {
         turn_bytes_max: dice.log_between(64, 32_768) as u32,
         turn_receives_max: dice.log_between(1, 16) as u32,
         zero_copy_min_bytes: dice.coin().then(|| dice.log_between(1, 4096) as u32),
+        ..Limits::default()
     }
 }
 

@@ -73,6 +73,8 @@ fn operation(op: Op) -> &'static str {
         Op::CancelAccept => "cancel of the accept",
         Op::CloseOther => "close of a spare descriptor",
         Op::Wake => "wake",
+        Op::Mail => "mail",
+        Op::Notify => "notice",
     }
 }
 
@@ -83,7 +85,7 @@ fn result(op: Op, number: i64) -> String {
         Op::Receive if number == 0 => "end of stream".to_owned(),
         Op::Receive | Op::Send => bytes(number),
         Op::AcceptMany => format!("descriptor {number}"),
-        Op::Watch | Op::WatchListener | Op::Wake => "ready".to_owned(),
+        Op::Watch | Op::WatchListener | Op::Wake | Op::Mail => "ready".to_owned(),
         _ if number == 0 => "done".to_owned(),
         _ => number.to_string(),
     }
@@ -177,7 +179,8 @@ impl Record {
             Op::AcceptMany | Op::WatchListener | Op::CancelAccept => {
                 format!("{} of listener {} #{activation}", operation(op), key.index())
             }
-            Op::CloseOther | Op::Wake => operation(op).to_owned(),
+            Op::CloseOther | Op::Wake | Op::Mail => operation(op).to_owned(),
+            Op::Notify => format!("notice to reactor {}", key.index()),
         };
         match self.what {
             What::Pushed if number < 0 => format!("{what} is pushed"),

@@ -1,0 +1,157 @@
+//! What the reactors of a process have of each other: how much everybody has to do, and a way to give work away.
+//!
+//! ```text
+//!            reactor 0            reactor 1                     reactor n
+//!   loads   [ counts ]           [ counts ]                    [ counts ]      anybody looks
+//!   mail    [ box   ] <--- a client, handed over ---           [ box   ]       anybody posts, anybody takes
+//! ```
+//!
+//! **How it ends.** A client that is in a mailbox when its owner has gone would never be served, nor closed. So
+//! each reactor says once that it will post no more ([`retire`](Front::retire)), and none that drains ends before
+//! all have said so: what is in the mailboxes then is all there will ever be. What is in the box of a
+//! reactor that has failed is taken by the others.
+
+use crate::loads::Loads;
+use crate::mailbox::{Mailbox, Message};
+use crate::sync::{AtomicBool, AtomicU32, Ordering};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Front {
+    loads: Loads,
+    mail: Box<[Mailbox<Message>]>,
+    /// Reactors that may still post.
+    posting: AtomicU32,
+    /// Reactors that have not ended.
+    living: AtomicU32,
+    /// One has failed: its mail is for all.
+    orphans: AtomicBool,
+}
+
+impl Front {
+    /// For so many reactors, each of which has room for so many messages.
+    #[must_use]
+    pub fn new(reactors: usize, messages_max: u32) -> Self {
+        Self {
+            loads: Loads::new(reactors),
+            mail: (0..reactors).map(|_| Mailbox::new(messages_max as usize)).collect(),
+            posting: AtomicU32::new(reactors as u32),
+            living: AtomicU32::new(reactors as u32),
+            orphans: AtomicBool::new(false),
+        }
+    }
+
+    /// How much everybody has to do.
+    #[must_use]
+    pub fn loads(&self) -> &Loads {
+        &self.loads
+    }
+
+    /// The mailbox of a reactor.
+    #[must_use]
+    pub fn mail(&self, reactor: usize) -> &Mailbox<Message> {
+        &self.mail[reactor]
+    }
+
+    /// A reactor posts no more, and takes no more clients but those that are in its mailbox. Each says so once.
+    /// Whether it was the last.
+    pub(crate) fn retire(&self, reactor: usize) -> bool {
+        self.loads.leave(reactor);
+        self.posting.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    /// Whether nobody posts any more.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.posting.load(Ordering::SeqCst) == 0
+    }
+
+    /// A reactor has failed, and looks into its mailbox no more.
+    pub(crate) fn abandon(&self, reactor: usize) {
+        self.loads.leave(reactor);
+        self.orphans.store(true, Ordering::SeqCst);
+    }
+
+    /// A reactor ends: after it was retired and, if it has not failed, saw no mail. Whether it was the last: what
+    /// is in mailboxes then nobody else will take.
+    pub(crate) fn end(&self) -> bool {
+        self.living.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    /// A reactor is about to sleep; false if it must not, because there is mail. From now on who posts wakes it.
+    #[must_use]
+    pub(crate) fn fall_asleep(&self, reactor: usize) -> bool {
+        let orphans = self.orphans.load(Ordering::Relaxed);
+        (!orphans || self.is_empty(reactor)) && self.mail[reactor].fall_asleep()
+    }
+
+    /// A message for a reactor, or for one that has failed.
+    #[inline]
+    pub(crate) fn take(&self, reactor: usize) -> Option<Message> {
+        let message = self.mail[reactor].take();
+        if message.is_none() && self.orphans.load(Ordering::Relaxed) {
+            return self.take_orphan(reactor);
+        }
+        message
+    }
+
+    #[cold]
+    fn take_orphan(&self, reactor: usize) -> Option<Message> {
+        (0..self.mail.len())
+            .filter(|other| self.loads.is_gone(*other))
+            .find_map(|other| Some((other, self.mail[other].take()?)))
+            .map(|(other, message)| {
+                self.loads.remove(other);
+                self.loads.add(reactor);
+                message
+            })
+    }
+
+    /// Messages in the mailboxes of reactors that take no more clients, if one has failed.
+    #[must_use]
+    pub fn orphans(&self) -> usize {
+        if !self.orphans.load(Ordering::SeqCst) {
+            return 0;
+        }
+        let gone = (0..self.mail.len()).filter(|reactor| self.loads.is_gone(*reactor));
+        gone.map(|reactor| self.mail[reactor].len()).sum()
+    }
+
+    /// Whether there is no message for a reactor, nor for one that has failed.
+    #[must_use]
+    pub fn is_empty(&self, reactor: usize) -> bool {
+        let orphans = self.orphans.load(Ordering::SeqCst);
+        let mine = |other: &usize| *other == reactor || (orphans && self.loads.is_gone(*other));
+        (0..self.mail.len()).filter(mine).all(|other| self.mail[other].is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::Descriptor;
+
+    fn client(number: u32) -> Message {
+        Message::Client { descriptor: Descriptor(number), listener: 0 }
+    }
+
+    #[test]
+    fn what_a_failed_reactor_leaves_is_taken_by_another() {
+        let front = Front::new(3, 8);
+        let _ = front.mail(1).post(client(7));
+        assert_eq!(front.take(0), None);
+        assert!(front.is_empty(0) && !front.is_empty(1));
+        front.abandon(1);
+        assert!(!front.is_empty(0));
+        assert_eq!(front.take(0), Some(client(7)));
+        assert!(front.is_empty(0));
+    }
+
+    #[test]
+    fn the_last_to_retire_is_told() {
+        let front = Front::new(2, 8);
+        assert!(!front.retire(1) && !front.is_retired());
+        assert!(front.loads().is_gone(1));
+        assert!(front.retire(0) && front.is_retired());
+    }
+}

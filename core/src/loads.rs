@@ -1,0 +1,195 @@
+//! How much each reactor has to do, as all of them see it.
+//!
+//! A reactor's *load* is the connections it was given and has not ended, and a little more while it is busy.
+//! Whoever gives it one counts it at once, and so does its owner when one ends. A count that its owner
+//! alone keeps, and tells when it gets round to it, is always too low while clients stream in: everything would
+//! go to the reactor that last said it had nothing.
+//!
+//! Each stands on cache lines of its own: counting touches no line of another reactor, looking reads one for
+//! each reactor looked at.
+//!
+//! What is read here was true a moment ago. Nothing but balance depends on it: no permit, no limit, no owner.
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// What a reactor that is always busy counts for, in connections.
+const BUSY_WEIGHT: u64 = 8;
+/// How often the share of the time that a reactor is busy is taken anew, microseconds.
+const WINDOW_US: u64 = 20_000;
+/// A share of so long ago says nothing any more: its reactor has slept since, or it would have taken another.
+const STALE_US: u64 = 200_000;
+/// Shares of the time are in thousandths.
+const WHOLE: u64 = 1000;
+
+/// One reactor's.
+#[derive(Debug, Default)]
+struct Load {
+    connections: AtomicU32,
+    /// Thousandths of the last window that its thread ran.
+    busy: AtomicU32,
+    /// When that was taken.
+    busy_at_us: AtomicU64,
+    /// When the turn it is in began; zero while it sleeps.
+    turning_since_us: AtomicU64,
+    /// It takes no more clients, ever.
+    gone: AtomicBool,
+}
+
+/// All reactors' loads.
+#[derive(Debug)]
+pub struct Loads {
+    each: Box<[CachePadded<Load>]>,
+}
+
+impl Loads {
+    /// For so many reactors, none of which has anything to do.
+    #[must_use]
+    pub fn new(reactors: usize) -> Self {
+        Self { each: (0..reactors).map(|_| CachePadded::new(Load::default())).collect() }
+    }
+
+    /// Reactors.
+    #[must_use]
+    pub fn reactors(&self) -> usize {
+        self.each.len()
+    }
+
+    /// A reactor is given a connection, be it by itself.
+    #[inline]
+    pub fn add(&self, reactor: usize) {
+        self.each[reactor].connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection of a reactor is over, or goes elsewhere.
+    #[inline]
+    pub fn remove(&self, reactor: usize) {
+        self.each[reactor].connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Connections a reactor was given and has not ended.
+    #[must_use]
+    pub fn connections(&self, reactor: usize) -> u32 {
+        self.each[reactor].connections.load(Ordering::Relaxed)
+    }
+
+    /// What placement compares: connections, and up to eight more the busier the reactor is.
+    #[must_use]
+    pub fn score(&self, reactor: usize, now_us: u64) -> u64 {
+        let load = &self.each[reactor];
+        let told_us = now_us.saturating_sub(load.busy_at_us.load(Ordering::Relaxed));
+        let busy = match told_us {
+            0..STALE_US => u64::from(load.busy.load(Ordering::Relaxed)),
+            _ => 0,
+        };
+        u64::from(load.connections.load(Ordering::Relaxed)) + busy * BUSY_WEIGHT / WHOLE
+    }
+
+    /// A reactor begins to work on what it was woken by.
+    #[inline]
+    pub(crate) fn begin_turn(&self, reactor: usize, now_us: u64) {
+        self.each[reactor].turning_since_us.store(now_us.max(1), Ordering::Relaxed);
+    }
+
+    /// A reactor is about to wait.
+    #[inline]
+    pub(crate) fn end_turn(&self, reactor: usize) {
+        self.each[reactor].turning_since_us.store(0, Ordering::Relaxed);
+    }
+
+    /// For how long a reactor has been in one turn, microseconds.
+    #[must_use]
+    pub fn turning_for_us(&self, reactor: usize, now_us: u64) -> u64 {
+        match self.each[reactor].turning_since_us.load(Ordering::Relaxed) {
+            0 => 0,
+            since_us => now_us.saturating_sub(since_us),
+        }
+    }
+
+    fn tell_busy(&self, reactor: usize, busy: u32, now_us: u64) {
+        let load = &self.each[reactor];
+        load.busy.store(busy, Ordering::Relaxed);
+        load.busy_at_us.store(now_us, Ordering::Relaxed);
+    }
+
+    /// A reactor takes no more clients.
+    pub(crate) fn leave(&self, reactor: usize) {
+        self.each[reactor].gone.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a reactor takes no more clients.
+    #[must_use]
+    pub fn is_gone(&self, reactor: usize) -> bool {
+        self.each[reactor].gone.load(Ordering::SeqCst)
+    }
+}
+
+/// What share of the time a reactor keeps its processor busy, taken window by window by itself.
+///
+/// By the time its thread has run, as the system counts it: most of a reactor's work is done in the kernel, inside
+/// the call that also waits.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Business {
+    since_us: u64,
+    ran_us: u64,
+}
+
+impl Business {
+    /// Tells `loads` once a window is over; `ran_us` is asked only then.
+    #[inline]
+    pub(crate) fn note(
+        &mut self,
+        loads: &Loads,
+        reactor: usize,
+        now_us: u64,
+        ran_us: impl FnOnce() -> u64,
+    ) {
+        let window_us = now_us.saturating_sub(self.since_us);
+        if window_us >= WINDOW_US {
+            let ran_us = ran_us();
+            let busy = (ran_us - self.ran_us).min(window_us) * WHOLE / window_us;
+            loads.tell_busy(reactor, busy as u32, now_us);
+            *self = Self { since_us: now_us, ran_us };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_counts_from_when_it_is_given() {
+        let loads = Loads::new(2);
+        loads.add(1);
+        loads.add(1);
+        loads.remove(1);
+        assert_eq!((loads.connections(0), loads.connections(1)), (0, 1));
+        assert_eq!((loads.score(0, 0), loads.score(1, 0)), (0, 1));
+    }
+
+    #[test]
+    fn a_busy_reactor_counts_for_eight_more_until_that_is_long_ago() {
+        let loads = Loads::new(1);
+        let mut business = Business::default();
+        business.note(&loads, 0, WINDOW_US, || WINDOW_US);
+        assert_eq!(loads.score(0, WINDOW_US), BUSY_WEIGHT);
+        assert_eq!(loads.score(0, WINDOW_US + STALE_US), 0);
+        business.note(&loads, 0, WINDOW_US * 3 / 2, || unreachable!("the window is not over"));
+        // Half of the next one it sleeps.
+        business.note(&loads, 0, WINDOW_US * 2, || WINDOW_US * 3 / 2);
+        assert_eq!(loads.score(0, WINDOW_US * 2), BUSY_WEIGHT / 2);
+    }
+
+    #[test]
+    fn a_turn_is_as_long_as_it_lasts() {
+        let loads = Loads::new(1);
+        assert_eq!(loads.turning_for_us(0, 70), 0);
+        loads.begin_turn(0, 50);
+        assert_eq!(loads.turning_for_us(0, 70), 20);
+        assert_eq!(loads.turning_for_us(0, 40), 0, "another's clock is behind");
+        loads.end_turn(0);
+        assert_eq!(loads.turning_for_us(0, 70), 0);
+    }
+}
