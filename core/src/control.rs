@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::counters::Counters;
+use crate::counters::Snapshot;
 
 const RUN: u32 = 0;
 const DRAIN: u32 = 1;
@@ -15,7 +15,7 @@ const ABORT: u32 = 2;
 pub struct Control {
     order: AtomicU32,
     drain_ms: u32,
-    reports: Mutex<Vec<Counters>>,
+    reports: Mutex<Vec<Snapshot>>,
 }
 
 impl Control {
@@ -25,7 +25,7 @@ impl Control {
         Self {
             order: AtomicU32::new(RUN),
             drain_ms,
-            reports: Mutex::new(vec![Counters::default(); reactors]),
+            reports: Mutex::new(vec![Snapshot::default(); reactors]),
         }
     }
 
@@ -57,17 +57,17 @@ impl Control {
         self.drain_ms
     }
 
-    /// A reactor says what it has counted. Called when it was asked to, and when it ends.
-    pub fn report(&self, reactor: usize, counters: &Counters) {
+    /// A reactor says how it stands. Called when it was asked to, and when it ends.
+    pub fn report(&self, reactor: usize, snapshot: &Snapshot) {
         let mut reports = self.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(report) = reports.get_mut(reactor) {
-            *report = *counters;
+            *report = *snapshot;
         }
     }
 
     /// The last reports of all reactors.
     #[must_use]
-    pub fn reports(&self) -> Vec<Counters> {
+    pub fn reports(&self) -> Vec<Snapshot> {
         self.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 }

@@ -38,7 +38,7 @@ pub mod wheel;
 
 pub use config::{Limits, Poll, Timeout, Timeouts};
 pub use connections::{Connections, DialRefused, SendRefused};
-pub use counters::Counters;
+pub use counters::{Counters, Ledger, Snapshot, TurnTimes};
 pub use error::{CloseReason, Fault, SetupError};
 pub use handler::{Ctx, Handler, Origin, Outgoing};
 pub use placement::Placement;

@@ -35,9 +35,9 @@ use crate::config::{
     COMPLETIONS_PER_TURN_MAX, Limits, Poll, SEGMENTS_PER_SEND_MAX, TIMERS_PER_TURN_MAX, Timeouts,
 };
 use crate::connection::{Input, Rules};
-use crate::connections::{Connections, Sizes};
+use crate::connections::{Connections, Sizes, slot_bytes};
 use crate::control::Control;
-use crate::counters::Counters;
+use crate::counters::{Counters, Ledger, Snapshot};
 use crate::drain::Drain;
 use crate::driver::{Completion, Driver, DriverFailed, Wait};
 use crate::error::CloseReason;
@@ -209,7 +209,31 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn report(&self) {
-        self.control.report(self.number, self.counters());
+        self.control.report(self.number, &self.snapshot());
+    }
+
+    /// How it stands.
+    pub fn snapshot(&self) -> Snapshot {
+        let (memory, connections) = (&self.connections.memory, self.connections.len());
+        let buffer_bytes = u64::from(memory.buffer_bytes());
+        let buffers_held = memory.buffers() - memory.buffers_free();
+        let slots = &self.connections.slots;
+        let parked = self.parked.iter().filter(|key| slots.get(**key).is_some());
+        Snapshot {
+            counters: *self.counters(),
+            at_us: self.connections.now_us(),
+            ran_us: self.driver.ran_us(),
+            connections,
+            receives_waiting: parked.count() as u32,
+            timers: self.wheel.armed(),
+            mail: self.front.mail(self.number).len() as u32,
+            memory: Ledger {
+                buffers: u64::from(memory.buffers()) * buffer_bytes,
+                buffers_held: u64::from(buffers_held) * buffer_bytes,
+                owned: memory.owned_bytes(),
+                slots: u64::from(connections) * slot_bytes::<H::State>() as u64,
+            },
+        }
     }
 
     /// Tells the handler that the reactor runs, and queues what is wanted from the first turn on.
@@ -278,11 +302,17 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let wait = self.plan_wait();
         let before_us = self.connections.now_us();
         let loads = self.front.loads();
-        if wait.sleep_us != Some(0) {
+        let slept = wait.sleep_us != Some(0);
+        if slept {
             loads.end_turn(self.number);
+            self.connections.counters.turn_times.note(self.driver.now_us() - before_us);
         }
         self.driver.enter(wait)?;
         let now_us = self.driver.now_us();
+        if !slept {
+            // With what the kernel did in it.
+            self.connections.counters.turn_times.note(now_us - before_us);
+        }
         loads.begin_turn(self.number, now_us);
         self.front.mail(self.number).wake_up();
         self.business.note(loads, self.number, now_us, || self.driver.ran_us());

@@ -110,7 +110,8 @@ impl Running {
             };
             result = result.and(Err(ended));
         }
-        result.map(|()| self.handle.control.reports())
+        result
+            .map(|()| self.handle.control.reports().iter().map(|report| report.counters).collect())
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::admission::Admission;
 use crate::config::{Limits, Poll, Timeouts};
 use crate::control::Control;
-use crate::counters::Counters;
+use crate::counters::{Counters, Snapshot};
 use crate::driver::Wake;
 use crate::front::Front;
 use crate::placement::Placement;
@@ -136,6 +136,13 @@ impl Handle {
     /// The counters of each reactor, as of its last report; asks for new ones.
     #[must_use]
     pub fn counters(&self) -> Vec<Counters> {
+        self.snapshots().iter().map(|snapshot| snapshot.counters).collect()
+    }
+
+    /// How each reactor stood at its last report; asks for new ones. Whoever looks once a second sees what was
+    /// so a second ago.
+    #[must_use]
+    pub fn snapshots(&self) -> Vec<Snapshot> {
         self.ring_all();
         self.control.reports()
     }
