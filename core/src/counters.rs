@@ -55,6 +55,8 @@ pub struct Counters {
     pub polls_vain: u64,
     /// Connections the drain deadline aborted.
     pub drain_aborted: u64,
+    /// Turns that took a second and more, in which others did its work at the door.
+    pub stalls: u64,
     /// How long turns took, without the waiting.
     pub turn_times: TurnTimes,
 }

@@ -9,11 +9,11 @@
 //! **How it ends.** A client that is in a mailbox when its owner has gone would never be served, nor closed. So
 //! each reactor says once that it will post no more ([`retire`](Front::retire)), and none that drains ends before
 //! all have said so: what is in the mailboxes then is all there will ever be. What is in the box of a
-//! reactor that has failed is taken by the others.
+//! reactor that has failed, or that has stalled, is taken by the others.
 
 use crate::loads::Loads;
 use crate::mailbox::{Mailbox, Message};
-use crate::sync::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub struct Front {
     posting: AtomicU32,
     /// Reactors that have not ended.
     living: AtomicU32,
-    /// One has failed: its mail is for all.
-    orphans: AtomicBool,
+    /// Reactors that have failed or stalled: their mail is for all.
+    absent: AtomicU32,
 }
 
 impl Front {
@@ -37,7 +37,7 @@ impl Front {
             mail: (0..reactors).map(|_| Mailbox::new(messages_max as usize)).collect(),
             posting: AtomicU32::new(reactors as u32),
             living: AtomicU32::new(reactors as u32),
-            orphans: AtomicBool::new(false),
+            absent: AtomicU32::new(0),
         }
     }
 
@@ -69,7 +69,7 @@ impl Front {
     /// A reactor has failed, and looks into its mailbox no more.
     pub(crate) fn abandon(&self, reactor: usize) {
         self.loads.leave(reactor);
-        self.orphans.store(true, Ordering::SeqCst);
+        self.absent.fetch_add(1, Ordering::SeqCst);
     }
 
     /// A reactor ends: after it was retired and, if it has not failed, saw no mail. Whether it was the last: what
@@ -81,15 +81,34 @@ impl Front {
     /// A reactor is about to sleep; false if it must not, because there is mail. From now on who posts wakes it.
     #[must_use]
     pub(crate) fn fall_asleep(&self, reactor: usize) -> bool {
-        let orphans = self.orphans.load(Ordering::Relaxed);
-        (!orphans || self.is_empty(reactor)) && self.mail[reactor].fall_asleep()
+        let alone = self.absent.load(Ordering::Relaxed) == 0;
+        (alone || self.is_empty(reactor)) && self.mail[reactor].fall_asleep()
     }
 
-    /// A message for a reactor, or for one that has failed.
+    /// A reactor does not turn; false if that is known. Its mail is for all until it does.
+    pub(crate) fn begin_stall(&self, reactor: usize) -> bool {
+        let news = self.loads.set_stalled(reactor, true);
+        self.absent.fetch_add(u32::from(news), Ordering::SeqCst);
+        news
+    }
+
+    /// A reactor turns again; false if it had not stalled, as far as anybody knows.
+    pub(crate) fn end_stall(&self, reactor: usize) -> bool {
+        let news = self.loads.set_stalled(reactor, false);
+        self.absent.fetch_sub(u32::from(news), Ordering::SeqCst);
+        news
+    }
+
+    /// Whether the mail of a reactor is for all.
+    fn is_absent(&self, reactor: usize) -> bool {
+        self.loads.is_gone(reactor) || self.loads.is_stalled(reactor)
+    }
+
+    /// A message for a reactor, or for one that has failed or stalled.
     #[inline]
     pub(crate) fn take(&self, reactor: usize) -> Option<Message> {
         let message = self.mail[reactor].take();
-        if message.is_none() && self.orphans.load(Ordering::Relaxed) {
+        if message.is_none() && self.absent.load(Ordering::Relaxed) > 0 {
             return self.take_orphan(reactor);
         }
         message
@@ -98,7 +117,7 @@ impl Front {
     #[cold]
     fn take_orphan(&self, reactor: usize) -> Option<Message> {
         (0..self.mail.len())
-            .filter(|other| self.loads.is_gone(*other))
+            .filter(|other| self.is_absent(*other))
             .find_map(|other| Some((other, self.mail[other].take()?)))
             .map(|(other, message)| {
                 self.loads.remove(other);
@@ -107,21 +126,26 @@ impl Front {
             })
     }
 
-    /// Messages in the mailboxes of reactors that take no more clients, if one has failed.
+    /// Messages that are for all, because a reactor has failed or stalled.
     #[must_use]
     pub fn orphans(&self) -> usize {
-        if !self.orphans.load(Ordering::SeqCst) {
+        if self.absent.load(Ordering::SeqCst) == 0 {
             return 0;
         }
-        let gone = (0..self.mail.len()).filter(|reactor| self.loads.is_gone(*reactor));
-        gone.map(|reactor| self.mail[reactor].len()).sum()
+        let absent = (0..self.mail.len()).filter(|reactor| self.is_absent(*reactor));
+        absent.map(|reactor| self.mail[reactor].len()).sum()
     }
 
-    /// Whether there is no message for a reactor, nor for one that has failed.
+    /// Whether every reactor has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.living.load(Ordering::SeqCst) == 0
+    }
+
+    /// Whether there is no message for a reactor, nor for one that has failed or stalled.
     #[must_use]
     pub fn is_empty(&self, reactor: usize) -> bool {
-        let orphans = self.orphans.load(Ordering::SeqCst);
-        let mine = |other: &usize| *other == reactor || (orphans && self.loads.is_gone(*other));
+        let any = self.absent.load(Ordering::SeqCst) > 0;
+        let mine = |other: &usize| *other == reactor || (any && self.is_absent(*other));
         (0..self.mail.len()).filter(mine).all(|other| self.mail[other].is_empty())
     }
 }

@@ -35,6 +35,8 @@ struct Load {
     turning_since_us: AtomicU64,
     /// It takes no more clients, ever.
     gone: AtomicBool,
+    /// It does not turn.
+    stalled: AtomicBool,
 }
 
 /// All reactors' loads.
@@ -111,6 +113,18 @@ impl Loads {
         let load = &self.each[reactor];
         load.busy.store(busy, Ordering::Relaxed);
         load.busy_at_us.store(now_us, Ordering::Relaxed);
+    }
+
+    /// A reactor does not turn, or turns again. Whether that is news.
+    pub(crate) fn set_stalled(&self, reactor: usize, stalled: bool) -> bool {
+        self.each[reactor].stalled.swap(stalled, Ordering::SeqCst) != stalled
+    }
+
+    /// Whether a reactor does not turn.
+    #[inline]
+    #[must_use]
+    pub fn is_stalled(&self, reactor: usize) -> bool {
+        self.each[reactor].stalled.load(Ordering::Relaxed)
     }
 
     /// A reactor takes no more clients.

@@ -117,6 +117,8 @@ pub struct Reactor<D, H: Handler> {
     segments: Vec<Segment>,
     /// Sends queued since the last enter: they complete in the next one, which is no news.
     sends_queued: u32,
+    /// Its turn is over, and the next has not begun.
+    is_waiting: bool,
     receive_cap: u32,
     wake_armed: bool,
 }
@@ -160,6 +162,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             current: None,
             segments: Vec::with_capacity(SEGMENTS_PER_SEND_MAX),
             sends_queued: 0,
+            is_waiting: false,
             receive_cap: if abilities.receive_cap { limits.turn_bytes_max } else { 0 },
             wake_armed: false,
             driver,
@@ -299,20 +302,18 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Submits, waits, reaps.
     fn enter(&mut self) -> Result<(), DriverFailed> {
-        let wait = self.plan_wait();
+        let mut wait = self.plan_wait();
         let before_us = self.connections.now_us();
-        let loads = self.front.loads();
-        let slept = wait.sleep_us != Some(0);
-        if slept {
-            loads.end_turn(self.number);
-            self.connections.counters.turn_times.note(self.driver.now_us() - before_us);
+        if wait.sleep_us != Some(0) && !self.fall_asleep() {
+            wait = Wait::NOT;
         }
         self.driver.enter(wait)?;
         let now_us = self.driver.now_us();
-        if !slept {
+        if !std::mem::take(&mut self.is_waiting) {
             // With what the kernel did in it.
-            self.connections.counters.turn_times.note(now_us - before_us);
+            self.end_turn(now_us);
         }
+        let loads = self.front.loads();
         loads.begin_turn(self.number, now_us);
         self.front.mail(self.number).wake_up();
         self.business.note(loads, self.number, now_us, || self.driver.ran_us());
@@ -346,8 +347,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// How long the next turn would wait for a completion. For whoever runs a reactor without a thread of its
-    /// own, and has to know when it would wake. From now on who has something for a reactor that would sleep
-    /// wakes it.
+    /// own, and has to know when it would wake.
     pub fn plan_wait(&self) -> Wait {
         let busy = !self.deferred.is_empty()
             || !self.connections.dirty.is_empty()
@@ -356,7 +356,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             || !self.wake_armed
             || self.can_unpark()
             || self.driver.has_completions()
-            || !self.front.fall_asleep(self.number);
+            || !self.front.is_empty(self.number);
         if busy {
             return Wait::NOT;
         }
@@ -368,6 +368,39 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             (spin_us, _) => spin_us,
         };
         Wait { spin_us, sleep_us }
+    }
+
+    /// It is about to wait: its turn is over, and from now on whoever has something for it wakes it. False if
+    /// somebody just has, and it must not wait.
+    ///
+    /// A part of [`turn`](Self::turn). Whoever lets the time of a wait pass between two turns says so when that
+    /// begins.
+    pub fn fall_asleep(&mut self) -> bool {
+        if !std::mem::replace(&mut self.is_waiting, true) {
+            self.end_turn(self.driver.now_us());
+            self.front.loads().end_turn(self.number);
+        }
+        self.front.fall_asleep(self.number)
+    }
+
+    #[inline]
+    fn end_turn(&mut self, now_us: u64) {
+        let took_us = now_us - self.connections.now_us();
+        self.connections.counters.turn_times.note(took_us);
+        if self.front.loads().is_stalled(self.number) {
+            self.on_stall_over(took_us);
+        }
+    }
+
+    /// The turn that was taken for a stall is over.
+    #[cold]
+    fn on_stall_over(&mut self, took_us: u64) {
+        if self.front.end_stall(self.number) {
+            self.connections.counters.stalls += 1;
+            let took_ms = took_us / 1000;
+            tracing::warn!(reactor = self.number, took_ms, "the reactor turns again");
+            self.acceptor.ring_all();
+        }
     }
 
     /// Whether a receive is parked that would find a buffer.

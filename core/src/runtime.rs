@@ -20,13 +20,15 @@
 //! have said that they are ready does any of them run.
 //!
 //! This file is a runtime that runs; `runtime/builder.rs` says what it will be, `runtime/team.rs` is what its
-//! reactors have in common, `runtime/threads.rs` gets them onto their cores.
+//! reactors have in common, `runtime/threads.rs` gets them onto their cores, `runtime/watch.rs` looks whether they turn.
 
 mod builder;
 mod team;
 mod threads;
+mod watch;
 
 use std::net::SocketAddr;
+use std::thread::JoinHandle;
 
 use crate::counters::Counters;
 use crate::driver::DriverFailed;
@@ -35,6 +37,7 @@ use crate::sys::Features;
 pub use builder::Builder;
 pub use team::{Handle, Team};
 use threads::ReactorThread;
+pub use watch::{LOOK_US, STALL_US, Stall, Watch};
 
 /// The name under which runtimes are built.
 #[derive(Debug)]
@@ -54,6 +57,7 @@ pub struct Running {
     handle: Handle,
     addresses: Vec<SocketAddr>,
     threads: Vec<ReactorThread>,
+    watch: JoinHandle<()>,
     features: Features,
     memory_bound: u64,
     max_connections: u32,
@@ -110,8 +114,11 @@ impl Running {
             };
             result = result.and(Err(ended));
         }
-        result
-            .map(|()| self.handle.control.reports().iter().map(|report| report.counters).collect())
+        self.watch.thread().unpark();
+        // It has nothing to tell; a panic in it has been told.
+        let _ = self.watch.join();
+        result?;
+        Ok(self.handle.control.reports().iter().map(|report| report.counters).collect())
     }
 }
 

@@ -25,6 +25,7 @@ use slipring_core::admission::Admission;
 use slipring_core::driver::{Driver as _, Wait, Wake};
 use slipring_core::front::Front;
 use slipring_core::reactor::{Reactor, Setup};
+use slipring_core::runtime::{LOOK_US, STALL_US, Watch};
 use slipring_core::token::{Descriptor, Key};
 use slipring_core::{
     Builder, CloseReason, Counters, Handle, Handler, Limits, Placement, Poll, Runtime, SetupError,
@@ -131,6 +132,9 @@ pub(crate) struct Engine<H: Handler> {
     pub(crate) handle: Handle,
     admission: Arc<Admission>,
     front: Arc<Front>,
+    watch: Watch,
+    /// When somebody looks next whether the reactors turn.
+    look_us: Option<u64>,
     /// Panics that handlers made on purpose.
     pub(crate) panics_meant: Rc<Cell<u64>>,
     /// Connections that were given up in the last step.
@@ -193,6 +197,8 @@ impl<H: Handler> Engine<H> {
             handle,
             admission: Arc::clone(team.admission()),
             front: Arc::clone(team.front()),
+            watch: team.watch(),
+            look_us: None,
             panics_meant,
             given_up: Vec::new(),
             failure: None,
@@ -278,6 +284,16 @@ impl<H: Handler> Engine<H> {
                 next = Some((at_us, place));
             }
         }
+        if let Some(look_us) = self.look_us
+            && look_us <= until_us
+            && next.is_none_or(|(lane_us, _)| look_us <= lane_us)
+            && kernel.next_event_us().is_none_or(|event_us| look_us <= event_us)
+        {
+            kernel.pass_to(look_us);
+            drop(kernel);
+            self.look_at_reactors();
+            return true;
+        }
         let event_us = kernel.next_event_us();
         let lane_first = match (next, event_us) {
             (Some((lane_us, _)), Some(event_us)) if lane_us == event_us => kernel.dice.coin(),
@@ -318,10 +334,29 @@ impl<H: Handler> Engine<H> {
         self.actors[actor as usize] = Some(one);
     }
 
+    /// Somebody looks whether the reactors turn, and again until none has been turning for long.
+    fn look_at_reactors(&mut self) {
+        let now_us = self.now_us();
+        let stalls = self.watch.look(now_us);
+        if !stalls.is_empty() {
+            self.kernel.borrow_mut().marks.meet(Mark::ReactorStalled);
+        }
+        let waits = |lane: &Lane<H>| match lane.doing {
+            Doing::Turning { at_us } | Doing::Entering { at_us, .. } => at_us > now_us + LOOK_US,
+            Doing::Asleep { .. } | Doing::Ended => false,
+        };
+        let again = self.lanes.iter().any(waits);
+        self.look_us = again.then_some(now_us + LOOK_US);
+    }
+
     fn move_lane(&mut self, place: usize) {
         let now_us = self.now_us();
         let lane = &mut self.lanes[place];
         match lane.doing {
+            Doing::Entering { .. } if !lane.reactor.fall_asleep() => {
+                // Somebody has left a message meanwhile.
+                lane.doing = Doing::Turning { at_us: now_us };
+            }
             Doing::Entering { wait, .. } => {
                 // A failure shows again in the turn.
                 let _ = lane.reactor.driver().submit();
@@ -378,10 +413,16 @@ impl<H: Handler> Engine<H> {
         let audit = lane.reactor.audit();
         let mut kernel = self.kernel.borrow_mut();
         let stalls = kernel.knobs.stalled_turn;
-        let took_us = match kernel.dice.permille(stalls) {
-            true => kernel.dice.between(1_000, 500_000),
-            false => kernel.dice.log_between(1, 64),
+        let blocks = kernel.knobs.stalled_reactor;
+        let took_us = match (kernel.dice.permille(stalls), kernel.dice.permille(blocks)) {
+            (_, true) => kernel.dice.between(STALL_US, 4 * STALL_US),
+            (true, _) => kernel.dice.between(1_000, 500_000),
+            _ => kernel.dice.log_between(1, 64),
         };
+        if took_us >= STALL_US {
+            let look_us = kernel.now_us + STALL_US + kernel.dice.between(0, LOOK_US);
+            self.look_us = Some(self.look_us.map_or(look_us, |sooner_us| sooner_us.min(look_us)));
+        }
         let at_us = kernel.now_us + took_us;
         lane.doing = match wait.sleep_us {
             _ if ended => Doing::Ended,

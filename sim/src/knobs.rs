@@ -143,6 +143,8 @@ knobs! {
     empty_buffer: 50..=900, calm 0, aside;
     /// Clients are handed over from reactor to reactor: 1 to who has less to do, 2 to each in turn.
     handed_over: 1..=2, calm 0, aside;
+    /// A turn takes up to four seconds.
+    stalled_reactor: 1..=20, calm 0, aside;
     /// A message from ring to ring fails.
     failed_notice: 50..=900, calm 0, aside;
 }

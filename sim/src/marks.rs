@@ -153,8 +153,10 @@ marks! {
     HandedOver,
     /// A client stayed where it was because the other's mailbox was full.
     MailboxFull,
-    /// A client was taken out of the mailbox of a reactor that had failed.
+    /// A client was taken out of the mailbox of a reactor that had failed or stalled.
     OrphanTaken,
+    /// A reactor did not turn for a second.
+    ReactorStalled,
     /// The ring of a reactor failed.
     DriverFailed,
 }

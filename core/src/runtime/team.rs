@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::watch::Watch;
 use crate::admission::Admission;
 use crate::config::{Limits, Poll, Timeouts};
 use crate::control::Control;
@@ -79,6 +80,12 @@ impl Team {
     #[must_use]
     pub fn control(&self) -> &Arc<Control> {
         &self.control
+    }
+
+    /// Somebody who looks whether the reactors turn.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch::new(Arc::clone(&self.front), Arc::clone(&self.admission))
     }
 
     /// How much the reactors have to do, and their mailboxes.

@@ -6,9 +6,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use core_affinity::CoreId;
 
+use super::watch::{LOOK_US, Watch};
 use super::{Running, Team};
 use crate::admission::Admission;
 use crate::clock::MonotonicClock;
@@ -69,9 +71,10 @@ impl Threads<'_> {
         let (bells, rings): (Vec<_>, Vec<_>) = starts.ready()?.into_iter().unzip();
         let bells = bells.into_iter().map(|bell| Arc::new(bell) as Arc<dyn Wake>);
         let handle = team.handle(bells);
+        let watch = start_watch(team.watch(), clock)?;
         let threads = starts.go(&rings.into());
         let max_connections = self.limits.accepted_max;
-        Ok(Running { handle, addresses, threads, features, memory_bound, max_connections })
+        Ok(Running { handle, addresses, threads, watch, features, memory_bound, max_connections })
     }
 
     /// One list of listeners for each reactor, and the addresses they got.
@@ -231,6 +234,25 @@ fn probe_aside() -> Result<Features, SetupError> {
     let thread = thread.spawn(probe);
     let thread = thread.map_err(|source| SetupError::Step { step: "starting a thread", source })?;
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Looks whether the reactors turn, as long as there is one.
+fn start_watch(mut watch: Watch, clock: MonotonicClock) -> Result<JoinHandle<()>, SetupError> {
+    let run = move || {
+        while !watch.is_over() {
+            for stall in watch.look(clock.now_us()) {
+                let for_ms = stall.for_us / 1000;
+                tracing::warn!(
+                    reactor = stall.reactor,
+                    for_ms,
+                    "a reactor does not turn: a handler blocks it"
+                );
+            }
+            std::thread::park_timeout(Duration::from_micros(LOOK_US));
+        }
+    };
+    let thread = std::thread::Builder::new().name("slipring-watch".to_owned()).spawn(run);
+    thread.map_err(|source| SetupError::Step { step: "starting a thread", source })
 }
 
 fn pin(core: CoreId) -> Result<(), SetupError> {

@@ -27,6 +27,7 @@ const AT_REST: &[&str] = &[
     "peer_pauses_ms",
     "peer_resets",
     "silent_reset",
+    "stalled_reactor",
 ];
 
 /// Conditions of a [`Sim`], for a test that wants others than [`Sim::new`] has.

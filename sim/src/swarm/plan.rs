@@ -148,7 +148,11 @@ fn placement(knobs: &Knobs) -> Placement {
 fn patience(plan: &Plan, service: Service) -> Patience {
     let Timeouts { idle, write_stall, half_closed, dial, linger } = plan.timeouts;
     // Turns may come late, and several in a row.
-    let slack_us = if plan.knobs.stalled_turn > 0 { 7_000_000 } else { 1_500_000 };
+    let slack_us = match (plan.knobs.stalled_turn, plan.knobs.stalled_reactor) {
+        (0, 0) => 1_500_000,
+        (_, 0) => 7_000_000,
+        _ => 40_000_000,
+    };
     let late = |us: u64| us + us / 7 + slack_us;
     let stall_us = micros(write_stall).map(|us| us * 3 / 2);
     let ending = [micros(half_closed), stall_us, micros(linger)];

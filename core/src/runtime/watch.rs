@@ -1,0 +1,100 @@
+//! Looks whether every reactor turns.
+//!
+//! A handler that blocks holds up all connections of its reactor. Nothing can be done for those, but the reactor
+//! is named, and nobody else has to wait: whoever notices says so to all ([`Loads`](crate::loads::Loads)), and the others
+//! take what is in its mailbox, and accept the clients that come to its listeners, until it turns again.
+//!
+//! Not a part of any reactor, since it has to run while they do not: a thread of its own looks ten times a second
+//! at one word of each. It holds nothing and decides nothing about connections.
+
+use std::sync::Arc;
+
+use crate::admission::Admission;
+use crate::front::Front;
+
+/// A reactor that is in one turn for this long has stalled, microseconds.
+pub const STALL_US: u64 = 1_000_000;
+/// How often somebody should look, microseconds.
+pub const LOOK_US: u64 = 100_000;
+
+/// A reactor that does not turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// Its number.
+    pub reactor: usize,
+    /// For how long it has been in its turn, microseconds.
+    pub for_us: u64,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Watch {
+    front: Arc<Front>,
+    admission: Arc<Admission>,
+}
+
+impl Watch {
+    pub(super) fn new(front: Arc<Front>, admission: Arc<Admission>) -> Self {
+        Self { front, admission }
+    }
+
+    /// Looks once, at `now_us` on the reactors' clock: those that have stalled since the last look. All others have
+    /// been rung then.
+    pub fn look(&mut self, now_us: u64) -> Vec<Stall> {
+        let loads = self.front.loads();
+        let stalls: Vec<Stall> = (0..loads.reactors())
+            .map(|reactor| Stall { reactor, for_us: loads.turning_for_us(reactor, now_us) })
+            .filter(|stall| stall.for_us >= STALL_US && self.front.begin_stall(stall.reactor))
+            .collect();
+        if !stalls.is_empty() {
+            self.admission.ring_all();
+        }
+        stalls
+    }
+
+    /// Whether every reactor has ended: there is nothing left to look at.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.front.is_over()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::Message;
+    use crate::token::Descriptor;
+
+    #[test]
+    fn who_stalls_is_named_once_and_its_mail_is_for_all() {
+        let front = Arc::new(Front::new(2, 8));
+        let mut watch = Watch::new(Arc::clone(&front), Arc::new(Admission::new(8, 0, 1, 2)));
+        let client = Message::Client { descriptor: Descriptor(7), listener: 0 };
+        front.loads().add(1);
+        let _ = front.mail(1).post(client);
+        front.loads().begin_turn(1, 100);
+        assert_eq!(watch.look(100 + STALL_US - 1), []);
+        assert_eq!(front.take(0), None);
+        let stall = Stall { reactor: 1, for_us: STALL_US };
+        assert_eq!(watch.look(100 + STALL_US), [stall]);
+        assert_eq!(watch.look(100 + 2 * STALL_US), [], "told once");
+        assert!(!front.is_empty(0));
+        assert_eq!(front.take(0), Some(Message::Client { descriptor: Descriptor(7), listener: 0 }));
+        assert_eq!((front.loads().connections(0), front.loads().connections(1)), (1, 0));
+        assert!(front.end_stall(1) && !front.end_stall(1));
+        front.loads().begin_turn(1, 5 * STALL_US);
+        assert_eq!(watch.look(7 * STALL_US).len(), 1, "it can stall again");
+    }
+
+    #[test]
+    fn one_that_sleeps_has_not_stalled() {
+        let front = Arc::new(Front::new(1, 8));
+        let mut watch = Watch::new(Arc::clone(&front), Arc::new(Admission::new(8, 0, 1, 1)));
+        front.loads().begin_turn(0, 100);
+        front.loads().end_turn(0);
+        assert_eq!(watch.look(100 * STALL_US), []);
+        assert!(!watch.is_over());
+        front.end();
+        assert!(watch.is_over());
+    }
+}
