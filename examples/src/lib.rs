@@ -6,3 +6,4 @@
 
 pub mod cli;
 pub mod service;
+pub mod stats;

@@ -12,6 +12,7 @@ use signal_hook::iterator::Signals;
 use slipring::{Builder, Counters, Handler, Limits, Running, Runtime, Timeout, Timeouts};
 
 use crate::cli::{SharedOptions, fail};
+use crate::stats::Stats;
 
 /// Sends log lines to stderr: warnings and errors, or what `SLIPRING_LOG` asks for.
 pub fn log_to_stderr() {
@@ -56,6 +57,9 @@ pub fn builder(
     }
     if let Some(poll) = options.poll {
         builder = builder.poll(poll.into());
+    }
+    if let Some(placement) = options.placement {
+        builder = builder.placement(placement);
     }
     if let Some(deadline) = options.drain_deadline {
         builder = builder.drain_deadline(deadline);
@@ -106,10 +110,19 @@ pub fn catch_signals() -> Signals {
     })
 }
 
-/// Drains on the first signal and aborts on the second; returns when all is over.
+/// Drains on the first signal and aborts on the second; returns when all is over. Meanwhile shows what happens,
+/// if asked to.
 #[must_use]
-pub fn run_until_signal(mut signals: Signals, running: Vec<Running>) -> ExitCode {
+pub fn run_until_signal(
+    mut signals: Signals,
+    running: Vec<Running>,
+    options: &SharedOptions,
+) -> ExitCode {
     let handles: Vec<_> = running.iter().map(Running::handle).collect();
+    let stats = options.stats.then(|| Stats::draw(handles.clone()));
+    let _stats = stats.transpose().unwrap_or_else(|error| {
+        fail(format_args!("cannot draw the table: {error}; leave --stats out"))
+    });
     let watch = signals.handle();
     let watcher = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for (number, _) in signals.forever().enumerate() {

@@ -43,5 +43,5 @@ fn main() -> ExitCode {
     let builder = service::builder(&options.shared, &options.listen, Timeout::seconds(60), false);
     let running = service::start(builder, |_reactor| Echo);
     service::announce(&running);
-    service::run_until_signal(signals, vec![running])
+    service::run_until_signal(signals, vec![running], &options.shared)
 }

@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     }
     // The proxy first: it has to be over before its upstreams are waited for.
     running.insert(0, proxy);
-    service::run_until_signal(signals, running)
+    service::run_until_signal(signals, running, &options.shared)
 }
 
 /// One reactor that echoes, on a free port.
