@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use slipring::{Builder, CloseReason, Ctx, Handler, Lease, Limits, Origin};
+use slipring::{Builder, CloseReason, Ctx, Handler, Lease, Limits, Origin, Placement};
 use support::{
     Echo, Rng, Server, bounded, connect, eventually, expect_eof, hears_within, ms, now,
     one_reactor, ping, read_bytes, two_reactors,
@@ -121,6 +121,15 @@ fn the_cap_is_never_passed_under_churn() {
         churn(one_reactor().max_connections(8), 8, 24, 40);
         churn(two_reactors().max_connections(8), 8, 24, 40);
         churn(two_reactors().max_connections(1), 1, 6, 30);
+    });
+}
+
+#[test]
+fn a_hundred_at_once_of_five_thousand() {
+    bounded(|| {
+        for placement in [Placement::LeastLoaded, Placement::Kernel] {
+            churn(two_reactors().max_connections(100).placement(placement), 100, 200, 25);
+        }
     });
 }
 

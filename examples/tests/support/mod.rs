@@ -59,6 +59,16 @@ impl Serving {
         address.unwrap_or_else(|| panic!("not the contract's line: {line}"))
     }
 
+    /// Processor time that its threads have used.
+    pub(crate) fn ran(&self) -> Duration {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let tasks = std::fs::read_dir(tasks).expect("it runs").map_while(Result::ok);
+        let ran =
+            tasks.filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok());
+        let nanoseconds = |text: String| text.split(' ').next()?.parse::<u64>().ok();
+        Duration::from_nanos(ran.filter_map(nanoseconds).sum())
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let line = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &line]).status().expect("a shell");
