@@ -34,6 +34,7 @@ pub mod span;
 mod sync;
 pub mod sys;
 pub mod token;
+pub mod tokens;
 pub mod wheel;
 
 pub use config::{Limits, Poll, Timeout, Timeouts};
@@ -45,3 +46,4 @@ pub use placement::Placement;
 pub use runtime::{Builder, Handle, RunError, Running, Runtime, Team};
 pub use sys::memory::Lease;
 pub use token::Key;
+pub use tokens::Tokens;

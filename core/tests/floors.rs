@@ -14,9 +14,10 @@
 //! 3 the reactor   handler connections reactor acceptor dialer
 //! 2 the kernel    driver, sys/*                          (the only unsafe)
 //! 1 the machine   slab wheel outbox connection
-//!                 admission polling drain
+//!                 tokens admission polling drain
 //!                 front mailbox loads placement          (cannot name floor 2)
-//! 0 words         token span clock config error counters control canary sync (std)
+//! 0 words         token span clock config error counters
+//!                 control canary sync                    (std)
 //! ```
 //!
 //! Why a test and not crates: the floors of one crate share private types, and a package a floor
@@ -69,6 +70,13 @@ const CORE: &[Row] = &[
         floors: &[0, 1],
         also: &[],
         crates: &["crossbeam_queue", "crossbeam_utils", "fastrand"],
+    },
+    Row {
+        floor: 1,
+        modules: &["tokens"],
+        floors: &[0, 1],
+        also: &[],
+        crates: &["crossbeam_utils"],
     },
     Row {
         floor: 1,
