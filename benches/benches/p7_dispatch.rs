@@ -25,7 +25,7 @@ use slipring_benches::measure::{CLIENT_CPU, note};
 use slipring_benches::pin::pin_to_cpu;
 use slipring_core::reactor::Reactor;
 use slipring_core::token::Descriptor;
-use slipring_core::{Ctx, Handler, Lease, Limits, Placement, Poll, Team, Timeouts};
+use slipring_core::{Ctx, Handler, Lease, Limits, Listen, Poll, Team, Timeouts};
 use slipring_sim::Null;
 
 const CONNECTIONS: usize = 64;
@@ -80,7 +80,7 @@ type Bench = Reactor<Null, Echo>;
 /// A reactor whose connections are open and talk.
 fn prepare() -> Bench {
     let limits = Limits { buffers: BUFFERS as u32, ..Limits::default() };
-    let team = Team::new(1, vec![Placement::Kernel], limits, Timeouts::default(), Poll::Off, 0);
+    let team = Team::new((1, &[Listen::new()]), limits, Timeouts::default(), Poll::Off, 0);
     let setup = team.setup(0, vec![LISTENER]);
     let mut reactor = Reactor::new(Null::new(&limits), Echo, setup);
     reactor.start();

@@ -10,8 +10,9 @@
 //!                                                    no descriptors: Idle, after a pause
 //! ```
 //!
-//! Far from the cap one multishot accept serves each listener. Near it a client is let in only with a permit
-//! in hand; the others stay in the kernel's backlog, where they belong: accepting to refuse is a lie.
+//! Far from the caps one multishot accept serves each listener. Near that of the process or its own a client
+//! is let in only with a permit in hand; the others stay in the kernel's backlog, where they belong: accepting
+//! to refuse is a lie. A listener at its own cap keeps nobody from another: each goes its own way.
 //!
 //! That one is accepted by a plain call, not through the ring. The poll that announced it may have been
 //! wrong, the client may have gone since, or another process that shares the socket may have taken it: an
@@ -28,7 +29,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Reservation};
 use crate::canary::{Canary, sings};
 use crate::driver::{Completion, Driver, QueueFull, Share, Submission};
 use crate::error::Fault;
@@ -63,6 +64,10 @@ struct Listener {
     /// what follows is for the turn after. If it were armed again at once, it would take the room before the
     /// other came to look, for ever.
     recalled: bool,
+    /// What its multishot has reserved and not used up.
+    reservation: Reservation,
+    /// It has found no permit since its clients were last looked through.
+    is_full: bool,
 }
 
 /// A client that was accepted, but not yet opened.
@@ -116,6 +121,8 @@ impl Acceptor {
                 activation: 0,
                 cancel_in_flight: false,
                 recalled: false,
+                reservation: Reservation::default(),
+                is_full: false,
             })
             .collect();
         Self {
@@ -169,10 +176,21 @@ impl Acceptor {
             && self.listeners.iter().all(|l| l.state == State::Closed && !l.cancel_in_flight)
     }
 
-    /// A connection that was accepted is over.
-    pub(crate) fn release(&mut self) {
-        self.admission.release(self.reactor);
+    /// A connection that was accepted by this listener, here or on another reactor, is over.
+    pub(crate) fn release(&mut self, listener: u16) {
+        self.admission.release(self.reactor, listener);
         self.changed = true;
+    }
+
+    /// A listener that keeps clients waiting although there is room, and that nothing will make look again.
+    pub(crate) fn find_idle_with_room(&self) -> Option<usize> {
+        if self.changed || self.paused || self.stopping {
+            return None;
+        }
+        let idle = |number: &usize| {
+            self.listeners[*number].state == State::Idle && self.admission.is_open(*number as u16)
+        };
+        (0..self.listeners.len()).find(idle)
     }
 
     /// Takes in a completion of one of the accept operations.
@@ -196,14 +214,6 @@ impl Acceptor {
             _ => {}
         }
         let listener_is_cancelling = listener.cancel_in_flight;
-        let current = listener.activation == activation && listener.op == op;
-        if current && !completion.more {
-            if op == Op::AcceptMany && !sings(Canary::ReservationLeaked) {
-                self.admission.disarm(self.reactor);
-            }
-            let is_ready = op == Op::WatchListener && completion.result.is_ok();
-            listener.state = if is_ready { State::Ready } else { State::Idle };
-        }
         match (op, completion.result) {
             (_, Err(fault)) => self.on_failure(fault),
             (Op::WatchListener, Ok(_)) => {}
@@ -211,11 +221,22 @@ impl Acceptor {
             (_, Ok(descriptor)) => {
                 self.in_a_row = 0;
                 let client = Client { descriptor: Descriptor(descriptor), listener: number };
-                match self.admission.admit() {
+                let left = &mut listener.reservation;
+                match self.admission.admit(self.reactor, number, left) {
                     true => self.admitted.push_back(client),
                     false => self.early.push_back(client),
                 }
             }
+        }
+        let listener = &mut self.listeners[usize::from(number)];
+        let current = listener.activation == activation && listener.op == op;
+        if current && !completion.more {
+            if op == Op::AcceptMany && !sings(Canary::ReservationLeaked) {
+                let left = std::mem::take(&mut listener.reservation);
+                self.admission.disarm(self.reactor, number, left);
+            }
+            let is_ready = op == Op::WatchListener && completion.result.is_ok();
+            listener.state = if is_ready { State::Ready } else { State::Idle };
         }
     }
 
@@ -249,25 +270,33 @@ impl Acceptor {
         self.admitted.pop_front().map(|client| (client.descriptor, client.listener))
     }
 
+    /// Those accepted too early come in as there are permits, in their order at each listener.
     fn admit_early(&mut self) {
-        while !self.early.is_empty() && self.admission.take(self.reactor) {
-            self.admitted.extend(self.early.pop_front());
+        for _ in 0..self.early.len() {
+            let Some(client) = self.early.pop_front() else { return };
+            let is_full = &mut self.listeners[usize::from(client.listener)].is_full;
+            *is_full = *is_full || !self.admission.take(self.reactor, client.listener);
+            match *is_full {
+                true => self.early.push_back(client),
+                false => self.admitted.push_back(client),
+            }
         }
+        self.listeners.iter_mut().for_each(|listener| listener.is_full = false);
     }
 
     /// Closes everything at once, after the driver has failed.
     pub(crate) fn abandon<D: Driver>(&mut self, driver: &mut D) {
-        for _ in &self.admitted {
-            self.admission.release(self.reactor);
+        for client in &self.admitted {
+            self.admission.release(self.reactor, client.listener);
         }
         for client in self.admitted.drain(..).chain(self.early.drain(..)) {
             driver.set_abortive(client.descriptor);
             driver.close_now(client.descriptor);
         }
-        for listener in &mut self.listeners {
-            match listener.state {
-                State::Many | State::Cancelling => self.admission.disarm(self.reactor),
-                State::Idle | State::Watching | State::Ready | State::Closing | State::Closed => {}
+        for (number, listener) in self.listeners.iter_mut().enumerate() {
+            let left = std::mem::take(&mut listener.reservation);
+            if matches!(listener.state, State::Many | State::Cancelling) {
+                self.admission.disarm(self.reactor, number as u16, left);
             }
             // The number of one whose close is under way may be somebody else's by now.
             if !matches!(listener.state, State::Closing | State::Closed) {
@@ -280,7 +309,7 @@ impl Acceptor {
 
     /// Lets one in who queues at the listener, if there is a place; whether somebody came.
     fn let_in<D: Driver>(&mut self, number: usize, driver: &mut D) -> bool {
-        if !self.admission.take(self.reactor) {
+        if !self.admission.take(self.reactor, number as u16) {
             return false;
         }
         match driver.accept_queued(self.listeners[number].descriptor) {
@@ -291,7 +320,7 @@ impl Acceptor {
             }
             Err(fault) => {
                 // Another listener may have found no place while this one had it.
-                self.changed |= self.admission.release(self.reactor);
+                self.changed |= self.admission.release(self.reactor, number as u16);
                 if fault != Fault::WouldBlock {
                     self.on_failure(fault);
                 }
@@ -331,22 +360,24 @@ impl Acceptor {
             self.poll_listener(number, driver)?;
         }
         // A later one may have found too little room, and an earlier one reserve what it lacks.
-        if self.admission.is_tight() {
-            for number in 0..self.listeners.len() {
-                if self.listeners[number].state == State::Many {
-                    self.poll_listener(number, driver)?;
-                }
+        for number in 0..self.listeners.len() {
+            if self.listeners[number].state == State::Many {
+                self.poll_listener(number, driver)?;
             }
         }
         Ok(())
     }
 
+    /// Whether its armed multishot has to be given up.
+    fn is_tight(&self, number: usize) -> bool {
+        self.admission.is_tight(number as u16, &self.listeners[number].reservation)
+    }
+
     fn poll_listener<D: Driver>(&mut self, number: usize, driver: &mut D) -> Result<(), QueueFull> {
         let key = Key::new(number as u32, 0);
-        let listener = &mut self.listeners[number];
-        let descriptor = listener.descriptor;
-        match listener.state {
-            State::Many if self.stopping || self.admission.is_tight() => {
+        let Listener { descriptor, state, .. } = self.listeners[number];
+        match state {
+            State::Many if self.stopping || self.is_tight(number) => {
                 let cancelled = self.cancel(number, driver)?;
                 let after = if cancelled { State::Cancelling } else { State::Many };
                 self.listeners[number].state = after;
@@ -357,13 +388,13 @@ impl Acceptor {
             }
             State::Idle | State::Ready if self.stopping => {
                 self.let_all_in(number, driver);
-                let listener = &mut self.listeners[number];
                 let token = Token::new(Op::CloseOther, key, 0);
                 driver.push(token, Submission::Close(descriptor), Share::Management)?;
-                listener.state = State::Closing;
+                self.listeners[number].state = State::Closing;
             }
             // One for each watch: in between the others look.
             State::Ready if !self.paused => {
+                let listener = &mut self.listeners[number];
                 listener.state = State::Idle;
                 let was_recalled = std::mem::take(&mut listener.recalled);
                 self.let_in(number, driver);
@@ -382,12 +413,16 @@ impl Acceptor {
         if driver.room(Share::Data) == 0 {
             return Err(QueueFull);
         }
+        let early = self.early.iter().any(|client| usize::from(client.listener) == number);
         let listener = &mut self.listeners[number];
-        let may_arm = self.early.is_empty() && !listener.recalled;
-        let (op, submission, state) = if may_arm && self.admission.arm() {
-            (Op::AcceptMany, Submission::AcceptMany(listener.descriptor), State::Many)
-        } else if self.admission.has_room(self.reactor) {
-            (Op::WatchListener, Submission::WatchReadable(listener.descriptor), State::Watching)
+        let descriptor = listener.descriptor;
+        let may_arm = !early && !listener.recalled;
+        let armed = may_arm.then(|| self.admission.arm(self.reactor, number as u16)).flatten();
+        let (op, submission, state) = if let Some(reservation) = armed {
+            listener.reservation = reservation;
+            (Op::AcceptMany, Submission::AcceptMany(descriptor), State::Many)
+        } else if self.admission.has_room(self.reactor, number as u16) {
+            (Op::WatchListener, Submission::WatchReadable(descriptor), State::Watching)
         } else {
             return Ok(());
         };

@@ -1,30 +1,41 @@
-//! How many connections the process accepts, exactly, over all its reactors.
+//! Who may come in: a client needs a token of the process and one of its listener, if that has a cap.
 //!
-//! The cap is never passed, not by one, and no client is kept waiting while there is room. What makes that
-//! hard is the multishot accept: once armed it takes in whatever queues at the listener, without asking. So
-//! an armed multishot *reserves* a whole backlog of the cap; near the cap nobody may arm one, those armed
-//! are recalled, and clients are accepted one by one, each with a permit taken before.
+//! Exact over all reactors: no cap is ever passed, not by one, and no client is kept waiting while there is
+//! room. What makes that hard is the multishot accept: once armed it takes in whatever queues at the listener,
+//! without asking. So an armed multishot *reserves* a whole backlog under both caps; near either of them
+//! nobody may arm one, those armed are recalled, and clients are accepted one by one, each with its tokens
+//! taken before.
 //!
-//! One word of shared memory: connections open, and multishots armed. Touched once an accept and once a
-//! close; a reactor that found no permit leaves its bit in `waiting` and is rung when one comes back.
+//! ```text
+//!                             process      listener
+//!   client of a multishot     free, or of what the multishot has reserved: then it is recalled
+//!   client let in alone       free         free                 both, or neither
+//!   multishot armed           backlog      backlog              both, or neither
+//! ```
+//!
+//! The counting is done by [`Tokens`]: a block for each reactor, so that an accept far from the caps touches
+//! nothing that another reactor writes. A reactor that found no token is rung when one comes back; who has
+//! some reserved is rung when another finds none.
+//!
+//! Tokens are alike: a connection may end on another reactor than the one that accepted it.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::canary::{Canary, sings};
+use crate::tokens::Tokens;
 
 /// Rings the reactor of a number; set once, when all of them exist.
-type Ring = Box<dyn Fn(usize) + Send + Sync>;
+type Ring = Arc<dyn Fn(usize) + Send + Sync>;
 
-/// The process's count of accepted connections against its cap.
+/// The process's count of accepted connections against its cap, and against those of its listeners.
 pub struct Admission {
-    cap: u32,
-    /// Places of the cap that one armed multishot reserves.
+    process: Tokens,
+    /// By the listener's number; `None`, and none beyond the end: as many as the process may hold.
+    listeners: Vec<Option<Tokens>>,
+    /// Places under each cap that one armed multishot reserves.
     reserve: u32,
-    /// Open connections in the low half, armed multishots in the high one.
-    word: AtomicU64,
-    /// Bit `i % 64`: reactor `i` found no permit.
-    waiting: AtomicU64,
     /// Dialed connections: bounded too, but nobody waits for one.
     dialed: AtomicU32,
     dialed_cap: u32,
@@ -32,24 +43,23 @@ pub struct Admission {
     ring: OnceLock<Ring>,
 }
 
-fn split(word: u64) -> (u32, u32) {
-    (word as u32, (word >> 32) as u32)
+/// What an armed multishot has reserved and its clients have not used up; nothing while none is armed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Reservation {
+    process: u32,
+    listener: u32,
 }
 
-const ONE_OPEN: u64 = 1;
-const ONE_ARMED: u64 = 1 << 32;
-
 impl Admission {
-    /// Room for `cap` accepted and `dialed_cap` dialed connections over `reactors`, whose listeners queue at
-    /// most `backlog` clients each.
+    /// Room for `cap` accepted and `dialed_cap` dialed connections over `reactors`, each of whose listeners
+    /// queues at most `backlog` clients.
     #[must_use]
     pub fn new(cap: u32, dialed_cap: u32, backlog: u32, reactors: usize) -> Self {
         Self {
-            cap,
+            process: Tokens::new(cap + u32::from(sings(Canary::CapExceeded)), reactors),
+            listeners: Vec::new(),
             // The kernel's queue takes one more than it is told.
             reserve: backlog.saturating_add(1),
-            word: AtomicU64::new(0),
-            waiting: AtomicU64::new(0),
             dialed: AtomicU32::new(0),
             dialed_cap,
             reactors,
@@ -57,12 +67,26 @@ impl Admission {
         }
     }
 
-    /// Says how reactors are rung. Later calls change nothing.
-    pub fn connect(&self, ring: impl Fn(usize) + Send + Sync + 'static) {
-        let _ = self.ring.set(Box::new(ring));
+    /// The same, with a cap for each listener that has one, in the order of their numbers.
+    #[must_use]
+    pub fn with_listeners(mut self, caps: impl IntoIterator<Item = Option<u32>>) -> Self {
+        let reactors = self.reactors;
+        let tokens = |cap: Option<u32>| cap.map(|cap| Tokens::new(cap, reactors));
+        self.listeners = caps.into_iter().map(tokens).collect();
+        self
     }
 
-    /// Clients that can queue for one reactor.
+    /// Says how reactors are rung. Later calls change nothing.
+    pub fn connect(&self, ring: impl Fn(usize) + Send + Sync + 'static) {
+        let ring: Ring = Arc::new(ring);
+        let _ = self.ring.set(Arc::clone(&ring));
+        for tokens in self.listeners.iter().flatten().chain([&self.process]) {
+            let ring = Arc::clone(&ring);
+            tokens.connect(move |reactor| ring(reactor));
+        }
+    }
+
+    /// Clients that can queue at one listener of one reactor.
     #[must_use]
     pub(crate) fn queue_max(&self) -> u32 {
         self.reserve
@@ -71,103 +95,118 @@ impl Admission {
     /// Accepted connections that are open.
     #[must_use]
     pub fn open(&self) -> u32 {
-        split(self.word.load(Ordering::Relaxed)).0
+        self.process.used()
     }
 
-    fn used(&self, open: u32, armed: u32) -> u64 {
-        u64::from(open) + u64::from(armed) * u64::from(self.reserve)
-    }
-
-    fn update(&self, change: impl Fn(u32, u32) -> Option<u64>) -> bool {
-        let change = |word| {
-            let (open, armed) = split(word);
-            change(open, armed)
-        };
-        self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change).is_ok()
-    }
-
-    /// Reserves a backlog for a multishot accept; false near the cap.
-    pub fn arm(&self) -> bool {
-        self.update(|open, armed| {
-            let fits = self.used(open, armed + 1) <= u64::from(self.cap);
-            fits.then_some(u64::from(open) + u64::from(armed + 1) * ONE_ARMED)
-        })
-    }
-
-    /// Gives the reservation of a multishot back, after its last completion.
-    pub fn disarm(&self, reactor: usize) {
-        self.word.fetch_sub(ONE_ARMED, Ordering::SeqCst);
-        self.ring_waiting(reactor);
-    }
-
-    /// Whether the armed multishots reserve more than is left: each has to be given up.
+    /// Those of a listener that has a cap of its own.
     #[must_use]
-    pub fn is_tight(&self) -> bool {
-        let (open, armed) = split(self.word.load(Ordering::SeqCst));
-        armed > 0
-            && (self.used(open, armed) > u64::from(self.cap)
-                || self.waiting.load(Ordering::SeqCst) != 0)
+    pub fn open_of(&self, listener: usize) -> Option<u32> {
+        self.listeners.get(listener)?.as_ref().map(Tokens::used)
+    }
+
+    /// The listener's own tokens, if it has a cap.
+    fn own(&self, listener: u16) -> Option<&Tokens> {
+        if sings(Canary::ListenerCapIgnored) {
+            return None;
+        }
+        self.listeners.get(usize::from(listener))?.as_ref()
+    }
+
+    /// Whether both caps have room, for whoever only wants to know.
+    #[must_use]
+    pub fn is_open(&self, listener: u16) -> bool {
+        self.process.free() > 0 && self.own(listener).is_none_or(|own| own.free() > 0)
+    }
+
+    // ------------------------------------------------------------------------------ multishots
+
+    /// Reserves a backlog for a multishot accept; `None` near a cap, or while somebody waits under one.
+    #[must_use = "what was reserved has to be given back by `disarm`"]
+    pub fn arm(&self, reactor: usize, listener: u16) -> Option<Reservation> {
+        let own = self.own(listener);
+        if !own.is_none_or(|own| own.reserve(reactor, self.reserve)) {
+            return None;
+        }
+        if !self.process.reserve(reactor, self.reserve) {
+            // Whoever asks for a multishot and gets none asks for room next.
+            let _ = own.is_some_and(|own| own.unreserve(reactor, self.reserve));
+            return None;
+        }
+        let listener = if own.is_some() { self.reserve } else { 0 };
+        Some(Reservation { process: self.reserve, listener })
+    }
+
+    /// Gives back what a multishot has left, after its last completion. Those that wait are rung; whether the
+    /// caller waits too is the answer, as of [`release`](Self::release).
+    pub fn disarm(&self, reactor: usize, listener: u16, left: Reservation) -> bool {
+        let waits = self.process.unreserve(reactor, left.process);
+        let own = self.own(listener);
+        own.is_some_and(|own| own.unreserve(reactor, left.listener)) || waits
+    }
+
+    /// Whether an armed multishot has to be given up: it has begun to use up what it reserved, or somebody
+    /// waits for room that it may hold.
+    #[must_use]
+    pub fn is_tight(&self, listener: u16, left: &Reservation) -> bool {
+        let own = self.own(listener);
+        left.process < self.reserve
+            || self.process.is_awaited()
+            || own.is_some_and(|own| left.listener < self.reserve || own.is_awaited())
     }
 
     /// Counts in what an armed multishot accepted. False only if it accepted more than it had reserved: the
-    /// client is to be kept aside until [`take`](Self::take) lets it in.
-    pub fn admit(&self) -> bool {
-        self.update(|open, armed| {
-            (open < self.cap).then_some(u64::from(open + 1) + u64::from(armed) * ONE_ARMED)
-        })
+    /// client is to be kept aside until [`take`](Self::take) lets it in. The caller has to look again, whatever
+    /// comes of it.
+    pub fn admit(&self, reactor: usize, listener: u16, left: &mut Reservation) -> bool {
+        let own = self.own(listener);
+        if !own.is_none_or(|own| draw(own, reactor, &mut left.listener)) {
+            return false;
+        }
+        let admitted = draw(&self.process, reactor, &mut left.process);
+        if !admitted {
+            let _ = own.is_some_and(|own| own.give(reactor));
+        }
+        admitted
     }
 
+    // ------------------------------------------------------------------------------ one by one
+
     /// Takes a permit for one connection. Without one, `reactor` is rung when it is worth asking again.
-    pub fn take(&self, reactor: usize) -> bool {
-        self.succeed_or_wait(reactor, || {
-            self.update(|open, armed| {
-                let taken = u64::from(open) + ONE_OPEN + u64::from(armed) * ONE_ARMED;
-                self.has_place(open, armed).then_some(taken)
-            })
-        })
+    #[must_use = "true: the permit has to be given back by `release`"]
+    pub fn take(&self, reactor: usize, listener: u16) -> bool {
+        let own = self.own(listener);
+        // A look first: one taken in vain is one that others of the listener miss meanwhile.
+        if !self.process.has_free(reactor) || !own.is_none_or(|own| own.take(reactor)) {
+            return false;
+        }
+        let taken = self.process.take(reactor);
+        if !taken {
+            // It waits for the process, whose ring makes it look at every listener.
+            let _ = own.is_some_and(|own| own.give(reactor));
+        }
+        taken
     }
 
     /// Whether a permit could be had now. If not, `reactor` is rung when it is worth asking again.
     ///
     /// It only looks. To take one and give it back would be a release: others would find none meanwhile, and
     /// it would take notes off that whoever is releasing just now has not seen.
-    pub fn has_room(&self, reactor: usize) -> bool {
-        self.succeed_or_wait(reactor, || {
-            let (open, armed) = split(self.word.load(Ordering::SeqCst));
-            self.has_place(open, armed)
-        })
+    #[must_use]
+    pub fn has_room(&self, reactor: usize, listener: u16) -> bool {
+        self.process.has_free(reactor) && self.own(listener).is_none_or(|own| own.has_free(reactor))
     }
 
-    fn has_place(&self, open: u32, armed: u32) -> bool {
-        let over = u64::from(sings(Canary::CapExceeded));
-        self.used(open, armed) < u64::from(self.cap) + over
+    /// A connection of `listener` is over, on this reactor or another, or its permit was not needed. Others
+    /// that wait are rung; whether the caller waits too is the answer: it is not rung, and has to look again
+    /// for itself.
+    pub fn release(&self, reactor: usize, listener: u16) -> bool {
+        let leaks = sings(Canary::ListenerPlaceLeaked);
+        let own = self.own(listener).filter(|_| !leaks);
+        let waits = self.process.give(reactor);
+        own.is_some_and(|own| own.give(reactor)) || waits
     }
 
-    /// Tries twice: before and after noting that the reactor waits.
-    fn succeed_or_wait(&self, reactor: usize, attempt: impl Fn() -> bool) -> bool {
-        if attempt() {
-            return true;
-        }
-        self.waiting.fetch_or(1 << (reactor % 64), Ordering::SeqCst);
-        // A permit may have come back between the look and the note.
-        if attempt() {
-            return true;
-        }
-        if split(self.word.load(Ordering::SeqCst)).1 > 0 {
-            // Others reserve what is missing here: they see that it is tight when they look.
-            (0..self.reactors)
-                .filter(|&other| other != reactor)
-                .for_each(|other| self.ring_one(other));
-        }
-        false
-    }
-
-    /// A connection of `reactor` is over, or its permit was not needed. Others that wait are rung; whether
-    /// the caller waits too is the answer: it is not rung, and has to look again for itself.
-    pub fn release(&self, reactor: usize) -> bool {
-        self.word.fetch_sub(ONE_OPEN, Ordering::SeqCst);
-        self.ring_waiting(reactor)
-    }
+    // ---------------------------------------------------------------------------------- dialed
 
     /// Dialed connections that are open.
     #[must_use]
@@ -192,20 +231,6 @@ impl Admission {
         self.dialed_cap
     }
 
-    /// Whether the caller is among those that wait.
-    fn ring_waiting(&self, caller: usize) -> bool {
-        if self.waiting.load(Ordering::SeqCst) == 0 {
-            return false;
-        }
-        let waiting = self.waiting.swap(0, Ordering::SeqCst);
-        for reactor in (0..self.reactors).filter(|reactor| waiting & 1 << (reactor % 64) != 0) {
-            if reactor != caller {
-                self.ring_one(reactor);
-            }
-        }
-        waiting & 1 << (caller % 64) != 0
-    }
-
     /// Rings every reactor.
     pub fn ring_all(&self) {
         (0..self.reactors).for_each(|reactor| self.ring_one(reactor));
@@ -219,13 +244,24 @@ impl Admission {
     }
 }
 
-impl std::fmt::Debug for Admission {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (open, armed) = split(self.word.load(Ordering::Relaxed));
+/// One for a client that is in already: of those that are free, or else of those reserved for it.
+fn draw(tokens: &Tokens, reactor: usize, reserved: &mut u32) -> bool {
+    if tokens.try_take(reactor) {
+        return true;
+    }
+    if *reserved == 0 {
+        return false;
+    }
+    tokens.take_reserved(reactor);
+    *reserved -= 1;
+    true
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admission")
-            .field("cap", &self.cap)
-            .field("open", &open)
-            .field("multishots", &armed)
+            .field("process", &self.process)
+            .field("listeners", &self.listeners)
             .finish_non_exhaustive()
     }
 }
@@ -233,7 +269,7 @@ impl std::fmt::Debug for Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     fn rung(admission: &Admission) -> Arc<Mutex<Vec<usize>>> {
         let rung = Arc::new(Mutex::new(Vec::new()));
@@ -242,49 +278,110 @@ mod tests {
         rung
     }
 
+    fn heard(rung: &Mutex<Vec<usize>>) -> Vec<usize> {
+        std::mem::take(&mut *rung.lock().expect("no panic"))
+    }
+
     #[test]
     fn permits_end_at_the_cap_and_come_back() {
         let admission = Admission::new(2, 0, 8, 2);
         let rung = rung(&admission);
-        assert!(!admission.arm(), "a backlog of 8 does not fit a cap of 2");
-        assert!(admission.take(0) && admission.take(1));
-        assert!(!admission.take(1) && !admission.admit());
+        assert!(admission.arm(0, 0).is_none(), "a backlog of 8 does not fit a cap of 2");
+        assert!(admission.take(0, 0) && admission.take(1, 0));
+        assert!(!admission.take(1, 0) && !admission.has_room(0, 1));
         assert_eq!(admission.open(), 2);
-        admission.release(0);
-        assert_eq!(*rung.lock().expect("no panic"), [1], "only who waited is rung");
-        assert!(admission.take(1));
-    }
-
-    /// The other has given its permit back, and not looked yet who waits.
-    fn give_back_unseen(admission: &Admission) {
-        admission.word.fetch_sub(ONE_OPEN, Ordering::SeqCst);
+        assert!(admission.release(0, 0), "who releases is told that it waits itself");
+        assert_eq!(heard(&rung), [1], "only who waited is rung");
+        assert!(admission.take(1, 0));
     }
 
     #[test]
-    fn a_look_in_between_forgets_nobody() {
-        let admission = Admission::new(1, 0, 8, 2);
+    fn a_listener_at_its_cap_keeps_nobody_from_another() {
+        let admission = Admission::new(3, 0, 8, 2).with_listeners([Some(1), None]);
         let rung = rung(&admission);
-        assert!(admission.take(1));
-        assert!(!admission.has_room(0), "for its first listener");
-        give_back_unseen(&admission);
-        assert!(admission.has_room(0), "for its second");
-        admission.ring_waiting(1);
-        assert_eq!(*rung.lock().expect("no panic"), [0], "the first waits still");
+        assert!(admission.take(0, 0));
+        assert!(!admission.take(1, 0) && !admission.has_room(1, 0));
+        assert!(admission.has_room(0, 1) && admission.take(0, 1) && admission.take(1, 1));
+        assert_eq!(
+            (admission.open(), admission.open_of(0), admission.open_of(1)),
+            (3, Some(1), None)
+        );
+        assert!(!admission.take(0, 1), "the process has no more");
+        // It ends on another reactor than the one that accepted it.
+        assert!(admission.release(1, 0), "the caller waits for the listener");
+        assert_eq!(heard(&rung), [0], "and the other for the process");
+        assert!(admission.take(1, 0));
     }
 
     #[test]
-    fn who_releases_is_told_that_it_waits_itself() {
-        let admission = Admission::new(1, 0, 8, 2);
+    fn a_client_without_both_tokens_takes_neither() {
+        let admission = Admission::new(1, 0, 8, 2).with_listeners([Some(5), Some(1)]);
         let rung = rung(&admission);
-        assert!(admission.take(1));
-        assert!(!admission.take(0), "for its first listener");
-        give_back_unseen(&admission);
-        assert!(admission.take(0), "for its second, whose client has gone");
-        assert!(admission.release(0), "the first has to look again");
-        admission.ring_waiting(1);
-        assert!(rung.lock().expect("no panic").is_empty());
-        assert!(admission.take(0));
-        assert!(!admission.release(0), "nobody waits any more");
+        assert!(admission.take(0, 0));
+        assert!(!admission.take(1, 1), "the process is full");
+        assert_eq!((admission.open_of(0), admission.open_of(1)), (Some(1), Some(0)));
+        assert!(!admission.admit(1, 1, &mut Reservation::default()));
+        assert_eq!(admission.open_of(1), Some(0));
+        assert!(!admission.release(0, 0));
+        assert_eq!(heard(&rung), [1]);
+        assert!(admission.take(1, 1) && !admission.take(1, 0));
+        assert_eq!((admission.open_of(0), admission.open_of(1)), (Some(0), Some(1)));
+    }
+
+    #[test]
+    fn an_armed_multishot_holds_a_backlog_until_it_is_recalled() {
+        let admission = Admission::new(10, 0, 4, 2);
+        let rung = rung(&admission);
+        let mut first = admission.arm(0, 0).expect("5 of 10");
+        let second = admission.arm(1, 0).expect("10 of 10");
+        assert!(admission.arm(0, 1).is_none());
+        assert!(!admission.is_tight(0, &first) && !admission.is_tight(0, &second));
+        assert!(!admission.take(0, 0), "all ten are reserved");
+        assert_eq!(heard(&rung), [1], "the other reactor is called on");
+        assert!(admission.is_tight(0, &first) && admission.is_tight(0, &second));
+        admission.disarm(1, 0, second);
+        assert_eq!(heard(&rung), [0]);
+        for _ in 0..5 {
+            assert!(admission.take(1, 0), "what was given back");
+        }
+        assert!(!admission.is_tight(0, &first), "it has what it reserved");
+        for _ in 0..5 {
+            assert!(admission.admit(0, 0, &mut first));
+            assert!(admission.is_tight(0, &first), "it uses up what it reserved");
+        }
+        assert!(!admission.admit(0, 0, &mut first), "a client too many waits for a permit");
+        assert_eq!((admission.open(), &first), (10, &Reservation::default()));
+        admission.disarm(0, 0, first);
+        assert_eq!(admission.open(), 10);
+    }
+
+    #[test]
+    fn a_multishot_reserves_under_both_caps_or_neither() {
+        let admission = Admission::new(100, 0, 4, 1).with_listeners([Some(9), Some(20)]);
+        let armed = admission.arm(0, 0).expect("5 of 9");
+        assert!(admission.arm(0, 0).is_none(), "the listener has 4 left");
+        assert_eq!(admission.process.reserved(), 5);
+        for _ in 0..91 {
+            assert!(admission.take(0, 2));
+        }
+        assert!(admission.arm(0, 1).is_none(), "the process has 4 left");
+        assert_eq!(admission.listeners[1].as_ref().map(Tokens::reserved), Some(0));
+        admission.disarm(0, 0, armed);
+        assert!(admission.arm(0, 1).is_some());
+    }
+
+    #[test]
+    fn only_a_listener_whose_own_room_is_missed_gives_up() {
+        let admission = Admission::new(1000, 0, 4, 2).with_listeners([Some(9), Some(9)]);
+        let rung = rung(&admission);
+        let (first, second) = (admission.arm(0, 0), admission.arm(0, 1));
+        let (first, second) = (first.expect("5 of 9"), second.expect("5 of 9"));
+        for _ in 0..4 {
+            assert!(admission.take(1, 0));
+        }
+        assert!(!admission.take(1, 0));
+        assert_eq!(heard(&rung), [0]);
+        assert!(admission.is_tight(0, &first) && !admission.is_tight(1, &second));
     }
 
     #[test]
@@ -293,23 +390,5 @@ mod tests {
         assert!(admission.dial() && !admission.dial());
         admission.end_dial();
         assert!(admission.dial());
-    }
-
-    #[test]
-    fn an_armed_multishot_holds_a_backlog_until_it_is_recalled() {
-        let admission = Admission::new(10, 0, 4, 2);
-        let rung = rung(&admission);
-        assert!(admission.arm() && admission.arm() && !admission.arm());
-        assert!(!admission.is_tight());
-        assert!(!admission.take(0), "all ten are reserved");
-        assert!(admission.is_tight());
-        assert_eq!(*rung.lock().expect("no panic"), [1], "the other reactor is recalled");
-        admission.disarm(1);
-        assert_eq!(*rung.lock().expect("no panic"), [1, 0]);
-        assert!(admission.take(0));
-        for _ in 0..5 {
-            assert!(admission.admit());
-        }
-        assert!(admission.is_tight());
     }
 }

@@ -98,6 +98,10 @@ canaries! {
     PermitLeaked,
     /// One connection more than allowed is accepted.
     CapExceeded,
+    /// Listeners accept as many as the process may hold, whatever their own cap.
+    ListenerCapIgnored,
+    /// The place of a connection that ended is given back to the process, and not to its listener.
+    ListenerPlaceLeaked,
     /// What a multishot accept had reserved is not given back.
     ReservationLeaked,
     /// Completions that were put off come after later ones.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! **How it ends.** A client that is in a mailbox when its owner has gone would never be served, nor closed. So
-//! each reactor says once that it will post no more ([`retire`](Front::retire)), and none that drains ends before
+//! each reactor says once that it will post no more (`retire`), and none that drains ends before
 //! all have said so: what is in the mailboxes then is all there will ever be. What is in the box of a
 //! reactor that has failed, or that has stalled, is taken by the others.
 

@@ -20,8 +20,8 @@
 //! A verdict, no act: pure, from the loads as they are told.
 
 use std::fmt;
-use std::str::FromStr;
 
+use crate::listen::Placement;
 use crate::loads::Loads;
 
 /// The part by which another has to have less: a quarter,
@@ -33,61 +33,13 @@ const SLACK_OF_MANY_MIN: u64 = 8;
 /// Whoever has been in one turn for this long gets no client by choice, microseconds: it would wait.
 const LATE_US: u64 = 50_000;
 
-/// Which reactor a listener's clients go to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Placement {
-    /// The kernel's choice, a hash of the addresses (SO_REUSEPORT).
-    Kernel,
-    /// The reactor of the CPU that received the client's first packet, as long as it has one.
-    Cpu,
-    /// The kernel's choice, handed over if one of two others has clearly less to do. The default.
-    #[default]
-    LeastLoaded,
-    /// Each reactor in turn, whatever it has to do.
-    RoundRobin,
-}
-
-impl Placement {
-    /// Every policy, in the order of the table.
-    pub const ALL: [Self; 4] = [Self::Kernel, Self::Cpu, Self::LeastLoaded, Self::RoundRobin];
-
-    /// Its name on command lines.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Kernel => "kernel",
-            Self::Cpu => "cpu",
-            Self::LeastLoaded => "least-loaded",
-            Self::RoundRobin => "round-robin",
-        }
-    }
-
-    /// The policy for one listener of one reactor; what it draws comes from the seed.
-    #[must_use]
-    pub fn policy(self, seed: u64) -> Box<dyn Place> {
-        match self {
-            Self::Kernel | Self::Cpu => Box::new(Stay),
-            Self::LeastLoaded => Box::new(LeastLoaded { dice: fastrand::Rng::with_seed(seed) }),
-            Self::RoundRobin => Box::new(RoundRobin { next: seed as usize }),
-        }
-    }
-}
-
-impl fmt::Display for Placement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Placement {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let named = Self::ALL.into_iter().find(|placement| placement.name() == text);
-        named.ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            format!("'{text}' is no placement; use one of {names}")
-        })
+/// The policy for one listener of one reactor; what it draws comes from the seed.
+#[must_use]
+pub fn policy(placement: Placement, seed: u64) -> Box<dyn Place> {
+    match placement {
+        Placement::Kernel | Placement::Cpu => Box::new(Stay),
+        Placement::LeastLoaded => Box::new(LeastLoaded { dice: fastrand::Rng::with_seed(seed) }),
+        Placement::RoundRobin => Box::new(RoundRobin { next: seed as usize }),
     }
 }
 
@@ -172,7 +124,7 @@ mod tests {
     /// Places so many clients, each accepted by a reactor that the kernel draws.
     fn place_all(placement: Placement, clients: usize, loads: &Loads, dice: &mut fastrand::Rng) {
         let reactors = loads.reactors();
-        let mut policies: Vec<_> = (0..reactors as u64).map(|r| placement.policy(r)).collect();
+        let mut policies: Vec<_> = (0..reactors as u64).map(|r| policy(placement, r)).collect();
         for _ in 0..clients {
             let at = dice.usize(..reactors);
             let to = policies[at].place(at, loads, 0);
@@ -240,7 +192,7 @@ mod tests {
     #[test]
     fn round_robin_takes_turns() {
         let loads = Loads::new(3);
-        let mut policy = Placement::RoundRobin.policy(7);
+        let mut policy = policy(Placement::RoundRobin, 7);
         let placed: Vec<_> = (0..6).map(|_| policy.place(0, &loads, 0)).collect();
         assert_eq!(placed, [1, 2, 0, 1, 2, 0]);
     }
@@ -252,7 +204,7 @@ mod tests {
             loads.leave(1);
             loads.begin_turn(2, 1000);
             (0..10).for_each(|_| loads.add(0));
-            let mut policy = placement.policy(0);
+            let mut policy = policy(placement, 0);
             for _ in 0..20 {
                 assert_eq!(policy.place(0, &loads, 1000 + LATE_US), 0, "{placement}");
             }
@@ -265,16 +217,7 @@ mod tests {
     fn a_busy_reactor_with_few_connections_gets_no_more_while_others_have_none() {
         let loads = Loads::new(2);
         loads.add(0);
-        let mut policy = Placement::LeastLoaded.policy(0);
+        let mut policy = policy(Placement::LeastLoaded, 0);
         assert_eq!(policy.place(0, &loads, 0), 1);
-    }
-
-    #[test]
-    fn names_are_read_back() {
-        for placement in Placement::ALL {
-            assert_eq!(placement.name().parse(), Ok(placement));
-        }
-        let message = "hash".parse::<Placement>().expect_err("no such name");
-        assert!(message.contains("use one of kernel, cpu, least-loaded, round-robin"), "{message}");
     }
 }

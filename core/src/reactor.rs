@@ -43,8 +43,9 @@ use crate::driver::{Completion, Driver, DriverFailed, Wait};
 use crate::error::CloseReason;
 use crate::front::Front;
 use crate::handler::Handler;
+use crate::listen::Placement;
 use crate::loads::Business;
-use crate::placement::{Place, Placement};
+use crate::placement::{Place, policy};
 use crate::polling::Polling;
 use crate::span::Segment;
 use crate::token::{Descriptor, Key};
@@ -129,7 +130,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Setup { number, listeners, limits, timeouts, poll, admission, control, .. } = setup;
         let placements = setup.placements.iter().zip(0..);
         let placements =
-            placements.map(|(placement, listener)| placement.policy(setup.seed ^ listener));
+            placements.map(|(placement, listener)| policy(*placement, setup.seed ^ listener));
         let abilities = driver.abilities();
         let rules = Rules::new(&limits, &timeouts, abilities.receive_cap, abilities.zero_copy);
         let sizes = Sizes {

@@ -58,7 +58,9 @@ const CORE: &[Row] = &[
     Row { floor: 0, modules: &["error"], floors: &[0], also: &[], crates: &["thiserror"] },
     Row {
         floor: 0,
-        modules: &["token", "span", "clock", "config", "counters", "control", "canary", "sync"],
+        modules: &[
+            "token", "span", "clock", "config", "counters", "control", "canary", "sync", "listen",
+        ],
         floors: &[0],
         also: &[],
         crates: &[],

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use slipring::{Builder, CloseReason, Ctx, Handler, Lease, Limits, Origin, Placement};
+use slipring::{Builder, CloseReason, Ctx, Handler, Lease, Limits, Listen, Origin, Placement};
 use support::{
     Echo, Rng, Server, bounded, connect, eventually, expect_eof, hears_within, ms, now,
     one_reactor, ping, read_bytes, two_reactors,
@@ -88,6 +88,41 @@ fn clients_beyond_the_cap_wait_in_the_backlog() {
 #[test]
 fn clients_beyond_the_cap_of_two_reactors_wait_in_the_backlog() {
     bounded(|| beyond_the_cap_clients_wait(two_reactors()));
+}
+
+#[test]
+fn a_listener_at_its_cap_keeps_nobody_from_another() {
+    bounded(|| {
+        for builder in [one_reactor(), two_reactors()] {
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let builder =
+                builder.max_connections(5).listen_with(any, Listen::new().max_connections(2));
+            let (server, most) = greeting(builder);
+            let capped = server.running().addresses()[1];
+            let mut clients: Vec<_> = (0..4).map(|_| connect(capped)).collect();
+            eventually("as many are served as may be", || greeted(&clients).len() == 2);
+            // Three places are left, and nobody of those that wait may have one.
+            let others: Vec<_> = (0..3).map(|_| connect(server.address)).collect();
+            others.iter().for_each(|other| assert_eq!(read_bytes(other, 1), b"!"));
+            assert_eq!(greeted(&clients).len(), 2);
+            let waiting = connect(server.address);
+            assert!(!hears_within(&waiting, ms(30)), "one more than the process may hold");
+            // One of the capped leaves: the place at its listener and that of the process are two things.
+            clients.remove(greeted(&clients)[0]);
+            eventually("one of them is served", || {
+                greeted(&clients).len() == 2 || !greeted(std::slice::from_ref(&waiting)).is_empty()
+            });
+            drop(others);
+            eventually("and then the other", || {
+                greeted(&clients).len() == 2 && !greeted(std::slice::from_ref(&waiting)).is_empty()
+            });
+            assert_eq!(greeted(&clients).len(), 2, "one more than the listener may hold");
+            assert!(most.load(Ordering::SeqCst) <= 5);
+            drop((clients, waiting));
+            server.wait_until_over(8);
+            assert_eq!(server.finish().accepted, 8);
+        }
+    });
 }
 
 /// So many client threads come and go, each with one connection at a time, and stay a random moment.

@@ -6,7 +6,7 @@ mod support;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener};
 
-use slipring::{Builder, Limits, Runtime, SetupError};
+use slipring::{Builder, Limits, Listen, Runtime, SetupError};
 use support::{
     Echo, Server, alone, bounded, connect, cores, descriptors, eventually, listener, loopback, ms,
     one_reactor, ping, two_reactors,
@@ -89,6 +89,9 @@ fn limits_that_make_no_sense() {
         }
         let error = refused(one_reactor().cores([]));
         assert!(error.to_string().contains("no core"), "{error}");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let error = refused(one_reactor().listen_with(any, Listen::new().max_connections(0)));
+        assert!(error.to_string().contains("listener that may hold no connection"), "{error}");
         let error = refused(Runtime::builder());
         assert!(error.to_string().contains("neither"), "{error}");
     });

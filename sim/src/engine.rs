@@ -28,8 +28,8 @@ use slipring_core::reactor::{Reactor, Setup};
 use slipring_core::runtime::{LOOK_US, STALL_US, Watch};
 use slipring_core::token::{Descriptor, Key};
 use slipring_core::{
-    Builder, CloseReason, Counters, Handle, Handler, Limits, Placement, Poll, Runtime, SetupError,
-    Team, Timeouts,
+    Builder, CloseReason, Counters, Handle, Handler, Limits, Listen, Placement, Poll, Runtime,
+    SetupError, Team, Timeouts,
 };
 
 use crate::dice::Dice;
@@ -56,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) reactors: usize,
     /// Where each reactor listens.
     pub(crate) listen: Vec<SocketAddr>,
+    /// How, for the first of them; the others by default.
+    pub(crate) listen_as: Vec<Listen>,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) poll: Poll,
@@ -76,8 +78,10 @@ impl Plan {
             .poll(self.poll)
             .placement(self.placement)
             .drain_deadline(Duration::from_millis(self.drain_ms.into()));
-        let listen = |builder: Builder, at: &SocketAddr| builder.listen(*at);
-        self.listen.iter().fold(builder, listen).team(self.reactors)
+        let listen = |builder: Builder, (number, at): (usize, &SocketAddr)| {
+            builder.listen_with(*at, self.listen_as.get(number).cloned().unwrap_or_default())
+        };
+        self.listen.iter().enumerate().fold(builder, listen).team(self.reactors)
     }
 }
 
@@ -141,6 +145,8 @@ pub(crate) struct Engine<H: Handler> {
     pub(crate) given_up: Vec<GivenUp>,
     failure: Option<String>,
     accepted_max: u32,
+    /// Of each listener that has a cap of its own.
+    listener_max: Vec<Option<u32>>,
 }
 
 impl<H: Handler> Engine<H> {
@@ -190,6 +196,7 @@ impl<H: Handler> Engine<H> {
         }
         let actors = Vec::new();
         let accepted_max = limits.accepted_max;
+        let listener_max = plan.listen_as.iter().map(|how| how.max_connections).collect();
         Self {
             kernel,
             lanes,
@@ -203,6 +210,7 @@ impl<H: Handler> Engine<H> {
             given_up: Vec::new(),
             failure: None,
             accepted_max,
+            listener_max,
         }
     }
 
@@ -276,6 +284,12 @@ impl<H: Handler> Engine<H> {
         if kernel.hear_bells() && !kernel.draining {
             kernel.marks.meet(Mark::PermitRung);
         }
+        drop(kernel);
+        if let Some(held_out) = self.find_held_out() {
+            self.fail(held_out);
+            return false;
+        }
+        let mut kernel = self.kernel.borrow_mut();
         let mut next = None;
         for (place, lane) in self.lanes.iter().enumerate() {
             if let Some(at_us) = due_us(&lane.doing, &kernel, place)
@@ -461,10 +475,52 @@ impl<H: Handler> Engine<H> {
         if stale > 0 {
             self.fail("a completion that nobody awaited");
         }
-        let open = self.admission.open();
-        if open > self.accepted_max {
+        self.check_caps();
+    }
+
+    /// Neither cap is passed, by what is really open; and the books say what is.
+    fn check_caps(&mut self) {
+        let mut open_of: BTreeMap<u16, u32> = BTreeMap::new();
+        for lane in &self.lanes {
+            for (listener, open) in lane.reactor.accepted_by_listener() {
+                *open_of.entry(listener).or_default() += open;
+            }
+        }
+        // Handed over, and not opened yet: they have their places.
+        let reactors = 0..self.lanes.len();
+        let on_the_way: u32 = reactors.map(|reactor| self.front.mail(reactor).len() as u32).sum();
+        let open: u32 = open_of.values().sum();
+        if open + on_the_way > self.accepted_max {
             self.fail(format!("{open} accepted connections, {} allowed", self.accepted_max));
         }
+        for (number, max) in self.listener_max.clone().into_iter().enumerate() {
+            let open = open_of.get(&(number as u16)).copied().unwrap_or(0);
+            if max.is_some_and(|max| open > max) {
+                self.fail(format!("{open} connections of listener {number}, {max:?} allowed"));
+            }
+            let booked = self.admission.open_of(number);
+            if booked.is_some_and(|booked| !(open..=open + on_the_way).contains(&booked)) {
+                self.fail(format!("{open} connections of listener {number}, {booked:?} booked"));
+            }
+        }
+        let booked = self.admission.open();
+        if booked != open + on_the_way {
+            let which = format!("{open} accepted connections, {on_the_way} on the way");
+            self.fail(format!("{which}, {booked} booked"));
+        }
+    }
+
+    /// No client waits in a backlog while there is room, and nobody will look.
+    fn find_held_out(&self) -> Option<String> {
+        let kernel = self.kernel.borrow();
+        let held_out = |(place, lane): (usize, &Lane<H>)| {
+            let asleep = matches!(lane.doing, Doing::Asleep { .. });
+            let listener = lane.reactor.find_idle_listener()?;
+            (asleep && !kernel.has_news(place as u16)).then(|| {
+                format!("listener {listener} of reactor {place} takes nobody in, and there is room")
+            })
+        };
+        self.lanes.iter().enumerate().find_map(held_out)
     }
 
     /// Panics of handlers that the reactors have counted.

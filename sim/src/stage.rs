@@ -8,7 +8,7 @@ use slipring_core::control::Control;
 use slipring_core::driver::{Abilities, Wait};
 use slipring_core::reactor::Reactor;
 use slipring_core::token::{Descriptor, Op};
-use slipring_core::{Counters, Fault, Handler, Limits, Placement, Poll, Team, Timeouts};
+use slipring_core::{Counters, Fault, Handler, Limits, Listen, Poll, Team, Timeouts};
 
 use crate::scripted::{Scripted, Submitted};
 
@@ -28,6 +28,8 @@ pub struct Conditions {
     pub abilities: Abilities,
     /// How many listeners it has.
     pub listeners: usize,
+    /// Accepted connections that each of them may hold; as many as the process by default.
+    pub listener_max: Option<u32>,
     /// How long a drain may take, milliseconds.
     pub drain_ms: u32,
 }
@@ -49,6 +51,7 @@ impl Default for Conditions {
             poll: Poll::Off,
             abilities: Abilities::default(),
             listeners: 1,
+            listener_max: None,
             drain_ms: 30_000,
         }
     }
@@ -98,11 +101,13 @@ impl<H: Handler> Stage<H> {
 
     /// The same under conditions of the test's choice.
     pub fn with(handler: H, conditions: &Conditions) -> Self {
-        let Conditions { limits, timeouts, poll, abilities, listeners, drain_ms } = *conditions;
+        let Conditions { limits, timeouts, poll, abilities, listeners, drain_ms, .. } = *conditions;
+        let mut how = Listen::new();
+        how.max_connections = conditions.listener_max;
         let mut driver = Scripted::new(&limits, abilities);
         let listeners: Vec<_> = (0..listeners).map(|_| driver.descriptor()).collect();
-        let placements = vec![Placement::default(); listeners.len()];
-        let team = Team::new(1, placements, limits, timeouts, poll, drain_ms);
+        let how = vec![how; listeners.len()];
+        let team = Team::new((1, &how), limits, timeouts, poll, drain_ms);
         let (control, admission) = (Arc::clone(team.control()), Arc::clone(team.admission()));
         let reactor = Reactor::new(driver, handler, team.setup(0, listeners.clone()));
         let mut stage = Self { reactor, listeners, control, admission };

@@ -3,7 +3,7 @@
 use slipring_core::driver::Driver as _;
 use slipring_core::reactor::Reactor;
 use slipring_core::token::Descriptor;
-use slipring_core::{Ctx, Handler, Lease, Limits, Placement, Poll, Team, Timeouts};
+use slipring_core::{Ctx, Handler, Lease, Limits, Listen, Poll, Team, Timeouts};
 use slipring_sim::Null;
 
 struct Echo;
@@ -19,7 +19,7 @@ impl Handler for Echo {
 #[test]
 fn an_echo_runs_over_it() {
     let limits = Limits { accepted_max: 64, backlog: 16, buffers: 64, ..Limits::default() };
-    let team = Team::new(1, vec![Placement::default()], limits, Timeouts::default(), Poll::Off, 0);
+    let team = Team::new((1, &[Listen::new()]), limits, Timeouts::default(), Poll::Off, 0);
     let setup = team.setup(0, vec![Descriptor(3)]);
     let mut reactor = Reactor::new(Null::new(&limits), Echo, setup);
     reactor.start();

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Reactor;
 use crate::connection::{Pause, State};
+use crate::connections::Placed;
 use crate::driver::Driver;
 use crate::error::CloseReason;
 use crate::handler::Handler;
@@ -25,6 +26,25 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Whose completions were put off to the next turn, once for each of them.
     pub fn put_off(&self) -> impl Iterator<Item = Key> {
         self.deferred.iter().map(|completion| completion.token.key())
+    }
+
+    /// A listener that keeps clients waiting although there is room for one, if nothing will make it look. To
+    /// be asked while the reactor sleeps and nobody has rung it; `None` for one that rests for want of
+    /// descriptors, or stops.
+    pub fn find_idle_listener(&self) -> Option<usize> {
+        self.acceptor.find_idle_with_room()
+    }
+
+    /// Connections that each listener has accepted and that are open here, by the listener's number.
+    pub fn accepted_by_listener(&self) -> BTreeMap<u16, u32> {
+        let mut open = BTreeMap::new();
+        for key in self.connections.slots.keys() {
+            let slot = self.connections.slots.get(key);
+            if let Some(Placed::Accepted(listener)) = slot.map(|slot| slot.origin) {
+                *open.entry(listener).or_insert(0) += 1;
+            }
+        }
+        open
     }
 
     /// Looks whether all structures agree with one another.

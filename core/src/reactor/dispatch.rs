@@ -204,8 +204,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.wheel.disarm(key.index());
         }
         let Some(slot) = self.connections.free(key) else { return };
-        if matches!(slot.origin, Placed::Accepted(_)) && !sings(Canary::PermitLeaked) {
-            self.acceptor.release();
+        if let Placed::Accepted(listener) = slot.origin
+            && !sings(Canary::PermitLeaked)
+        {
+            self.acceptor.release(listener);
             self.front.loads().remove(self.number);
         }
         // Its state is the handler's, and this may be called because that has panicked already.

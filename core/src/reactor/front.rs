@@ -111,10 +111,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.front.abandon(self.number);
         self.retire();
         if self.front.end() {
-            while let Some(Message::Client { descriptor, .. }) = self.front.take(self.number) {
+            while let Some(Message::Client { descriptor, listener }) = self.front.take(self.number)
+            {
                 self.driver.set_abortive(descriptor);
                 self.driver.close_now(descriptor);
-                self.acceptor.release();
+                self.acceptor.release(listener);
             }
         }
         self.acceptor.ring_all();
@@ -124,7 +125,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn open(&mut self, descriptor: Descriptor, listener: u16) {
         // Made here, and not in its slot: as long as there is no connection, nobody would end it.
         let Ok(state) = catch_unwind(H::State::default) else {
-            return self.turn_away(descriptor);
+            return self.turn_away(descriptor, listener);
         };
         let Some(key) = self.connections.accept(descriptor, listener, state) else {
             unreachable!("a permit means a slot: the slab holds as many as the process may accept");
@@ -138,12 +139,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// A client comes to nothing, since its state could not be made.
     #[cold]
-    fn turn_away(&mut self, descriptor: Descriptor) {
+    fn turn_away(&mut self, descriptor: Descriptor, listener: u16) {
         self.connections.counters.handler_panics += 1;
         self.driver.set_abortive(descriptor);
         self.driver.close_now(descriptor);
         self.acceptor.descriptor_returned();
-        self.acceptor.release();
+        self.acceptor.release(listener);
         self.front.loads().remove(self.number);
         tracing::error!("the making of a state panicked; its client is reset");
     }

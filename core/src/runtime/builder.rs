@@ -12,7 +12,7 @@ use crate::config::{Limits, Poll, Timeouts};
 use crate::connections::slot_bytes;
 use crate::error::SetupError;
 use crate::handler::Handler;
-use crate::placement::Placement;
+use crate::listen::{Listen, Placement};
 use crate::sys::memory::ring_bytes;
 use crate::sys::{descriptors_max, ensure_descriptors};
 
@@ -35,7 +35,7 @@ const BYTES_PER_SUBMISSION: u64 = 64 + 8 * 16;
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct Builder {
-    listen: Vec<SocketAddr>,
+    listen: Vec<(SocketAddr, Listen)>,
     cores: Option<Vec<usize>>,
     limits: Limits,
     timeouts: Timeouts,
@@ -58,8 +58,13 @@ impl Builder {
     }
 
     /// Listens on an address, beside those named before. Port 0 takes a free one.
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen.push(address);
+    pub fn listen(self, address: SocketAddr) -> Self {
+        self.listen_with(address, Listen::new())
+    }
+
+    /// The same, with a say in how its clients are taken in.
+    pub fn listen_with(mut self, address: SocketAddr, how: Listen) -> Self {
+        self.listen.push((address, how));
         self
     }
 
@@ -100,7 +105,8 @@ impl Builder {
         self
     }
 
-    /// Which reactor a client goes to. Default [`Placement::LeastLoaded`].
+    /// Which reactor a client goes to, of listeners that do not say so themselves. Default
+    /// [`Placement::LeastLoaded`].
     pub fn placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
         self
@@ -133,12 +139,13 @@ impl Builder {
     pub fn team(&self, reactors: usize) -> Result<Team, SetupError> {
         self.check(reactors)?;
         let drain_ms = u32::try_from(millis(self.drain)).unwrap_or(u32::MAX);
-        let placements = vec![self.placement; self.listen.len()];
-        Ok(Team::new(reactors, placements, self.limits, self.timeouts, self.poll, drain_ms))
+        let listen: Vec<Listen> = self.listens().into_iter().map(|(_, how)| how).collect();
+        Ok(Team::new((reactors, &listen), self.limits, self.timeouts, self.poll, drain_ms))
     }
 
     fn check(&self, reactors: usize) -> Result<(), SetupError> {
         self.limits.check()?;
+        self.listen.iter().try_for_each(|(_, how)| how.check())?;
         if reactors == 0 {
             return Err(SetupError::Config {
                 cause: "no core to run on".to_owned(),
@@ -158,6 +165,15 @@ impl Builder {
             });
         }
         Ok(())
+    }
+
+    /// Where it listens and how, with nothing left open.
+    fn listens(&self) -> Vec<(SocketAddr, Listen)> {
+        let mut listens = self.listen.clone();
+        for (_, how) in &mut listens {
+            how.placement.get_or_insert(self.placement);
+        }
+        listens
     }
 
     /// Descriptors the process can come to need.
@@ -202,8 +218,7 @@ impl Builder {
         let team = self.team(cores.len())?;
         ensure_descriptors(self.descriptors(cores.len()))?;
         let memory_bound = self.memory_bound::<H>();
-        let Self { limits, poll, placement, .. } = self;
-        let threads = Threads { listen: &self.listen, limits, poll, placement };
+        let threads = Threads { listen: &self.listens(), limits: self.limits, poll: self.poll };
         threads.start(&cores, &team, memory_bound, make)
     }
 

@@ -11,7 +11,7 @@ use crate::control::Control;
 use crate::counters::{Counters, Snapshot};
 use crate::driver::Wake;
 use crate::front::Front;
-use crate::placement::Placement;
+use crate::listen::{Listen, Placement};
 use crate::reactor::Setup;
 use crate::token::Descriptor;
 
@@ -29,28 +29,26 @@ pub struct Team {
 }
 
 impl Team {
-    /// So many reactors, with a listener for each of the placements. A drain takes at most `drain_ms`
-    /// milliseconds. Nothing is checked: see [`Builder::team`](super::Builder::team).
+    /// So many reactors, each with these listeners. A drain takes at most `drain_ms` milliseconds. Nothing is
+    /// checked: see [`Builder::team`](super::Builder::team).
     #[must_use]
     pub fn new(
-        reactors: usize,
-        placements: Vec<Placement>,
+        (reactors, listen): (usize, &[Listen]),
         limits: Limits,
         timeouts: Timeouts,
         poll: Poll,
         drain_ms: u32,
     ) -> Self {
         let cap = limits.accepted_max;
-        // What can queue at one reactor.
-        let backlog = limits.backlog.saturating_mul(placements.len().max(1) as u32);
-        let admission = Admission::new(cap, limits.dialed_max, backlog, reactors);
+        let admission = Admission::new(cap, limits.dialed_max, limits.backlog, reactors)
+            .with_listeners(listen.iter().map(|how| how.max_connections));
         let control = Arc::new(Control::new(reactors, drain_ms));
         let front = Front::new(reactors, limits.messages_max);
         Self {
             limits,
             timeouts,
             poll,
-            placements,
+            placements: listen.iter().map(|how| how.placement.unwrap_or_default()).collect(),
             seed: fastrand::u64(..),
             control,
             admission: Arc::new(admission),

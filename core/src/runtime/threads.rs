@@ -19,7 +19,7 @@ use crate::control::Control;
 use crate::driver::{DriverFailed, Wake};
 use crate::error::SetupError;
 use crate::handler::Handler;
-use crate::placement::Placement;
+use crate::listen::{Listen, Placement};
 use crate::reactor::{Reactor, Setup};
 use crate::sys::{Bell, Features, Listening, Ring, RingConfig, probe};
 
@@ -42,10 +42,9 @@ pub(super) fn find_cores(wanted: Option<&[usize]>) -> Result<Vec<CoreId>, SetupE
 /// What is needed of a builder to start.
 #[derive(Debug)]
 pub(super) struct Threads<'a> {
-    pub(super) listen: &'a [SocketAddr],
+    pub(super) listen: &'a [(SocketAddr, Listen)],
     pub(super) limits: Limits,
     pub(super) poll: Poll,
-    pub(super) placement: Placement,
 }
 
 impl Threads<'_> {
@@ -85,7 +84,8 @@ impl Threads<'_> {
         let mut all: Vec<Vec<Listening>> = cores.iter().map(|_| Vec::new()).collect();
         let cpus: Vec<usize> = cores.iter().map(|core| core.id).collect();
         let mut addresses = Vec::new();
-        for &asked in self.listen {
+        for (asked, how) in self.listen {
+            let asked = *asked;
             // Sharing a port with another process would silently give it half of the clients.
             Listening::claim(asked)?;
             let mut address = asked;
@@ -95,7 +95,7 @@ impl Threads<'_> {
                 listeners.push(listening);
             }
             // The kernel numbers them in the order in which they came.
-            if self.placement == Placement::Cpu && cpus.len() > 1 {
+            if how.placement == Some(Placement::Cpu) && cpus.len() > 1 {
                 all.iter()
                     .filter_map(|listeners| listeners.last())
                     .take(1)

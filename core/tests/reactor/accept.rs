@@ -204,16 +204,54 @@ fn a_success_in_between_is_no_storm() {
 
 #[test]
 fn listeners_share_the_cap() {
-    let conditions = limited(|limits| (limits.accepted_max, limits.backlog) = (70, 16));
+    let conditions = limited(|limits| (limits.accepted_max, limits.backlog) = (38, 16));
     let mut stage = stage(&Conditions { listeners: 2, ..conditions }, echo);
     let first = stage.listener();
     let many = stage.driver().in_flight().filter(|o| o.op() == Op::AcceptMany).count();
-    assert_eq!(many, 2, "two backlogs of 33 fit 70");
+    assert_eq!(many, 2, "two backlogs of 17 fit 38");
     for _ in 0..5 {
         stage.driver().accept(first);
     }
     stage.settle();
     let many = stage.driver().in_flight().filter(|o| o.op() == Op::AcceptMany).count();
-    assert!(many < 2, "5 + 66 do not");
+    assert!(many < 2, "5 + 34 do not");
     assert_eq!(stage.admission().open(), 5);
+}
+
+#[test]
+fn a_listener_at_its_cap_leaves_its_clients_in_the_backlog_and_the_others_alone() {
+    let conditions = limited(|limits| (limits.accepted_max, limits.backlog) = (64, 16));
+    let conditions = Conditions { listeners: 2, listener_max: Some(18), ..conditions };
+    let mut stage = stage(&conditions, echo);
+    let first = stage.listener();
+    let second = stage.driver().in_flight().map(|o| o.submitted.descriptor());
+    let second = second.flatten().find(|of| *of != first).expect("it accepts");
+    for _ in 0..2 {
+        stage.driver().accept(first);
+    }
+    stage.settle();
+    assert!(stage.driver().find(Op::AcceptMany, first).is_none(), "2 + 17 do not fit 18");
+    assert!(stage.driver().find(Op::WatchListener, first).is_some());
+    assert!(stage.driver().find(Op::AcceptMany, second).is_some(), "it has room of its own");
+    let mut clients = Vec::new();
+    for _ in 2..18 {
+        clients.push(stage.driver().accept(first));
+        stage.settle();
+    }
+    let silent = |stage: &mut Noted| {
+        let mut of_first = |op| stage.driver().find(op, first).is_none();
+        of_first(Op::AcceptMany) && of_first(Op::WatchListener)
+    };
+    assert!(silent(&mut stage), "it is full, and asks for nobody");
+    assert_eq!((stage.admission().open(), stage.admission().open_of(0)), (18, Some(18)));
+    stage.driver().accept(second);
+    stage.settle();
+    assert_eq!(stage.admission().open_of(1), Some(1));
+    // One leaves, one comes.
+    stage.reset(clients[0]);
+    assert!(!silent(&mut stage));
+    stage.driver().accept(first);
+    stage.settle();
+    assert!(silent(&mut stage));
+    assert_eq!(stage.admission().open_of(0), Some(18));
 }

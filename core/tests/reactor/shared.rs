@@ -8,7 +8,8 @@ use slipring_core::driver::Abilities;
 use slipring_core::reactor::Reactor;
 use slipring_core::token::{Descriptor, Op};
 use slipring_core::{
-    CloseReason, Ctx, Fault, Handler, Lease, Limits, Origin, Placement, Poll, Team, Timeouts,
+    CloseReason, Ctx, Fault, Handler, Lease, Limits, Listen, Origin, Placement, Poll, Team,
+    Timeouts,
 };
 use slipring_sim::{Conditions, Scripted, Submitted};
 
@@ -46,10 +47,16 @@ struct Pair {
 
 impl Pair {
     fn new(cap: u32) -> Self {
+        Self::with(cap, None)
+    }
+
+    /// With a cap for their listener, of which each has one.
+    fn with(cap: u32, listener_max: Option<u32>) -> Self {
         let limits = Limits { accepted_max: cap, backlog: BACKLOG, ..Conditions::default().limits };
         // Each has descriptors of its own here: no client can go to the other.
-        let placements = vec![Placement::Kernel];
-        let team = Team::new(2, placements, limits, Timeouts::default(), Poll::Off, 1000);
+        let mut how = Listen::new().placement(Placement::Kernel);
+        how.max_connections = listener_max;
+        let team = Team::new((2, &[how]), limits, Timeouts::default(), Poll::Off, 1000);
         let admission = Arc::clone(team.admission());
         let rung = Arc::new(Mutex::new(Vec::new()));
         let note = Arc::clone(&rung);
@@ -62,6 +69,8 @@ impl Pair {
             Reactor::new(driver, Count::default(), team.setup(number, vec![listener]))
         };
         let reactors: Vec<_> = (0..2).map(make).collect();
+        // They have no other listener.
+        let cap = listener_max.map_or(cap, |max| max.min(cap));
         let mut pair = Self { reactors, listeners, admission, rung, cap };
         for number in 0..2 {
             pair.reactors[number].start();
@@ -176,8 +185,8 @@ fn a_reactor_gives_up_what_another_needs_until_its_own_next_client() {
 
 #[test]
 fn a_listener_gives_up_what_another_of_its_reactor_needs() {
-    // Each multishot reserves the backlogs of both, and one more: 33.
-    let conditions = limited(|limits| limits.accepted_max = 34);
+    // A multishot reserves its listener's backlog, and one more: 17.
+    let conditions = limited(|limits| limits.accepted_max = 18);
     let mut stage = stage(&Conditions { listeners: 2, ..conditions }, ignore);
     let first = stage.listener();
     assert!(stage.driver().find(Op::AcceptMany, first).is_some());
@@ -259,7 +268,8 @@ fn step(pair: &mut Pair, dice: &mut Dice) {
 fn the_cap_is_never_passed_and_no_client_waits_while_there_is_room() {
     for seed in 0..400 {
         let mut dice = Dice(seed);
-        let mut pair = Pair::new(1 + dice.below(30) as u32);
+        let (cap, listener_max) = (1 + dice.below(30) as u32, 1 + dice.below(30) as u32);
+        let mut pair = Pair::with(cap, (seed % 2 == 0).then_some(listener_max));
         for _ in 0..400 {
             step(&mut pair, &mut dice);
         }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use slipring_core::driver::Abilities;
-use slipring_core::{Handler, Limits, Placement, Poll, Timeouts};
+use slipring_core::{Handler, Limits, Listen, Placement, Poll, Timeouts};
 
 use super::Sim;
 use super::story::SharedStory;
@@ -73,6 +73,7 @@ pub struct SimBuilder {
     knobs: Knobs,
     reactors: usize,
     listeners: usize,
+    listen_as: Vec<Listen>,
     limits: Option<Limits>,
     timeouts: Timeouts,
     poll: Poll,
@@ -97,6 +98,7 @@ impl SimBuilder {
             knobs,
             reactors: 1,
             listeners: 1,
+            listen_as: Vec::new(),
             limits: None,
             timeouts: Timeouts::default(),
             poll: Poll::Off,
@@ -128,6 +130,13 @@ impl SimBuilder {
     #[must_use]
     pub fn listeners(mut self, count: usize) -> Self {
         self.listeners = count;
+        self
+    }
+
+    /// How the first listeners take their clients in, in the order of their numbers; the others by default.
+    #[must_use]
+    pub fn listen_as(mut self, how: impl IntoIterator<Item = Listen>) -> Self {
+        self.listen_as = how.into_iter().collect();
         self
     }
 
@@ -256,6 +265,7 @@ impl SimBuilder {
             knobs: self.knobs,
             reactors: self.reactors,
             listen: (0..self.listeners).map(address_of).collect(),
+            listen_as: self.listen_as.clone(),
             limits,
             timeouts: self.timeouts,
             poll: self.poll,

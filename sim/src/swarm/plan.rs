@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use slipring_core::driver::Abilities;
-use slipring_core::{Limits, Placement, Poll, Timeout, Timeouts};
+use slipring_core::{Limits, Listen, Placement, Poll, Timeout, Timeouts};
 
 use crate::dice::Dice;
 use crate::engine::Plan;
@@ -101,6 +101,7 @@ impl Draw {
             knobs,
             reactors,
             listen: (0..listeners).map(|port| address(10, 7000 + port)).collect(),
+            listen_as: draw_listen(&dice, listeners),
             limits: Limits { submissions: SUBMISSIONS_MIN, messages_max, ..limits },
             timeouts,
             poll: dice.pick(&[Poll::Off, Poll::Off, Poll::Adaptive, Poll::Always]),
@@ -210,6 +211,20 @@ fn at_the_edge(dice: &mut Dice, drawn: Limits) -> Limits {
     let checked = Limits { submissions: SUBMISSIONS_MIN, ..limits }.check();
     let huge = limits.accepted_max > 64 || limits.buffers > 64 || limits.buffer_bytes > 4096;
     if checked.is_ok() && !huge { limits } else { drawn }
+}
+
+/// Caps of listeners, in a third of all runs; drawn aside, for the seeds to stay what they were.
+fn draw_listen(dice: &Dice, listeners: u16) -> Vec<Listen> {
+    let mut dice = dice.aside("listen");
+    let capped = dice.permille(330);
+    let draw = |_| {
+        let (has_one, cap) = (dice.permille(700), dice.log_between(1, 48) as u32);
+        let cap = if dice.permille(50) { u32::MAX } else { cap };
+        let mut how = Listen::new();
+        how.max_connections = (capped && has_one).then_some(cap);
+        how
+    };
+    (0..listeners).map(draw).collect()
 }
 
 fn draw_timeouts(dice: &mut Dice) -> Timeouts {

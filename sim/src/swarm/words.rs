@@ -1,6 +1,6 @@
 //! The plan of a run in words, for whoever reads about a seed.
 
-use slipring_core::{Limits, Timeout, Timeouts};
+use slipring_core::{Limits, Listen, Timeout, Timeouts};
 
 use super::plan::{Draw, Service};
 use crate::trace::duration;
@@ -28,6 +28,7 @@ pub(super) fn describe(draw: &Draw) -> Vec<String> {
             count(draw.upstreams.len(), "upstream"),
         ),
         format!("limits    {}", limits(&plan.limits)),
+        format!("listeners {}", listeners(&plan.listen_as)),
         format!("timeouts  {}", timeouts(&plan.timeouts)),
         format!(
             "rings     submissions={} completions={} receive_cap={} zero_copy={} buffers_from={} poll={:?} \
@@ -91,6 +92,14 @@ fn limits(limits: &Limits) -> String {
     let parts = parts.map(|(name, value)| format!("{name}={value}")).join(" ");
     let from = zero_copy.map_or_else(|| "never".to_owned(), |bytes| bytes.to_string());
     format!("{parts} zero_copy_from={from}")
+}
+
+fn listeners(listen_as: &[Listen]) -> String {
+    let cap = |how: &Listen| match how.max_connections {
+        Some(max) => format!("accepted={max}"),
+        None => "no cap".to_owned(),
+    };
+    listen_as.iter().map(cap).collect::<Vec<_>>().join(", ")
 }
 
 fn timeouts(timeouts: &Timeouts) -> String {
