@@ -9,6 +9,7 @@
 //! ```
 
 mod acceptor;
+pub mod access;
 pub mod admission;
 pub mod canary;
 pub mod clock;
@@ -38,6 +39,7 @@ pub mod token;
 pub mod tokens;
 pub mod wheel;
 
+pub use access::{Access, Prefix, PrefixError};
 pub use config::{Limits, Poll, Timeout, Timeouts};
 pub use connections::{Connections, DialRefused, SendRefused};
 pub use counters::{Counters, Ledger, Snapshot, TurnTimes};

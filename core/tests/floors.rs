@@ -15,7 +15,8 @@
 //! 2 the kernel    driver, sys/*                          (the only unsafe)
 //! 1 the machine   slab wheel outbox connection
 //!                 tokens admission polling drain
-//!                 front mailbox loads placement          (cannot name floor 2)
+//!                 front mailbox loads placement
+//!                 access                                 (cannot name floor 2)
 //! 0 words         token span clock config error counters
 //!                 control canary sync                    (std)
 //! ```
@@ -86,6 +87,13 @@ const CORE: &[Row] = &[
         floors: &[0, 1],
         also: &[],
         crates: &[],
+    },
+    Row {
+        floor: 1,
+        modules: &["access"],
+        floors: &[0, 1],
+        also: &[],
+        crates: &["rangemap", "thiserror"],
     },
     // The trait knows the store of buffers, so that `Lease` is one type under every driver.
     Row {
