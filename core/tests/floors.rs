@@ -16,7 +16,7 @@
 //! 1 the machine   slab wheel outbox connection
 //!                 tokens admission polling drain
 //!                 front mailbox loads placement
-//!                 access                                 (cannot name floor 2)
+//!                 access rates                           (cannot name floor 2)
 //! 0 words         token span clock config error counters
 //!                 control canary sync                    (std)
 //! ```
@@ -95,6 +95,7 @@ const CORE: &[Row] = &[
         also: &[],
         crates: &["rangemap", "thiserror"],
     },
+    Row { floor: 1, modules: &["rates"], floors: &[0, 1], also: &[], crates: &["thiserror"] },
     // The trait knows the store of buffers, so that `Lease` is one type under every driver.
     Row {
         floor: 2,
