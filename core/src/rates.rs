@@ -246,6 +246,11 @@ impl Rate {
         let ahead = self.ahead(arrival, now_us) + self.token;
         ahead.saturating_sub(self.depth()).div_ceil(self.micro)
     }
+
+    /// When the bucket will be full: `now_us` if it is.
+    pub(crate) fn full_at_us(&self, arrival: Arrival, now_us: u64) -> u64 {
+        now_us.saturating_add(self.ahead(arrival, now_us).div_ceil(self.micro))
+    }
 }
 
 // ------------------------------------------------------------------------------------- the buckets

@@ -16,7 +16,7 @@
 //! 1 the machine   slab wheel outbox connection
 //!                 tokens admission polling drain
 //!                 front mailbox loads placement
-//!                 access rates                           (cannot name floor 2)
+//!                 access rates sources                   (cannot name floor 2)
 //! 0 words         token span clock config error counters
 //!                 control canary sync                    (std)
 //! ```
@@ -96,6 +96,13 @@ const CORE: &[Row] = &[
         crates: &["rangemap", "thiserror"],
     },
     Row { floor: 1, modules: &["rates"], floors: &[0, 1], also: &[], crates: &["thiserror"] },
+    Row {
+        floor: 1,
+        modules: &["sources"],
+        floors: &[0, 1],
+        also: &[],
+        crates: &["slab", "thiserror"],
+    },
     // The trait knows the store of buffers, so that `Lease` is one type under every driver.
     Row {
         floor: 2,
