@@ -16,6 +16,8 @@
 //! the activation before, so the two that must be told apart are neighbours. (The notification of a zero-copy
 //! send alone may come later: `sys::intake` lives with two of one token.)
 
+use std::fmt;
+
 /// Slots one reactor can address: the width of `index` in a token.
 pub const SLOTS_MAX: u32 = 1 << INDEX_BITS;
 
@@ -87,11 +89,10 @@ pub struct Descriptor(pub u32);
 /// Names one connection of one reactor, for as long as it lives.
 ///
 /// Using a key whose connection has ended is not an error: it finds nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    index: u32,
-    generation: u32,
-}
+///
+/// One word, as in a token: the index above the generation. Every message has several of them passed on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(u64);
 
 impl Key {
     /// The key of the slot `index` in its life number `generation`.
@@ -101,19 +102,28 @@ impl Key {
     #[inline]
     pub fn new(index: u32, generation: u32) -> Self {
         assert!(index < SLOTS_MAX, "slot {index} does not fit a token");
-        Self { index, generation }
+        Self(u64::from(index) << GENERATION_BITS | u64::from(generation))
     }
 
     /// The slot, below [`SLOTS_MAX`].
     #[inline]
     pub fn index(self) -> u32 {
-        self.index
+        (self.0 >> GENERATION_BITS) as u32
     }
 
     /// Which life of the slot.
     #[inline]
     pub fn generation(self) -> u32 {
-        self.generation
+        self.0 as u32
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("index", &self.index())
+            .field("generation", &self.generation())
+            .finish()
     }
 }
 
@@ -128,8 +138,7 @@ impl Token {
         Self(
             (op as u64) << (ACTIVATION_BITS + INDEX_BITS + GENERATION_BITS)
                 | u64::from(activation) << (INDEX_BITS + GENERATION_BITS)
-                | u64::from(key.index) << GENERATION_BITS
-                | u64::from(key.generation),
+                | key.0,
         )
     }
 
@@ -161,8 +170,7 @@ impl Token {
     /// What the operation is on.
     #[inline]
     pub fn key(self) -> Key {
-        let index = (self.0 >> GENERATION_BITS) as u32 & (SLOTS_MAX - 1);
-        Key { index, generation: self.0 as u32 }
+        Key(self.0 & ((1 << (INDEX_BITS + GENERATION_BITS)) - 1))
     }
 
     /// Which time the operation was armed.
