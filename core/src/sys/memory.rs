@@ -21,8 +21,9 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
 use super::mapping::Mapping;
@@ -438,8 +439,13 @@ impl Lease {
 
     /// The reference, as a plain value.
     #[inline]
-    pub(crate) fn into_span(mut self) -> Span {
-        self.span.take().expect("a lease has its span until it is taken apart")
+    pub(crate) fn into_span(self) -> Span {
+        // Field by field: the drop of a whole lease asks whether its span is still there, for every message.
+        let mut lease = ManuallyDrop::new(self);
+        let span = lease.span.take().expect("a lease has its span until it is taken apart");
+        // SAFETY: `lease` is neither dropped nor looked at again.
+        drop(unsafe { ptr::read(&lease.memory) });
+        span
     }
 
     /// Whether the bytes belong to this store.
