@@ -45,6 +45,8 @@ mod ending;
 mod words;
 
 pub use self::words::{Action, Event, Input, Pause, Rules, Side, State};
+use std::hint::cold_path;
+
 use crate::canary::{Canary, sings};
 use crate::config::NOTIFICATIONS_MAX;
 use crate::error::{CloseReason, Fault};
@@ -234,11 +236,15 @@ impl Connection {
     #[inline]
     #[must_use]
     pub fn may_send(&self) -> bool {
+        // What nearly all are comes first, at the price of one comparison.
+        matches!(self.state, State::Established) || self.may_send_all_the_same()
+    }
+
+    #[cold]
+    fn may_send_all_the_same(&self) -> bool {
         matches!(
             self.state,
-            State::Opening { shut_down: false, .. }
-                | State::Established
-                | State::HalfClosed { side: Side::Theirs, .. }
+            State::Opening { shut_down: false, .. } | State::HalfClosed { side: Side::Theirs, .. }
         )
     }
 
@@ -306,11 +312,9 @@ impl Connection {
             self.progress_at_ms = around.now_ms;
         }
         self.outbox.append(around.pieces, span, around.release);
-        let was_high = self.high;
-        self.high = was_high
-            || self.outbox.bytes() >= around.rules.high_bytes
+        let is_full = self.outbox.bytes() >= around.rules.high_bytes
             || self.outbox.pieces() >= around.rules.high_pieces;
-        self.high && !was_high
+        is_full && !std::mem::replace(&mut self.high, true)
     }
 
     /// The send that [`Action::Send`] asked for carries `bytes`; whether it should avoid the copy, if it may
@@ -323,9 +327,11 @@ impl Connection {
         may_keep: impl FnOnce() -> bool,
     ) -> bool {
         self.sending_bytes = bytes;
-        self.sending_zero_copy = rules.zero_copy_min != 0
-            && bytes >= rules.zero_copy_min
-            && self.notifications < NOTIFICATIONS_MAX
+        self.sending_zero_copy = false;
+        if rules.zero_copy_min == 0 || bytes < rules.zero_copy_min {
+            return false;
+        }
+        self.sending_zero_copy = self.notifications < NOTIFICATIONS_MAX
             // The first one asks whether it pays: no second before its answer.
             && match self.zero_copy {
                 ZeroCopy::Untried => self.notifications == 0,
@@ -348,7 +354,7 @@ impl Connection {
         let now_ms = around.now_ms;
         match input {
             Input::Received { bytes, more } => self.on_received(bytes, more, now_ms),
-            Input::Sent { result, more } => self.on_sent(result, more, &mut around),
+            Input::Sent { result, more } => self.on_sent(result, more, around),
             Input::Connected(result) => self.on_connected(result, &mut around),
             Input::EndOfStream => self.on_end_of_stream(now_ms),
             Input::ReceiveEnded(fault) => self.on_receive_ended(fault, &mut around),
@@ -477,44 +483,74 @@ impl Connection {
         &mut self,
         result: Result<u32, Fault>,
         more: bool,
-        around: &mut Surroundings<'_, R>,
+        around: Surroundings<'_, R>,
     ) -> Event {
         if !self.in_flight(Op::Send) {
             return Event::None;
         }
         self.land(Op::Send);
         self.notifications += u16::from(more);
-        if matches!(self.state, State::Closing { .. }) {
-            self.drop_outbox(result.unwrap_or(0), around);
+        // Taken apart and put together again, so that only those who are called with it have it in memory.
+        let Surroundings { pieces, release, rules, now_ms } = around;
+        let (Ok(bytes), false) = (result, matches!(self.state, State::Closing { .. })) else {
+            let around = Surroundings { pieces, release, rules, now_ms };
+            return self.on_sent_for_nothing(result, more, around);
+        };
+        let bytes = if sings(Canary::ShortSendAsWhole) { self.sending_bytes } else { bytes };
+        self.outbox.advance(pieces, bytes, release);
+        self.active_at_ms = now_ms;
+        self.progress_at_ms = now_ms;
+        self.unsent = 0;
+        self.room_came = false;
+        self.blocked = false;
+        if bytes < self.sending_bytes || self.high {
+            cold_path();
+            return self.on_sent_and_full(bytes, rules);
+        }
+        Event::None
+    }
+
+    /// A send was short, or taken from an outbox that is high.
+    #[inline(never)]
+    fn on_sent_and_full(&mut self, bytes: u32, rules: &Rules) -> Event {
+        // Short: the socket is full, trying again at once would only say so. (Where the watch tells of changes
+        // only, it has to say so.)
+        let waits = !self.in_flight(Op::Watch) || sings(Canary::ShortWaits);
+        self.blocked = bytes < self.sending_bytes && waits;
+        self.look_at_the_outbox(rules)
+    }
+
+    /// A send failed, or the connection has ended meanwhile.
+    #[cold]
+    #[inline(never)]
+    fn on_sent_for_nothing<R: FnMut(Span)>(
+        &mut self,
+        result: Result<u32, Fault>,
+        more: bool,
+        mut around: Surroundings<'_, R>,
+    ) -> Event {
+        let fault = match result {
+            Err(fault) if !matches!(self.state, State::Closing { .. }) => fault,
+            _ => {
+                self.drop_outbox(result.unwrap_or(0), &mut around);
+                return Event::None;
+            }
+        };
+        self.refused += u8::from(more);
+        if !self.puts_off(fault) {
+            self.fail(fault, &mut around);
             return Event::None;
         }
-        match result {
-            Ok(bytes) => {
-                let bytes =
-                    if sings(Canary::ShortSendAsWhole) { self.sending_bytes } else { bytes };
-                self.outbox.advance(around.pieces, bytes, &mut around.release);
-                self.active_at_ms = around.now_ms;
-                self.progress_at_ms = around.now_ms;
-                self.unsent = 0;
-                // Short: the socket is full, trying again at once would only say so. (Where the watch tells of
-                // changes only, it has to say so.)
-                let waits = !self.in_flight(Op::Watch) || sings(Canary::ShortWaits);
-                self.blocked = bytes < self.sending_bytes && waits;
-                self.room_came = false;
-            }
-            Err(fault) => {
-                self.refused += u8::from(more);
-                if !self.puts_off(fault) {
-                    self.fail(fault, around);
-                    return Event::None;
-                }
-            }
-        }
+        self.look_at_the_outbox(around.rules)
+    }
+
+    /// What a send that did not empty it makes of the outbox.
+    fn look_at_the_outbox(&mut self, rules: &Rules) -> Event {
         self.timer_nearer |= self.blocked;
         if self.high
             && !sings(Canary::HighForEver)
-            && self.outbox.bytes() <= around.rules.low_bytes
-            && self.outbox.pieces() <= around.rules.high_pieces / 2
+            && self.outbox.bytes() <= rules.low_bytes
+            && self.outbox.pieces() <= rules.high_pieces / 2
         {
             self.high = false;
             return Event::Writable;

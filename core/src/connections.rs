@@ -5,9 +5,11 @@
 //! any callback, and all that it asked for in a turn becomes one submission each.
 //!
 //! Back-pressure stands here, since it is between connections: `connections/feeders.rs`. In an echo a connection
-//! feeds itself. `connections/stalled.rs` is about readers that do not read.
+//! feeds itself. `connections/stalled.rs` is about readers that do not read, `connections/share.rs` about those whose
+//! peers send without end.
 
 mod feeders;
+mod share;
 mod stalled;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -24,11 +26,12 @@ use crate::error::CloseReason;
 use crate::handler::{Origin, Outgoing};
 use crate::outbox::Pieces;
 use crate::slab::Slab;
-use crate::span::Span;
+use crate::span::{Segment, Span};
 use crate::sys::memory::Memory;
 use crate::token::{Descriptor, Key, Op};
 
 pub(crate) use feeders::Feeders;
+pub(crate) use share::Received;
 pub(crate) use stalled::forget_the_dead;
 
 /// Why a dial was not even begun.
@@ -80,17 +83,6 @@ pub(crate) struct Slot<S> {
 pub(crate) enum Placed {
     Accepted(u16),
     Dialed,
-}
-
-/// What becomes of a receive's completion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Received {
-    /// It is for the machine: its event.
-    Now(Event),
-    /// It is put off to the next turn.
-    Later,
-    /// Nobody awaits it.
-    Stale,
 }
 
 /// Bytes of a slot whose handler keeps an `S`.
@@ -352,10 +344,14 @@ impl<S> Connections<S> {
                     self.hold_back(from, to);
                 }
             }
-            data => self.send_rarely(from, to, data),
+            // Each put together anew, so that the one above is nowhere in memory.
+            Outgoing::Lease(lease) => self.send_rarely(from, to, Outgoing::Lease(lease)),
+            Outgoing::Owned(bytes) => self.send_rarely(from, to, Outgoing::Owned(bytes)),
+            Outgoing::Static(bytes) => self.send_rarely(from, to, Outgoing::Static(bytes)),
         }
     }
 
+    #[inline(never)]
     fn send_rarely(&mut self, from: Key, to: Key, data: Outgoing) {
         match self.append(to, data) {
             Ok(false) | Err(SendRefused::Ended(_)) => {}
@@ -393,7 +389,7 @@ impl<S> Connections<S> {
     fn append_span(&mut self, to: Key, span: Span) -> bool {
         let now_ms = self.now_ms();
         let Some(slot) = self.slots.get_mut(to).filter(|slot| slot.connection.may_send()) else {
-            self.memory.release(span);
+            self.release_unsent(span.into_segment());
             return false;
         };
         let around = Surroundings {
@@ -403,16 +399,29 @@ impl<S> Connections<S> {
             now_ms,
         };
         slot.connection.append(span, around);
-        let high = slot.connection.is_high();
-        let stalls = slot.connection.is_blocked();
+        let (high, stalls) = (slot.connection.is_high(), slot.connection.is_blocked());
         if !slot.dirty {
             slot.dirty = true;
             self.dirty.push(to);
         }
+        // One look for both, since as a rule it is neither.
+        (high | stalls) && self.look_at_full(to, high, stalls)
+    }
+
+    /// Bytes were added to what waits already.
+    #[cold]
+    #[inline(never)]
+    fn look_at_full(&mut self, to: Key, high: bool, stalls: bool) -> bool {
         if stalls {
             self.list_stalled(to);
         }
         high
+    }
+
+    /// Nobody is there to send it to.
+    #[cold]
+    fn release_unsent(&mut self, segment: Segment) {
+        self.memory.release(Span::mint(segment));
     }
 
     /// Closes in order: what waits is sent, our FIN follows, the peer's is waited for (1 s by default),
@@ -466,51 +475,6 @@ impl<S> Connections<S> {
     /// Passes a wish of the owner to a machine.
     pub(crate) fn ask(&mut self, key: Key, input: Input) {
         self.handle(key, input);
-    }
-
-    /// A receive brought `bytes`, which count against the connection's share of the turn; or none, and then
-    /// the machine is still to be told why. A completion waits behind those of its connection that were put
-    /// off, whatever it brings.
-    #[inline]
-    pub(crate) fn received(
-        &mut self,
-        key: Key,
-        activation: u8,
-        bytes: u32,
-        more: bool,
-    ) -> Received {
-        let turn = self.counters.turns as u32 >> u32::from(sings(Canary::ShareForTwoTurns));
-        let now_ms = self.now_ms();
-        let Some(slot) = self.slots.get_mut(key) else { return Received::Stale };
-        if !slot.connection.expects(Op::Receive, activation) {
-            return Received::Stale;
-        }
-        if slot.share_turn != turn {
-            slot.share_turn = turn;
-            slot.share_bytes = 0;
-            slot.share_receives = 0;
-            slot.deferred = false;
-        }
-        let used_up = slot.share_bytes >= self.turn_bytes_max
-            || slot.share_receives >= self.turn_receives_max;
-        let behind = slot.deferred && !(bytes == 0 && sings(Canary::EndOvertakesBytes));
-        if behind || (bytes > 0 && used_up) {
-            slot.deferred = true;
-            return Received::Later;
-        }
-        if bytes == 0 {
-            return Received::Now(Event::None);
-        }
-        slot.share_bytes += bytes;
-        slot.share_receives += 1;
-        let event = slot.connection.on_received(bytes, more, now_ms);
-        // Bytes for the handler change no wish, as long as the receive goes on.
-        let settled = (more && event == Event::Data) || slot.connection.is_settled();
-        if !slot.dirty && !settled {
-            slot.dirty = true;
-            self.dirty.push(key);
-        }
-        Received::Now(event)
     }
 
     /// Passes an input to a machine and marks it dirty; what the owner has to know of it. Releasing held

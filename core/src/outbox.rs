@@ -8,6 +8,8 @@
 //! At most one send is in flight; the outbox does not change at the front meanwhile. Adding at the back is
 //! always allowed: bounds are the machine's business, which asks `bytes` and `pieces`.
 
+use std::hint::cold_path;
+
 use crate::span::{Segment, Span};
 
 /// Index of a piece, plus one: zero says "none".
@@ -24,7 +26,6 @@ struct Piece {
 pub struct Pieces {
     pieces: Vec<Piece>,
     free: Link,
-    used: u32,
 }
 
 impl Pieces {
@@ -34,22 +35,24 @@ impl Pieces {
         Self::default()
     }
 
-    /// Pieces in use.
+    /// Pieces in use. Counted here, for audits: a message need not.
     #[must_use]
     pub fn used(&self) -> u32 {
-        self.used
+        self.pieces.iter().filter(|piece| piece.span.is_some()).count() as u32
     }
 
     #[inline]
     fn put(&mut self, span: Span) -> Link {
-        self.used += 1;
-        if let Some(index) = self.free.checked_sub(1) {
-            let piece = &mut self.pieces[index as usize];
-            self.free = piece.next;
-            *piece = Piece { span: Some(span), next: 0 };
-            return index + 1;
-        }
-        self.pieces.push(Piece { span: Some(span), next: 0 });
+        let Some(index) = self.free.checked_sub(1) else { return self.grow(span.into_segment()) };
+        let piece = &mut self.pieces[index as usize];
+        self.free = piece.next;
+        *piece = Piece { span: Some(span), next: 0 };
+        index + 1
+    }
+
+    #[cold]
+    fn grow(&mut self, segment: Segment) -> Link {
+        self.pieces.push(Piece { span: Some(Span::mint(segment)), next: 0 });
         self.pieces.len() as Link
     }
 
@@ -60,7 +63,6 @@ impl Pieces {
         let span = piece.span.take().expect("a listed piece has a span");
         let next = std::mem::replace(&mut piece.next, self.free);
         self.free = link;
-        self.used -= 1;
         (span, next)
     }
 
@@ -165,8 +167,11 @@ impl Outbox {
         self.bytes -= bytes;
         // One piece, taken whole, is what a message in, a message out makes.
         if self.bytes == 0 && self.pieces == 1 {
-            return release(self.pop(pieces));
+            let (span, _) = pieces.take(self.first);
+            *self = Self::default();
+            return release(span);
         }
+        cold_path();
         self.drop_front(pieces, bytes, release);
     }
 

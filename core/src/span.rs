@@ -5,6 +5,7 @@
 //! it must end in `Memory::release` or in a `Lease`. [`Segment`] is a look at one: it owns nothing, and
 //! tells the driver which bytes to send.
 
+use std::fmt;
 use std::num::NonZeroU32;
 
 /// Which buffer: a place in the buffer ring, or a block of owned bytes.
@@ -48,14 +49,28 @@ impl BufferId {
 }
 
 /// Some bytes of one buffer, without a claim on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// In this order: what says whether there is a span comes last, so that an optional one and one that is there
+/// are moved by the same two words. With others it goes by way of the stack, in every message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
 pub struct Segment {
-    /// The buffer.
-    pub buffer: BufferId,
     /// First byte, from the buffer's start.
     pub offset: u32,
     /// Bytes.
     pub length: u32,
+    /// The buffer.
+    pub buffer: BufferId,
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment")
+            .field("buffer", &self.buffer)
+            .field("offset", &self.offset)
+            .field("length", &self.length)
+            .finish()
+    }
 }
 
 /// One reference to a buffer, and the bytes of it that are meant.
@@ -66,9 +81,19 @@ pub struct Span {
 }
 
 impl Span {
-    /// Only the store of the memory mints spans, one for each reference it counts.
+    /// Only the store of the memory mints spans, one for each reference it counts; and who took one apart.
+    #[inline]
     pub(crate) fn mint(segment: Segment) -> Self {
         Self { segment }
+    }
+
+    /// Takes it apart. Who does so puts it together again: [`mint`](Self::mint).
+    ///
+    /// A span that is handed to a function is in memory from when it came, and one that is handed over in parts
+    /// is not: those that every message passes on its way stay in registers, for all that might be called.
+    #[inline]
+    pub(crate) fn into_segment(self) -> Segment {
+        self.segment
     }
 
     /// The bytes meant.

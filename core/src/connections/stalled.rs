@@ -59,6 +59,7 @@ impl<S> Connections<S> {
     }
 
     /// Puts a connection that holds buffers and sends none of them on the list for [`Self::spill`].
+    #[inline(never)]
     pub(super) fn list_stalled(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if std::mem::replace(&mut slot.listed, true) {

@@ -1,5 +1,6 @@
 //! Completions in: the only `match` over operations.
 
+use std::hint::cold_path;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Reactor;
@@ -9,11 +10,11 @@ use crate::connections::{Placed, Received, forget_the_dead};
 use crate::driver::{Completion, Driver};
 use crate::error::{CloseReason, Fault};
 use crate::handler::{Ctx, Handler, Origin};
-use crate::span::Span;
-use crate::token::{Key, Op};
+use crate::span::{Segment, Span};
+use crate::token::{Key, Op, Token};
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
-    /// Takes one completion in.
+    /// Takes one completion in. What is called rarely gets its parts: see [`Span::into_segment`].
     #[inline]
     pub(super) fn dispatch(&mut self, completion: Completion) {
         let token = completion.token;
@@ -22,14 +23,17 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.on_receive(completion);
         }
         if token.is_of(Op::Send) {
-            return self.on_send(&completion);
+            return self.on_send(completion);
         }
-        self.dispatch_rarer(&completion);
+        let Completion { result, more, hint, .. } = completion;
+        self.dispatch_rarer(token, result, more, hint);
     }
 
     #[cold]
-    fn dispatch_rarer(&mut self, completion: &Completion) {
-        let (op, key, activation) = completion.token.decode();
+    fn dispatch_rarer(&mut self, token: Token, result: Result<u32, Fault>, more: bool, hint: bool) {
+        let (span, notification) = (None, false);
+        let completion = &Completion { token, result, span, more, notification, hint };
+        let (op, key, activation) = token.decode();
         match op {
             Op::Receive | Op::Send => unreachable!("dealt with above"),
             Op::Connect | Op::Watch | Op::Shutdown | Op::Close => {
@@ -50,49 +54,68 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     #[cold]
-    fn on_stale(&mut self, span: Option<Span>) {
+    fn on_stale(&mut self, segment: Option<Segment>) {
         self.connections.counters.stale_completions += 1;
-        if let Some(span) = span {
-            self.connections.memory.release(span);
+        if let Some(segment) = segment {
+            self.connections.memory.release(Span::mint(segment));
         }
     }
 
     #[inline]
     fn on_receive(&mut self, completion: Completion) {
-        let (key, activation) = (completion.token.key(), completion.token.activation());
-        let bytes = completion.span.as_ref().map_or(0, Span::length);
-        let event = match self.connections.received(key, activation, bytes, completion.more) {
+        let Completion { token, result, span, more, .. } = completion;
+        let Some(span) = span else { return self.on_receive_ended(token, result, more) };
+        let (key, bytes) = (token.key(), span.length());
+        let event = match self.connections.received(key, token.activation(), Some(bytes), more) {
             Received::Now(event) => event,
-            Received::Stale => return self.on_stale(completion.span),
-            Received::Later => return self.defer(completion),
-        };
-        let Some(span) = completion.span else {
-            return self.on_receive_ended(key, completion.result);
+            Received::Stale => return self.on_stale(Some(span.into_segment())),
+            Received::Later => {
+                return self.defer(token, result, Some(span.into_segment()), more);
+            }
         };
         self.connections.counters.bytes_received += u64::from(bytes);
-        match event {
-            Event::Data => {
-                let lease = self.connections.memory.lease(span);
-                self.current = Some((key, false));
-                self.handler.on_data(&mut Ctx::new(&mut self.connections, key), lease);
-                self.current = None;
-            }
-            _ if sings(Canary::DiscardedKept) => {
-                drop(self.connections.memory.lease(span).into_span());
-            }
-            _ => self.connections.memory.release(span),
+        if event != Event::Data {
+            return self.discard(span.into_segment());
+        }
+        let lease = self.connections.memory.lease(span);
+        self.current = Some((key, false));
+        self.handler.on_data(&mut Ctx::new(&mut self.connections, key), lease);
+        self.current = None;
+    }
+
+    /// Bytes came that nobody wants any more.
+    #[cold]
+    fn discard(&mut self, segment: Segment) {
+        let span = Span::mint(segment);
+        if sings(Canary::DiscardedKept) {
+            drop(self.connections.memory.lease(span).into_span());
+        } else {
+            self.connections.memory.release(span);
         }
     }
 
     #[cold]
-    fn defer(&mut self, completion: Completion) {
+    fn defer(
+        &mut self,
+        token: Token,
+        result: Result<u32, Fault>,
+        segment: Option<Segment>,
+        more: bool,
+    ) {
         self.connections.counters.completions_deferred += 1;
-        self.deferred.push(completion);
+        let (span, notification, hint) = (segment.map(Span::mint), false, false);
+        self.deferred.push(Completion { token, result, span, more, notification, hint });
     }
 
     /// A receive is over, and brought nothing.
     #[cold]
-    fn on_receive_ended(&mut self, key: Key, result: Result<u32, Fault>) {
+    fn on_receive_ended(&mut self, token: Token, result: Result<u32, Fault>, more: bool) {
+        let key = token.key();
+        match self.connections.received(key, token.activation(), None, more) {
+            Received::Now(_) => {}
+            Received::Stale => return self.on_stale(None),
+            Received::Later => return self.defer(token, result, None, more),
+        }
         let input = match result {
             Ok(_) => Input::EndOfStream,
             Err(fault) => Input::ReceiveEnded(fault),
@@ -102,32 +125,46 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     #[inline]
-    fn on_send(&mut self, completion: &Completion) {
-        let (key, activation) = (completion.token.key(), completion.token.activation());
-        if completion.notification {
-            let slot = self.connections.slots.get(key);
-            if !slot.is_some_and(|slot| slot.connection.expects_notification()) {
-                return self.on_stale(None);
-            }
-            self.connections.counters.zero_copy_copied += u64::from(completion.hint);
-            self.connections.handle(key, Input::Notified { copied: completion.hint });
-            return;
+    fn on_send(&mut self, completion: Completion) {
+        let Completion { token, result, more, notification, hint, .. } = completion;
+        let (key, activation) = (token.key(), token.activation());
+        if notification {
+            cold_path();
+            return self.on_notification(key, hint);
         }
-        let input = Input::Sent { result: completion.result, more: completion.more };
+        let input = Input::Sent { result, more };
         let Some(event) = self.connections.handle_end((Op::Send, key, activation), input) else {
             return self.on_stale(None);
         };
-        self.connections.counters.bytes_sent += u64::from(completion.result.unwrap_or(0));
-        match event {
-            Event::None => {}
-            Event::Blocked => self.connections.note_blocked(key),
-            event => {
-                let slot = self.connections.slots.get(key);
-                if slot.is_some_and(|slot| slot.connection.is_blocked()) {
-                    self.connections.note_blocked(key);
-                }
-                self.tell(key, event);
-            }
+        if let Ok(bytes) = result {
+            self.connections.counters.bytes_sent += u64::from(bytes);
+        }
+        if event != Event::None {
+            cold_path();
+            self.on_send_told(key, event);
+        }
+    }
+
+    /// The kernel is done with the memory of a send without a copy.
+    #[inline(never)]
+    fn on_notification(&mut self, key: Key, copied: bool) {
+        let slot = self.connections.slots.get(key);
+        if !slot.is_some_and(|slot| slot.connection.expects_notification()) {
+            return self.on_stale(None);
+        }
+        self.connections.counters.zero_copy_copied += u64::from(copied);
+        self.connections.handle(key, Input::Notified { copied });
+    }
+
+    /// A send had a consequence.
+    #[inline(never)]
+    fn on_send_told(&mut self, key: Key, event: Event) {
+        let slot = self.connections.slots.get(key);
+        if event == Event::Blocked || slot.is_some_and(|slot| slot.connection.is_blocked()) {
+            self.connections.note_blocked(key);
+        }
+        if event != Event::Blocked {
+            self.tell(key, event);
         }
     }
 

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! *Soundness.* Bytes are read through a [`Lease`] only. A lease is one counted reference, a [`Span`] is one
-//! counted reference, and only this file makes either; a buffer with references is not published, so the
+//! counted reference, and only this file makes either (beyond it a span is at most taken apart and put together
+//! again, by `Span::into_segment` and `Span::mint`); a buffer with references is not published, so the
 //! kernel does not write to what a lease shows. Owned blocks are freed when their last reference goes, but
 //! not before the next `settle`: a send that was pushed in between still reads them.
 //!
