@@ -102,6 +102,15 @@ pub struct Completion {
 
 const _: () = assert!(size_of::<Completion>() == 32, "two in a cache line");
 
+impl Completion {
+    /// Takes it out of a list that it need not leave, without its bytes.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Self {
+        let Self { token, result, ref mut span, more, notification, hint } = *self;
+        Self { token, result, span: span.take(), more, notification, hint }
+    }
+}
+
 /// How long `enter` may wait for a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {

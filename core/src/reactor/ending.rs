@@ -88,7 +88,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Of the completions that nobody will dispatch, those that bring something: clients and buffers.
     fn take_in_the_last(&mut self) {
-        let mut last = std::mem::take(&mut self.inbox);
+        let mut last = self.inbox.split_off(self.taken);
+        self.inbox.clear();
+        self.taken = 0;
         last.append(&mut self.deferred);
         self.driver.reap(&mut last, usize::MAX);
         // A ring that has lost completions works on: those behind the full queue come, a queue at a time, and
