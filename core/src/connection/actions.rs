@@ -11,18 +11,28 @@ impl Connection {
     /// `SUBMISSIONS_PER_CONNECTION_MAX` submissions between two inputs.
     #[inline]
     pub fn poll_action(&mut self, rules: &Rules) -> Option<Action> {
-        if !self.wants_to_send() {
-            return self.poll_beside_send(rules);
+        if self.poll_send() {
+            return Some(Action::Send);
         }
-        if self.blocked {
-            if sings(Canary::WatchForgotten) {
-                return self.poll_beside_send(rules);
-            }
+        if self.wants_to_send() && !sings(Canary::WatchForgotten) {
             self.take_off(Op::Watch);
             return Some(Action::Watch { many: self.watches_on });
         }
-        self.take_off(Op::Send);
-        Some(Action::Send)
+        self.poll_beside_send(rules)
+    }
+
+    /// Whether [`poll_action`](Self::poll_action) would say [`Action::Send`], which counts as done then: for who
+    /// has a shorter way for that, and asks for the rest only if this is not so.
+    #[inline]
+    pub fn poll_send(&mut self) -> bool {
+        let sends = !self.outbox.is_empty()
+            && !self.blocked
+            && (self.flights & SEND == 0 || self.sends_twice())
+            && !matches!(self.state, State::Opening { .. } | State::Closing { .. });
+        if sends {
+            self.take_off(Op::Send);
+        }
+        sends
     }
 
     fn poll_beside_send(&mut self, rules: &Rules) -> Option<Action> {
@@ -62,9 +72,15 @@ impl Connection {
     #[inline]
     #[must_use]
     pub fn is_settled(&self) -> bool {
+        self.is_settled_beside_send() && (self.outbox.is_empty() || self.sending_waits())
+    }
+
+    /// Whether all that [`poll_action`](Self::poll_action) could say is a send or a watch. False may mean either.
+    #[inline]
+    #[must_use]
+    pub fn is_settled_beside_send(&self) -> bool {
         matches!(self.state, State::Established)
             && self.in_flight(Op::Receive)
-            && (self.outbox.is_empty() || self.sending_waits())
             && self.paused == 0
             && !self.timer_nearer
     }

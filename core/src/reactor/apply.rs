@@ -1,13 +1,14 @@
 //! Wishes out: the only caller of `push` for connections.
 
+use std::hint::cold_path;
+
 use super::Reactor;
 use crate::canary::{Canary, sings};
 use crate::config::{SEGMENTS_PER_SEND_MAX, SUBMISSIONS_PER_CONNECTION_MAX};
-use crate::connection::{Action, Input, State};
+use crate::connection::{Action, Connection, Input, Rules, State};
 use crate::driver::{Driver, QueueFull, Share, Submission, Wait};
 use crate::error::{CloseReason, Fault};
 use crate::handler::{Ctx, Handler};
-use crate::outbox::{Outbox, Pieces};
 use crate::span::Segment;
 use crate::sys::memory::Memory;
 use crate::token::{Key, Op, Token};
@@ -18,12 +19,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Carries out what every dirty connection wants. What does not fit the submission queue stays dirty.
     pub(super) fn apply_all(&mut self) {
         self.apply_dials();
-        // Those behind are put off to the next turn. Taken out last: a panic leaves them for `after_panic`.
-        let count = self.connections.dirty.len();
-        for at in 0..count {
-            self.apply(self.connections.dirty[at]);
-        }
-        self.connections.dirty.drain(..count);
+        self.apply_dirty();
         self.acceptor.poll(&mut self.driver);
         self.take_in_clients();
         if !self.wake_armed {
@@ -32,71 +28,101 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    /// Carries out what one connection wants.
+    #[inline(never)]
+    fn apply_dirty(&mut self) {
+        // Those behind are put off to the next turn. Taken out last: a panic leaves them for `after_panic`.
+        let count = self.connections.dirty.len();
+        for at in 0..count {
+            self.apply(self.connections.dirty[at]);
+        }
+        self.connections.dirty.drain(..count);
+    }
+
+    /// Carries out what one connection wants. A message in, a message out is carried out here: one piece to be
+    /// sent, and nothing else.
     #[inline]
     fn apply(&mut self, key: Key) {
-        let Some(mut slot) = self.connections.slots.get_mut(key) else { return };
+        let Self { driver, connections, .. } = self;
+        let Some(slot) = connections.slots.get_mut(key) else { return };
         let ending = matches!(slot.connection.state(), State::Closing { .. });
         let share = if ending { Share::Management } else { Share::Data };
-        if !has_room(&mut self.driver, share) {
+        if !has_room(driver, share) {
             if sings(Canary::FullQueueForgets) {
                 slot.dirty = false;
                 return;
             }
-            return self.connections.dirty.push(key);
+            return connections.dirty.push(key);
         }
         slot.dirty = false;
+        let connection = &mut slot.connection;
+        if let Some(segment) = connection.outbox.only_segment(&connections.pieces)
+            && connection.poll_send()
+        {
+            let (rules, memory) = (&connections.rules, &connections.memory);
+            let Ok(zero_copy) = send(driver, connection, key, &[segment], rules, memory) else {
+                return self.on_send_unqueued(key);
+            };
+            self.sends_queued += 1;
+            if zero_copy {
+                connections.counters.zero_copy_sends += 1;
+            }
+            if connection.is_settled_beside_send() {
+                return;
+            }
+        }
+        cold_path();
+        self.apply_all_of(key, share);
+    }
+
+    /// Carries out what one connection wants, whatever it is.
+    #[inline(never)]
+    fn apply_all_of(&mut self, key: Key, share: Share) {
         loop {
+            let Self { driver, connections, segments, .. } = self;
+            let Some(slot) = connections.slots.get_mut(key) else { return };
             let connection = &mut slot.connection;
-            match connection.poll_action(&self.connections.rules) {
-                None => return,
-                Some(Action::Send) => {
-                    let pieces = &self.connections.pieces;
-                    // One is what a message in, a message out makes: it needs no list.
-                    let only = connection.outbox.only_segment(pieces);
-                    let (segments, bytes) = match &only {
-                        Some(segment) => (std::slice::from_ref(segment), segment.length),
-                        None => list_segments(&connection.outbox, pieces, &mut self.segments),
-                    };
-                    let memory = &self.connections.memory;
-                    let zero_copy = connection
-                        .begin_send(bytes, &self.connections.rules, || may_keep_buffers(memory));
-                    let descriptor = connection.descriptor().expect(SOCKET);
-                    let send = Submission::Send { descriptor, segments, zero_copy };
-                    if !push_send(&mut self.driver, connection.token(Op::Send, key), send) {
-                        return self.on_send_unqueued(key);
-                    }
-                    self.sends_queued += 1;
-                    self.connections.counters.zero_copy_sends += u64::from(zero_copy);
-                    if connection.is_settled() {
-                        return;
-                    }
+            if !connection.poll_send() {
+                if self.apply_rarer(key, share) {
+                    continue;
                 }
-                Some(action) => {
-                    self.apply_rarer(key, action, share);
-                    let Some(again) = self.connections.slots.get_mut(key) else { return };
-                    slot = again;
-                }
+                return;
+            }
+            segments.clear();
+            connection.outbox.segments(&connections.pieces, SEGMENTS_PER_SEND_MAX, segments);
+            let (rules, memory) = (&connections.rules, &connections.memory);
+            let Ok(zero_copy) = send(driver, connection, key, segments, rules, memory) else {
+                return self.on_send_unqueued(key);
+            };
+            self.sends_queued += 1;
+            connections.counters.zero_copy_sends += u64::from(zero_copy);
+            if connection.is_settled_beside_send() {
+                return;
             }
         }
     }
 
-    /// Carries out an action that is no send.
+    /// Carries out the next wish of a connection that wants to send nothing; whether there was one.
     #[cold]
-    fn apply_rarer(&mut self, key: Key, action: Action, share: Share) {
+    fn apply_rarer(&mut self, key: Key, share: Share) -> bool {
         const ROOM: &str = "room was made for all that a connection can want";
-        let Some(slot) = self.connections.slots.get_mut(key) else { return };
+        let Some(slot) = self.connections.slots.get_mut(key) else { return false };
         let connection = &mut slot.connection;
+        let Some(action) = connection.poll_action(&self.connections.rules) else { return false };
         let descriptor = connection.descriptor();
         let (op, submission) = match action {
             Action::SetTimer(deadline_ms) => {
-                return connection.timer_stands_at(self.wheel.arm(key.index(), deadline_ms));
+                connection.timer_stands_at(self.wheel.arm(key.index(), deadline_ms));
+                return true;
             }
-            Action::Free(reason) => return self.end(key, reason),
+            Action::Free(reason) => {
+                self.end(key, reason);
+                return true;
+            }
             Action::Cancel(op) => {
                 let target = Submission::Cancel(connection.token(op, key));
                 let token = Token::new(Op::Cancel, key, op as u8);
-                return self.driver.push(token, target, Share::Management).expect(ROOM);
+                self.driver.push(token, target, Share::Management).expect(ROOM);
+                return true;
             }
             Action::Send => unreachable!("dealt with by the caller"),
             Action::Receive => {
@@ -119,6 +145,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
         };
         self.driver.push(connection.token(op, key), submission, share).expect(ROOM);
+        true
     }
 
     /// The kernel takes nothing for now: the send counts as cancelled, and is asked for again next turn.
@@ -179,26 +206,28 @@ fn has_room<D: Driver>(driver: &mut D, share: Share) -> bool {
     driver.room(share) >= SUBMISSIONS_PER_CONNECTION_MAX
 }
 
-/// Queues a send. The driver may have no place for so many vectored ones between two enters.
-#[inline]
-fn push_send<D: Driver>(driver: &mut D, token: Token, send: Submission<'_>) -> bool {
-    if driver.push(token, send, Share::Data).is_ok() {
-        return true;
+/// Queues a send of the segments; whether it avoids the copy. The driver may have no place for so many vectored
+/// ones between two enters.
+#[inline(always)]
+fn send<D: Driver>(
+    driver: &mut D,
+    connection: &mut Connection,
+    key: Key,
+    segments: &[Segment],
+    rules: &Rules,
+    memory: &Memory,
+) -> Result<bool, QueueFull> {
+    let bytes = segments.iter().map(|segment| segment.length).sum();
+    let zero_copy = connection.begin_send(bytes, rules, || may_keep_buffers(memory));
+    let descriptor = connection.descriptor().expect(SOCKET);
+    let token = connection.token(Op::Send, key);
+    let send = Submission::Send { descriptor, segments, zero_copy };
+    if driver.push(token, send, Share::Data).is_err() {
+        // Its failures show again at the turn's own enter.
+        let _ = driver.enter(Wait::NOT);
+        driver.push(token, send, Share::Data)?;
     }
-    // Its failures show again at the turn's own enter.
-    let _ = driver.enter(Wait::NOT);
-    driver.push(token, send, Share::Data).is_ok()
-}
-
-/// What one send can carry of an outbox, and its bytes.
-fn list_segments<'a>(
-    outbox: &Outbox,
-    pieces: &Pieces,
-    into: &'a mut Vec<Segment>,
-) -> (&'a [Segment], u32) {
-    into.clear();
-    let bytes = outbox.segments(pieces, SEGMENTS_PER_SEND_MAX, into);
-    (into, bytes)
+    Ok(zero_copy)
 }
 
 /// Whether a send may leave its buffers with the kernel. They stay there until the peer has read: half of
