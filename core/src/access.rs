@@ -253,7 +253,7 @@ enum Verdict {
 /// assert!(!access.allows("192.168.0.1".parse()?), "something is allowed, and this is not");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
     /// Disjoint ranges of addresses and what their longest prefixes say.
     v4: RangeInclusiveMap<u32, Verdict>,

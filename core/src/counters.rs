@@ -43,6 +43,12 @@ pub struct Counters {
     pub taken_over: u64,
     /// Clients that were to be handed over and stayed, because the other's mailbox was full.
     pub mailboxes_full: u64,
+    /// Clients that were reset because their address may not connect.
+    pub refused_access: u64,
+    /// Clients that were reset because their source had as many connections as it may.
+    pub refused_source_full: u64,
+    /// Clients that were reset because their source came too often.
+    pub refused_source_rate: u64,
     /// Accepts that failed, of any cause.
     pub accept_errors: u64,
     /// Times the acceptor stopped for want of descriptors.
@@ -59,6 +65,14 @@ pub struct Counters {
     pub stalls: u64,
     /// How long turns took, without the waiting.
     pub turn_times: TurnTimes,
+}
+
+impl Counters {
+    /// Clients that were turned away, for whatever reason.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused_access + self.refused_source_full + self.refused_source_rate
+    }
 }
 
 /// How long the turns of a reactor took, in powers of two: for a quantile that is right to a factor of two, and

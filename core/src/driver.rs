@@ -235,6 +235,14 @@ pub trait Driver {
     /// Forgets the rings so far. Call before looking for what they were about.
     fn clear_wake(&mut self);
 
+    /// The peer's address of a connected socket.
+    ///
+    /// # Errors
+    /// As [`addresses`](Self::addresses).
+    fn peer(&self, descriptor: Descriptor) -> Result<SocketAddr, Fault> {
+        self.addresses(descriptor).map(|(_, peer)| peer)
+    }
+
     /// The local and the peer's address of a connected socket.
     ///
     /// # Errors

@@ -153,10 +153,12 @@ impl Front {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mailbox::Client;
     use crate::token::Descriptor;
 
     fn client(number: u32) -> Message {
-        Message::Client { descriptor: Descriptor(number), listener: 0 }
+        let (listener, source) = (0, None);
+        Message::Client(Client { descriptor: Descriptor(number), listener, source })
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod connection;
 mod connections;
 pub mod control;
 pub mod counters;
+pub mod door;
 mod drain;
 pub mod driver;
 mod error;

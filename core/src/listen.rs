@@ -4,7 +4,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use crate::access::Access;
 use crate::error::SetupError;
 
 /// How a listener takes its clients in.
@@ -29,6 +31,8 @@ pub struct Listen {
     pub max_connections: Option<u32>,
     /// Which reactor its clients go to. Default: the builder's.
     pub placement: Option<Placement>,
+    /// From where clients may come. Default: as the builder says.
+    pub access: Option<Arc<Access>>,
 }
 
 impl Listen {
@@ -50,6 +54,13 @@ impl Listen {
     #[must_use]
     pub fn placement(mut self, placement: Placement) -> Self {
         self.placement = Some(placement);
+        self
+    }
+
+    /// Clients from elsewhere are reset.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = Some(Arc::new(access));
         self
     }
 

@@ -20,19 +20,26 @@
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
+use crate::sources::Source;
 use crate::sync::{AtomicBool, Ordering, fence};
 use crate::token::Descriptor;
+
+/// A client that was accepted and has its permit. Its socket belongs to whoever has this.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its socket.
+    pub descriptor: Descriptor,
+    /// The number of the listener that it came to.
+    pub listener: u16,
+    /// What it is counted for.
+    pub source: Option<Source>,
+}
 
 /// What one reactor asks of another.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Serve this client: it was accepted at the listener of this number, and has its permit.
-    Client {
-        /// The client's socket, which belongs to whoever takes the message.
-        descriptor: Descriptor,
-        /// The listener.
-        listener: u16,
-    },
+    /// Serve this client.
+    Client(Client),
 }
 
 /// What a poster has to do about the owner.

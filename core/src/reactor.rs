@@ -38,6 +38,7 @@ use crate::connection::{Input, Rules};
 use crate::connections::{Connections, Sizes, slot_bytes};
 use crate::control::Control;
 use crate::counters::{Counters, Ledger, Snapshot};
+use crate::door::Door;
 use crate::drain::Drain;
 use crate::driver::{Completion, Driver, DriverFailed, Wait};
 use crate::error::CloseReason;
@@ -47,6 +48,7 @@ use crate::listen::Placement;
 use crate::loads::Business;
 use crate::placement::{Place, policy};
 use crate::polling::Polling;
+use crate::sources::Source;
 use crate::span::Segment;
 use crate::token::{Descriptor, Key};
 use crate::wheel::Wheel;
@@ -79,6 +81,8 @@ pub struct Setup {
     pub front: Arc<Front>,
     /// Where the clients of each listener go.
     pub placements: Vec<Placement>,
+    /// Who may come in.
+    pub door: Arc<Door>,
     /// What it draws is drawn from this.
     pub seed: u64,
     /// The life that every slot starts in: zero, but in tests of what happens when it wraps.
@@ -94,6 +98,9 @@ pub struct Reactor<D, H: Handler> {
     control: Arc<Control>,
     front: Arc<Front>,
     placements: Vec<Box<dyn Place>>,
+    door: Arc<Door>,
+    /// What the connection of each slot is counted for; empty if nothing is counted.
+    sources: Vec<Option<Source>>,
     business: Business,
     /// Messages sent to other rings, of which each has a token of its own.
     notified: u8,
@@ -144,11 +151,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let mut connections =
             Connections::new(sizes, rules, Rc::clone(driver.memory()), Arc::clone(&admission));
         connections.set_now_us(driver.now_us());
+        let counted = if setup.door.counts_sources() { limits.slots() } else { 0 };
+        let sources = (0..counted).map(|_| None);
         Self {
             acceptor: Acceptor::new(listeners, admission, number),
             control,
             front: setup.front,
             placements: placements.collect(),
+            sources: sources.collect(),
+            door: setup.door,
             business: Business::default(),
             notified: 0,
             is_retired: false,

@@ -59,9 +59,7 @@ const CORE: &[Row] = &[
     Row { floor: 0, modules: &["error"], floors: &[0], also: &[], crates: &["thiserror"] },
     Row {
         floor: 0,
-        modules: &[
-            "token", "span", "clock", "config", "counters", "control", "canary", "sync", "listen",
-        ],
+        modules: &["token", "span", "clock", "config", "counters", "control", "canary", "sync"],
         floors: &[0],
         also: &[],
         crates: &[],
@@ -69,7 +67,7 @@ const CORE: &[Row] = &[
     Row { floor: 1, modules: &["slab"], floors: &[0, 1], also: &[], crates: &["slab"] },
     Row {
         floor: 1,
-        modules: &["front", "loads", "mailbox", "placement"],
+        modules: &["door", "front", "listen", "loads", "mailbox", "placement"],
         floors: &[0, 1],
         also: &[],
         crates: &["crossbeam_queue", "crossbeam_utils", "fastrand"],

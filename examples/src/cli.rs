@@ -5,7 +5,7 @@
 //! it starts. `cli/values.rs` reads what stands behind an option.
 //!
 //! ```text
-//! text -> duration | timeout | cores | address | addresses | count | placement -> value
+//! text -> duration | timeout | cores | address | addresses | count | placement | prefix -> value
 //!      -> Err("CAUSE; REMEDY") -> clap -> parse -> one line on stderr, exit code 2
 //! ```
 //!
@@ -18,11 +18,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
-use slipring::Placement;
 pub use slipring::Timeout;
+use slipring::{Placement, Prefix};
 
 pub use values::{
-    Addresses, Cores, address, addresses, cores, count, duration, placement, timeout,
+    Addresses, Cores, address, addresses, cores, count, duration, placement, prefix, timeout,
 };
 
 /// The exit code for everything the caller can put right: bad input, a taken port, limits too low,
@@ -66,6 +66,21 @@ pub struct SharedOptions {
     /// `least-loaded` or `round-robin` [default: least-loaded]
     #[arg(long, value_name = "POLICY", value_parser = placement)]
     pub placement: Option<Placement>,
+
+    /// Clients may come from here, `CIDR[,CIDR...]`, and from nowhere else, unless --deny has a longer prefix;
+    /// others are reset. May be given several times [default: from anywhere]
+    #[arg(long, value_name = "CIDR", value_parser = prefix, value_delimiter = ',')]
+    pub allow: Vec<Prefix>,
+
+    /// Clients from here are reset, `CIDR[,CIDR...]`, unless --allow has a longer prefix. May be given several
+    /// times [default: nobody]
+    #[arg(long, value_name = "CIDR", value_parser = prefix, value_delimiter = ',')]
+    pub deny: Vec<Prefix>,
+
+    /// Connections of one source at once, an IPv4 address or an IPv6 /64, over all cores; those beyond are
+    /// reset [default: no limit]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub per_source: Option<u32>,
 
     /// Show a table on stderr once a second, a row for each reactor
     #[arg(long)]
@@ -168,7 +183,8 @@ mod tests {
         let proxy = proxy(
             "--listen :1 --listen [::1]:2 --to 127.0.0.1:3,127.0.0.1:4 --cores 0-1 \
              --max-connections 100 --idle-timeout never --drain-deadline 0s --poll always \
-             --buffers 64 --buffer-size 16384 --placement cpu --stats",
+             --buffers 64 --buffer-size 16384 --placement cpu --stats --allow 10.0.0.0/8,::1 \
+             --deny 10.1.0.0/16 --per-source 3",
         )
         .expect("all of it is well formed");
         assert_eq!(proxy.listen.len(), 2);
@@ -183,6 +199,9 @@ mod tests {
             buffer_size: Some(16384),
             placement: Some(Placement::Cpu),
             stats: true,
+            allow: vec!["10.0.0.0/8".parse().expect("a prefix"), "::1".parse().expect("a prefix")],
+            deny: vec!["10.1.0.0/16".parse().expect("a prefix")],
+            per_source: Some(3),
         };
         assert_eq!(proxy.common, common);
     }

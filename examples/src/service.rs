@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use slipring::{Builder, Counters, Handler, Limits, Running, Runtime, Timeout, Timeouts};
+use slipring::{
+    Access, Builder, Counters, Handler, Limits, Running, Runtime, SourceLimits, Timeout, Timeouts,
+};
 
 use crate::cli::{SharedOptions, fail};
 use crate::stats::Stats;
@@ -57,6 +59,15 @@ pub fn builder(
     }
     if let Some(poll) = options.poll {
         builder = builder.poll(poll.into());
+    }
+    if !options.allow.is_empty() || !options.deny.is_empty() {
+        let access = Access::new(options.allow.iter().copied(), options.deny.iter().copied());
+        builder = builder.access(access.unwrap_or_else(|error| fail(error)));
+    }
+    if options.per_source.is_some() {
+        let limits =
+            SourceLimits { connections_max: options.per_source, ..SourceLimits::default() };
+        builder = builder.per_source(limits);
     }
     if let Some(placement) = options.placement {
         builder = builder.placement(placement);

@@ -1,8 +1,8 @@
 //! The table of `--stats`: one row for each reactor, once a second, on stderr.
 //!
 //! ```text
-//! reactor  conns  acc/s  close/s  given/s  taken/s   in MB/s  out MB/s  cpu %   turn us p50/p99/max  held KiB  owned KiB
-//!       0   5003   1201     1198       40       12       1.5       1.5     37           15/63/140        192          0
+//! reactor  conns  acc/s  close/s  given/s  taken/s  no/s   in MB/s  out MB/s  cpu %   turn us p50/p99/max  held KiB
+//!       0   5003   1201     1198       40       12     3       1.5       1.5     37           15/63/140       192
 //! ```
 //!
 //! Rates are of the time between two reports of a reactor, so they are right however late one comes. Turn times
@@ -70,13 +70,14 @@ fn draw_until(stopped: &Receiver<()>, handles: &[Handle]) {
 /// The table of what happened between two looks at the same reactors.
 fn table(before: &[Snapshot], now: &[Snapshot]) -> String {
     let mut text = format!(
-        "{:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8} {:>8} {:>5} {:>19} {:>8} {:>8} {:>7} {:>6}\n",
+        "{:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8} {:>8} {:>5} {:>19} {:>8} {:>8} {:>7} {:>6}\n",
         "reactor",
         "conns",
         "acc/s",
         "close/s",
         "given/s",
         "taken/s",
+        "no/s",
         "in MB/s",
         "out MB/s",
         "cpu %",
@@ -109,12 +110,13 @@ fn row(before: &Snapshot, now: &Snapshot) -> String {
         turns.permille_us(1000)
     );
     format!(
-        "{:>7} {:>7.0} {:>7.0} {:>7.0} {:>7.0} {:>8.1} {:>8.1} {:>5.0} {:>19} {:>8} {:>8} {:>7} {:>6}",
+        "{:>7} {:>7.0} {:>7.0} {:>7.0} {:>7.0} {:>7.0} {:>8.1} {:>8.1} {:>5.0} {:>19} {:>8} {:>8} {:>7} {:>6}",
         now.connections,
         rate(|c| c.accepted),
         rate(|c| c.closed),
         rate(|c| c.handed_over),
         rate(|c| c.taken_over),
+        rate(Counters::refused),
         rate(|c| c.bytes_received) / MEGA,
         rate(|c| c.bytes_sent) / MEGA,
         cpu,
@@ -141,8 +143,8 @@ mod tests {
         now.counters.bytes_received = 3_000_000;
         let table = table(&[before], &[now]);
         let row: Vec<&str> = table.lines().nth(1).expect("a row").split_whitespace().collect();
-        assert_eq!(row[..8], ["0", "7", "10", "0", "0", "0", "1.5", "0.0"]);
-        assert_eq!(row[8], "25");
+        assert_eq!(row[..9], ["0", "7", "10", "0", "0", "0", "0", "1.5", "0.0"]);
+        assert_eq!(row[9], "25");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use slipring_core::admission::Admission;
+use slipring_core::door::Door;
 use slipring_core::driver::{Driver as _, Wait, Wake};
 use slipring_core::front::Front;
 use slipring_core::reactor::{Reactor, Setup};
@@ -29,7 +30,7 @@ use slipring_core::runtime::{LOOK_US, STALL_US, Watch};
 use slipring_core::token::{Descriptor, Key};
 use slipring_core::{
     Builder, CloseReason, Counters, Handle, Handler, Limits, Listen, Placement, Poll, Runtime,
-    SetupError, Team, Timeouts,
+    SetupError, SourceLimits, Team, Timeouts,
 };
 
 use crate::dice::Dice;
@@ -62,6 +63,7 @@ pub(crate) struct Plan {
     pub(crate) timeouts: Timeouts,
     pub(crate) poll: Poll,
     pub(crate) placement: Placement,
+    pub(crate) per_source: SourceLimits,
     pub(crate) drain_ms: u32,
     pub(crate) ring: SimRingSetup,
     /// The life every slot starts in.
@@ -77,6 +79,7 @@ impl Plan {
             .timeouts(self.timeouts)
             .poll(self.poll)
             .placement(self.placement)
+            .per_source(self.per_source)
             .drain_deadline(Duration::from_millis(self.drain_ms.into()));
         let listen = |builder: Builder, (number, at): (usize, &SocketAddr)| {
             builder.listen_with(*at, self.listen_as.get(number).cloned().unwrap_or_default())
@@ -136,6 +139,7 @@ pub(crate) struct Engine<H: Handler> {
     pub(crate) handle: Handle,
     admission: Arc<Admission>,
     front: Arc<Front>,
+    door: Arc<Door>,
     watch: Watch,
     /// When somebody looks next whether the reactors turn.
     look_us: Option<u64>,
@@ -204,6 +208,7 @@ impl<H: Handler> Engine<H> {
             handle,
             admission: Arc::clone(team.admission()),
             front: Arc::clone(team.front()),
+            door: Arc::clone(team.door()),
             watch: team.watch(),
             look_us: None,
             panics_meant,
@@ -573,6 +578,10 @@ impl<H: Handler> Engine<H> {
         let (open, dialed) = (self.admission.open(), self.admission.dialed());
         if open + dialed > 0 {
             left.push(format!("places of {open} accepted and {dialed} dialed connections"));
+        }
+        let sources = self.door.sources_known();
+        if sources > 0 {
+            left.push(format!("{sources} sources that count connections"));
         }
         let loads = self.front.loads();
         let counted: Vec<u32> = (0..loads.reactors()).map(|r| loads.connections(r)).collect();

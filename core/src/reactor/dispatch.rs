@@ -246,6 +246,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         {
             self.acceptor.release(listener);
             self.front.loads().remove(self.number);
+            self.forget_source(key);
         }
         // Its state is the handler's, and this may be called because that has panicked already.
         if catch_unwind(AssertUnwindSafe(|| drop(slot))).is_err() {

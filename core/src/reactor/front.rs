@@ -1,10 +1,11 @@
 //! Clients in: which reactor serves them, and what other reactors send here.
 //!
 //! ```text
-//!   acceptor --- a client with its permit ---> placement --- this one ---> open
-//!                                                 |
-//!   another's mailbox <--- post, wake it ---------+
-//!                                                        mailbox of this one --- take ---> open
+//!   acceptor --- a client with its permit ---> door ---> placement --- this one ---> open
+//!                                               |            |
+//!                                             reset          +--- post, wake it ---> another's mailbox
+//!
+//!                                                         mailbox of this one --- take ---> open
 //! ```
 //!
 //! A permit goes with its client. A client that cannot be posted, because the other's mailbox is full, is
@@ -15,9 +16,11 @@ use std::panic::catch_unwind;
 use super::{Reactor, TIMER_ACCEPT};
 use crate::acceptor::PAUSE_MS;
 use crate::canary::{Canary, sings};
+use crate::door::Refusal;
 use crate::driver::{Driver, Share, Submission};
 use crate::handler::{Ctx, Handler, Origin};
-use crate::mailbox::{Message, Posted};
+use crate::mailbox::{Client, Message, Posted};
+use crate::sources::Source;
 use crate::token::{Descriptor, Key, Op, Token};
 
 /// Most messages taken in a turn: the rest is for the next one.
@@ -34,23 +37,30 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.wheel.arm(timer, self.connections.now_ms() + PAUSE_MS);
         }
         while let Some((descriptor, listener)) = self.acceptor.poll_client() {
-            self.place(descriptor, listener);
+            self.take_in(descriptor, listener);
         }
     }
 
-    /// Serves a client, or hands it over.
-    fn place(&mut self, descriptor: Descriptor, listener: u16) {
+    /// Serves a client, hands it over, or turns it away.
+    fn take_in(&mut self, descriptor: Descriptor, listener: u16) {
+        let source = match self.door.asks(listener) {
+            true => match self.ask(descriptor, listener) {
+                Ok(source) => source,
+                Err(refusal) => return self.refuse(descriptor, listener, refusal),
+            },
+            false => None,
+        };
         let (loads, now_us) = (self.front.loads(), self.connections.now_us());
         let policy = &mut self.placements[usize::from(listener)];
         let to = policy.place(self.number, loads, now_us);
         // One that drains serves what it has taken in: the others do the same.
         if to == self.number || self.drain.is_some() {
             self.front.loads().add(self.number);
-            return self.open(descriptor, listener);
+            return self.open(Client { descriptor, listener, source });
         }
         // Counted before it is there: the other may be done with it before this one gets any further.
         self.front.loads().add(to);
-        match self.front.mail(to).post(Message::Client { descriptor, listener }) {
+        match self.front.mail(to).post(Message::Client(Client { descriptor, listener, source })) {
             Ok(posted) => {
                 self.connections.counters.handed_over += 1;
                 if posted == Posted::Wake {
@@ -58,12 +68,42 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 }
             }
             Err(_) if sings(Canary::FullMailboxForgets) => {}
-            Err(Message::Client { descriptor, listener }) => {
+            Err(Message::Client(client)) => {
                 self.connections.counters.mailboxes_full += 1;
                 self.front.loads().remove(to);
                 self.front.loads().add(self.number);
-                self.open(descriptor, listener);
+                self.open(client);
             }
+        }
+    }
+
+    /// Whether a client may stay, by its address. One that has none any more has gone, and whatever reads from it
+    /// will be told so.
+    fn ask(&self, descriptor: Descriptor, listener: u16) -> Result<Option<Source>, Refusal> {
+        match self.driver.peer(descriptor) {
+            Ok(peer) => self.door.ask(listener, peer.ip(), self.connections.now_us()),
+            Err(_) => Ok(None),
+        }
+    }
+
+    #[cold]
+    fn refuse(&mut self, descriptor: Descriptor, listener: u16, refusal: Refusal) {
+        let counters = &mut self.connections.counters;
+        *match refusal {
+            Refusal::Denied => &mut counters.refused_access,
+            Refusal::SourceFull => &mut counters.refused_source_full,
+            Refusal::SourceRate => &mut counters.refused_source_rate,
+        } += 1;
+        self.turn_away(descriptor, listener);
+    }
+
+    /// The connection of the slot counts for its source no more.
+    pub(super) fn forget_source(&mut self, key: Key) {
+        let slot = self.sources.get_mut(key.index() as usize);
+        if let Some(source) = slot.and_then(Option::take)
+            && !sings(Canary::SourceLeaked)
+        {
+            self.door.release(source, self.connections.now_us());
         }
     }
 
@@ -91,9 +131,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         for _ in 0..MESSAGES_PER_TURN_MAX {
             match self.front.take(self.number) {
                 None => return,
-                Some(Message::Client { descriptor, listener }) => {
+                Some(Message::Client(client)) => {
                     self.connections.counters.taken_over += 1;
-                    self.open(descriptor, listener);
+                    self.open(client);
                 }
             }
         }
@@ -111,25 +151,28 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.front.abandon(self.number);
         self.retire();
         if self.front.end() {
-            while let Some(Message::Client { descriptor, listener }) = self.front.take(self.number)
-            {
-                self.driver.set_abortive(descriptor);
-                self.driver.close_now(descriptor);
-                self.acceptor.release(listener);
+            while let Some(Message::Client(client)) = self.front.take(self.number) {
+                self.drop_client(client);
             }
         }
         self.acceptor.ring_all();
     }
 
     /// A client came in.
-    fn open(&mut self, descriptor: Descriptor, listener: u16) {
+    fn open(&mut self, client: Client) {
         // Made here, and not in its slot: as long as there is no connection, nobody would end it.
         let Ok(state) = catch_unwind(H::State::default) else {
-            return self.turn_away(descriptor, listener);
+            self.connections.counters.handler_panics += 1;
+            tracing::error!("the making of a state panicked; its client is reset");
+            return self.drop_client(client);
         };
+        let Client { descriptor, listener, source } = client;
         let Some(key) = self.connections.accept(descriptor, listener, state) else {
             unreachable!("a permit means a slot: the slab holds as many as the process may accept");
         };
+        if let Some(place) = self.sources.get_mut(key.index() as usize) {
+            *place = source;
+        }
         self.current = Some((key, false));
         let origin = Origin::Accepted(usize::from(listener));
         self.handler.on_open(&mut Ctx::new(&mut self.connections, key), origin);
@@ -137,15 +180,23 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.abort_latecomer(key);
     }
 
-    /// A client comes to nothing, since its state could not be made.
+    /// A client that was given to this reactor comes to nothing.
+    #[cold]
+    fn drop_client(&mut self, client: Client) {
+        let Client { descriptor, listener, source } = client;
+        if let Some(source) = source {
+            self.door.release(source, self.connections.now_us());
+        }
+        self.front.loads().remove(self.number);
+        self.turn_away(descriptor, listener);
+    }
+
+    /// A client that nobody was given is reset, and its place is free.
     #[cold]
     fn turn_away(&mut self, descriptor: Descriptor, listener: u16) {
-        self.connections.counters.handler_panics += 1;
         self.driver.set_abortive(descriptor);
         self.driver.close_now(descriptor);
         self.acceptor.descriptor_returned();
         self.acceptor.release(listener);
-        self.front.loads().remove(self.number);
-        tracing::error!("the making of a state panicked; its client is reset");
     }
 }

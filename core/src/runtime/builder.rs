@@ -1,18 +1,23 @@
 //! What a runtime will be: sizes, deadlines and addresses, and whether they fit together.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use core_affinity::CoreId;
 
 use super::threads::{Threads, find_cores};
 use super::{Running, Team};
+use crate::access::Access;
 use crate::clock::millis;
 use crate::config::{Limits, Poll, Timeouts};
 use crate::connections::slot_bytes;
+use crate::door::Door;
 use crate::error::SetupError;
 use crate::handler::Handler;
 use crate::listen::{Listen, Placement};
+use crate::sources::{SourceLimits, Sources};
 use crate::sys::memory::ring_bytes;
 use crate::sys::{descriptors_max, ensure_descriptors};
 
@@ -41,6 +46,8 @@ pub struct Builder {
     timeouts: Timeouts,
     poll: Poll,
     placement: Placement,
+    access: Option<Arc<Access>>,
+    sources: SourceLimits,
     drain: Duration,
 }
 
@@ -53,6 +60,8 @@ impl Builder {
             timeouts: Timeouts::default(),
             poll: Poll::default(),
             placement: Placement::default(),
+            access: None,
+            sources: SourceLimits::default(),
             drain: Duration::from_secs(30),
         }
     }
@@ -112,6 +121,20 @@ impl Builder {
         self
     }
 
+    /// From where clients may come, at listeners that do not say so themselves. Default: from anywhere. Others are
+    /// reset.
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = Some(Arc::new(access));
+        self
+    }
+
+    /// How many connections, and how often, clients of one source may have. Default: no limit. Those beyond are
+    /// reset: others stand behind them.
+    pub fn per_source(mut self, limits: SourceLimits) -> Self {
+        self.sources = limits;
+        self
+    }
+
     /// How long a drain may take before what is left is aborted. Default 30 s, Kubernetes' grace.
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {
         self.drain = deadline;
@@ -128,7 +151,11 @@ impl Builder {
         let slot = slot_bytes::<H::State>() as u64 + BYTES_BESIDE_SLOT;
         let slots = u64::from(limits.slots()) * slot;
         let queues = u64::from(limits.submissions) * BYTES_PER_SUBMISSION;
-        reactors * (buffers + slots + queues + limits.owned_bytes_max)
+        let sources = match self.sources.is_limit() {
+            true => self.sources.memory_bytes_max(limits.accepted_max),
+            false => 0,
+        };
+        reactors * (buffers + slots + queues + limits.owned_bytes_max) + sources
     }
 
     /// What so many reactors of this runtime would have in common. [`start`](Self::start) makes them by it;
@@ -140,7 +167,13 @@ impl Builder {
         self.check(reactors)?;
         let drain_ms = u32::try_from(millis(self.drain)).unwrap_or(u32::MAX);
         let listen: Vec<Listen> = self.listens().into_iter().map(|(_, how)| how).collect();
-        Ok(Team::new((reactors, &listen), self.limits, self.timeouts, self.poll, drain_ms))
+        let sources = match self.sources.is_limit() {
+            true => Some(Sources::new(self.sources, random_seed())?),
+            false => None,
+        };
+        let access = listen.iter().map(|how| how.access.clone()).collect();
+        let team = Team::new((reactors, &listen), self.limits, self.timeouts, self.poll, drain_ms);
+        Ok(team.with_door(Door::new(access, sources)))
     }
 
     fn check(&self, reactors: usize) -> Result<(), SetupError> {
@@ -172,6 +205,9 @@ impl Builder {
         let mut listens = self.listen.clone();
         for (_, how) in &mut listens {
             how.placement.get_or_insert(self.placement);
+            if how.access.is_none() {
+                how.access.clone_from(&self.access);
+            }
         }
         listens
     }
@@ -225,4 +261,9 @@ impl Builder {
     fn reactor_cores(&self) -> Result<Vec<CoreId>, SetupError> {
         find_cores(self.cores.as_deref())
     }
+}
+
+/// What nobody outside can know.
+fn random_seed() -> u64 {
+    RandomState::new().hash_one(0)
 }

@@ -9,6 +9,7 @@ use crate::admission::Admission;
 use crate::config::{Limits, Poll, Timeouts};
 use crate::control::Control;
 use crate::counters::{Counters, Snapshot};
+use crate::door::Door;
 use crate::driver::Wake;
 use crate::front::Front;
 use crate::listen::{Listen, Placement};
@@ -26,6 +27,7 @@ pub struct Team {
     control: Arc<Control>,
     admission: Arc<Admission>,
     front: Arc<Front>,
+    door: Arc<Door>,
 }
 
 impl Team {
@@ -53,7 +55,15 @@ impl Team {
             control,
             admission: Arc::new(admission),
             front: Arc::new(front),
+            door: Arc::default(),
         }
+    }
+
+    /// Who may come in by these listeners. Without it, everybody.
+    #[must_use]
+    pub fn with_door(mut self, door: Door) -> Self {
+        self.door = Arc::new(door);
+        self
     }
 
     /// What the reactor of this number is made with. It closes the listeners.
@@ -69,6 +79,7 @@ impl Team {
             control: Arc::clone(&self.control),
             front: Arc::clone(&self.front),
             placements: self.placements.clone(),
+            door: Arc::clone(&self.door),
             seed: self.seed.wrapping_add(number as u64),
             first_generation: 0,
         }
@@ -78,6 +89,12 @@ impl Team {
     #[must_use]
     pub fn control(&self) -> &Arc<Control> {
         &self.control
+    }
+
+    /// Who may come in.
+    #[must_use]
+    pub fn door(&self) -> &Arc<Door> {
+        &self.door
     }
 
     /// Somebody who looks whether the reactors turn.

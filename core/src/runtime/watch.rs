@@ -62,16 +62,19 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mailbox::Message;
+    use crate::mailbox::{Client, Message};
     use crate::token::Descriptor;
 
     #[test]
     fn who_stalls_is_named_once_and_its_mail_is_for_all() {
         let front = Arc::new(Front::new(2, 8));
         let mut watch = Watch::new(Arc::clone(&front), Arc::new(Admission::new(8, 0, 1, 2)));
-        let client = Message::Client { descriptor: Descriptor(7), listener: 0 };
+        let client = || {
+            let (listener, source) = (0, None);
+            Message::Client(Client { descriptor: Descriptor(7), listener, source })
+        };
         front.loads().add(1);
-        let _ = front.mail(1).post(client);
+        let _ = front.mail(1).post(client());
         front.loads().begin_turn(1, 100);
         assert_eq!(watch.look(100 + STALL_US - 1), []);
         assert_eq!(front.take(0), None);
@@ -79,7 +82,7 @@ mod tests {
         assert_eq!(watch.look(100 + STALL_US), [stall]);
         assert_eq!(watch.look(100 + 2 * STALL_US), [], "told once");
         assert!(!front.is_empty(0));
-        assert_eq!(front.take(0), Some(Message::Client { descriptor: Descriptor(7), listener: 0 }));
+        assert_eq!(front.take(0), Some(client()));
         assert_eq!((front.loads().connections(0), front.loads().connections(1)), (1, 0));
         assert!(front.end_stall(1) && !front.end_stall(1));
         front.loads().begin_turn(1, 5 * STALL_US);

@@ -433,6 +433,10 @@ impl Driver for Ring {
         self.bell.clear();
     }
 
+    fn peer(&self, descriptor: Descriptor) -> Result<SocketAddr, Fault> {
+        socket::peer(descriptor)
+    }
+
     fn addresses(&self, descriptor: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault> {
         socket::addresses(descriptor)
     }

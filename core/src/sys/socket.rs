@@ -193,6 +193,12 @@ pub(super) fn unsent(descriptor: Descriptor) -> Option<u32> {
     if told == 0 { u32::try_from(bytes).ok() } else { None }
 }
 
+/// The peer's address.
+pub(super) fn peer(descriptor: Descriptor) -> Result<SocketAddr, Fault> {
+    let peer = borrow(descriptor).peer_addr().and_then(address_of);
+    peer.map_err(|error: io::Error| fault_of(&error))
+}
+
 /// Local and peer address.
 pub(super) fn addresses(descriptor: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault> {
     let socket = borrow(descriptor);

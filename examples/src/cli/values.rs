@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use slipring::{Placement, Timeout};
+use slipring::{Placement, Prefix, PrefixError, Timeout};
 
 /// The longest duration a command line takes. Timers count milliseconds in 32 bits (49 days).
 const DURATION_MAX: Duration = Duration::from_hours(1000);
@@ -216,6 +216,16 @@ pub fn placement(text: &str) -> Result<Placement, String> {
     text.parse()
 }
 
+// --------------------------------------------------------------------------------------- prefixes
+
+/// Addresses that begin with the same bits: `10.0.0.0/8`, `2001:db8::/32`, or one address.
+///
+/// # Errors
+/// Cause and remedy, for what is none, and for bits set behind the prefix.
+pub fn prefix(text: &str) -> Result<Prefix, String> {
+    text.parse().map_err(|error: PrefixError| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -397,6 +407,21 @@ mod tests {
                 ("64k", "not a whole number", "plain digits"),
                 ("1.5", "not a whole number", "plain digits"),
                 ("", "not a whole number", "plain digits"),
+            ],
+        );
+    }
+
+    #[test]
+    fn prefixes_are_read() {
+        for text in ["10.0.0.0/8", "127.0.0.1", "2001:db8::/32"] {
+            assert!(prefix(text).is_ok(), "{text}");
+        }
+        assert_refused(
+            prefix,
+            &[
+                ("10.0.0.1/8", "10.0.0.1/8", "10.0.0.0/8"),
+                ("10.0.0.0/33", "33", "32"),
+                ("here", "`here` is not an IP address", "write addresses"),
             ],
         );
     }

@@ -319,6 +319,9 @@ pub(crate) fn sum(counters: &[Counters]) -> Counters {
         sum.stale_completions += one.stale_completions;
         sum.receives_parked += one.receives_parked;
         sum.handed_over += one.handed_over;
+        sum.refused_access += one.refused_access;
+        sum.refused_source_full += one.refused_source_full;
+        sum.refused_source_rate += one.refused_source_rate;
         sum.taken_over += one.taken_over;
         sum.completions_deferred += one.completions_deferred;
         sum.sends_blocked += one.sends_blocked;

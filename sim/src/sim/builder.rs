@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use slipring_core::driver::Abilities;
-use slipring_core::{Handler, Limits, Listen, Placement, Poll, Timeouts};
+use slipring_core::{Handler, Limits, Listen, Placement, Poll, SourceLimits, Timeouts};
 
 use super::Sim;
 use super::story::SharedStory;
@@ -78,6 +78,7 @@ pub struct SimBuilder {
     timeouts: Timeouts,
     poll: Poll,
     placement: Placement,
+    per_source: SourceLimits,
     drain: Duration,
     pub(super) patience: Duration,
     tolerates_panics: bool,
@@ -103,11 +104,19 @@ impl SimBuilder {
             timeouts: Timeouts::default(),
             poll: Poll::Off,
             placement: Placement::default(),
+            per_source: SourceLimits::default(),
             drain: Duration::from_secs(30),
             patience: Duration::from_secs(600),
             tolerates_panics: false,
             tolerates_lingering: false,
         }
+    }
+
+    /// How many connections, and how often, clients of one source may have.
+    #[must_use]
+    pub fn per_source(mut self, limits: SourceLimits) -> Self {
+        self.per_source = limits;
+        self
     }
 
     /// Which reactor a client goes to.
@@ -270,6 +279,7 @@ impl SimBuilder {
             timeouts: self.timeouts,
             poll: self.poll,
             placement: self.placement,
+            per_source: self.per_source,
             drain_ms: u32::try_from(self.drain.as_millis()).unwrap_or(u32::MAX),
             ring,
             first_generation: 0,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use slipring_core::driver::Abilities;
-use slipring_core::{Limits, Listen, Placement, Poll, Timeout, Timeouts};
+use slipring_core::{Limits, Listen, Placement, Poll, SourceLimits, Timeout, Timeouts};
 
 use crate::dice::Dice;
 use crate::engine::Plan;
@@ -106,6 +106,7 @@ impl Draw {
             timeouts,
             poll: dice.pick(&[Poll::Off, Poll::Off, Poll::Adaptive, Poll::Always]),
             placement: Placement::Kernel,
+            per_source: draw_sources(&dice),
             drain_ms: dice.log_between(1, 30_000) as u32,
             ring,
             first_generation: if dice.coin() { 0 } else { u32::MAX - dice.below(3) },
@@ -134,6 +135,12 @@ impl Draw {
             plan,
         }
     }
+}
+
+/// Sources are counted, or not. None has too many: its peers could not tell why they are reset.
+fn draw_sources(dice: &Dice) -> SourceLimits {
+    let counts = dice.aside("per_source").coin();
+    SourceLimits { connections_max: counts.then_some(u32::MAX), ..SourceLimits::default() }
 }
 
 /// Which reactor clients go to: the kernel's choice, unless the knob is turned.
