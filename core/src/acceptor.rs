@@ -23,8 +23,12 @@
 //! A listener that stops takes in who has a place and queues already, before it closes: the kernel has told
 //! those clients that they are connected.
 //!
+//! What else a listener may do with its clients when every place is taken stands in `acceptor/full.rs`.
+//!
 //! EMFILE and its kin pause all accepting until a descriptor comes back, with a slow timer beside it. No
 //! errno ends a listener; a storm of failures is answered with the same pause.
+
+mod full;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,6 +38,7 @@ use crate::canary::{Canary, sings};
 use crate::driver::{Completion, Driver, QueueFull, Share, Submission};
 use crate::error::Fault;
 use crate::token::{Descriptor, Key, Op, Token};
+use full::Eviction;
 
 /// How long accepting rests when descriptors ran out and none comes back, milliseconds.
 pub(crate) const PAUSE_MS: u64 = 100;
@@ -68,6 +73,17 @@ struct Listener {
     reservation: Reservation,
     /// It has found no permit since its clients were last looked through.
     is_full: bool,
+    eviction: Eviction,
+}
+
+/// What came of letting one in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    In,
+    /// There was no permit for it.
+    NoPermit,
+    /// Nobody was there, or it could not be accepted.
+    Nobody,
 }
 
 /// A client that was accepted, but not yet opened.
@@ -84,6 +100,8 @@ pub(crate) struct Failures {
     pub(crate) errors: u64,
     /// Pauses that began: look again after [`PAUSE_MS`].
     pub(crate) pauses: u64,
+    /// Clients that were refused for want of a place.
+    pub(crate) refused: u64,
 }
 
 /// The listeners of one reactor.
@@ -123,6 +141,7 @@ impl Acceptor {
                 recalled: false,
                 reservation: Reservation::default(),
                 is_full: false,
+                eviction: Eviction::None,
             })
             .collect();
         Self {
@@ -271,14 +290,19 @@ impl Acceptor {
     }
 
     /// Those accepted too early come in as there are permits, in their order at each listener.
-    fn admit_early(&mut self) {
+    fn admit_early<D: Driver>(&mut self, driver: &mut D) {
         for _ in 0..self.early.len() {
             let Some(client) = self.early.pop_front() else { return };
             let is_full = &mut self.listeners[usize::from(client.listener)].is_full;
             *is_full = *is_full || !self.admission.take(self.reactor, client.listener);
-            match *is_full {
-                true => self.early.push_back(client),
+            let is_full = *is_full;
+            match is_full {
                 false => self.admitted.push_back(client),
+                true if self.refuses(client.listener) => self.refuse(client.descriptor, driver),
+                true => {
+                    self.want_place(usize::from(client.listener));
+                    self.early.push_back(client);
+                }
             }
         }
         self.listeners.iter_mut().for_each(|listener| listener.is_full = false);
@@ -307,16 +331,16 @@ impl Acceptor {
         }
     }
 
-    /// Lets one in who queues at the listener, if there is a place; whether somebody came.
-    fn let_in<D: Driver>(&mut self, number: usize, driver: &mut D) -> bool {
+    /// Lets one in who queues at the listener, if there is a place.
+    fn let_in<D: Driver>(&mut self, number: usize, driver: &mut D) -> Entry {
         if !self.admission.take(self.reactor, number as u16) {
-            return false;
+            return Entry::NoPermit;
         }
         match driver.accept_queued(self.listeners[number].descriptor) {
             Ok(descriptor) => {
                 self.in_a_row = 0;
                 self.admitted.push_back(Client { descriptor, listener: number as u16 });
-                true
+                Entry::In
             }
             Err(fault) => {
                 // Another listener may have found no place while this one had it.
@@ -324,7 +348,7 @@ impl Acceptor {
                 if fault != Fault::WouldBlock {
                     self.on_failure(fault);
                 }
-                false
+                Entry::Nobody
             }
         }
     }
@@ -333,7 +357,7 @@ impl Acceptor {
     fn let_all_in<D: Driver>(&mut self, number: usize, driver: &mut D) {
         // Those that came before the end, not those that keep coming.
         for _ in 0..self.admission.queue_max() {
-            if !self.let_in(number, driver) {
+            if self.let_in(number, driver) != Entry::In {
                 return;
             }
         }
@@ -350,7 +374,7 @@ impl Acceptor {
         if !std::mem::take(&mut self.changed) {
             return;
         }
-        self.admit_early();
+        self.admit_early(driver);
         // A queue without room leaves them as they are: the next turn asks again.
         self.changed |= self.poll_listeners(driver).is_err();
     }
@@ -397,7 +421,9 @@ impl Acceptor {
                 let listener = &mut self.listeners[number];
                 listener.state = State::Idle;
                 let was_recalled = std::mem::take(&mut listener.recalled);
-                self.let_in(number, driver);
+                if self.let_in(number, driver) == Entry::NoPermit {
+                    self.meet_full(number, driver);
+                }
                 match was_recalled {
                     true => self.changed = true,
                     false => self.poll_listener(number, driver)?,
@@ -414,18 +440,18 @@ impl Acceptor {
             return Err(QueueFull);
         }
         let early = self.early.iter().any(|client| usize::from(client.listener) == number);
-        let listener = &mut self.listeners[number];
-        let descriptor = listener.descriptor;
-        let may_arm = !early && !listener.recalled;
+        let Listener { descriptor, recalled, .. } = self.listeners[number];
+        let may_arm = !early && !recalled;
         let armed = may_arm.then(|| self.admission.arm(self.reactor, number as u16)).flatten();
         let (op, submission, state) = if let Some(reservation) = armed {
-            listener.reservation = reservation;
+            self.listeners[number].reservation = reservation;
             (Op::AcceptMany, Submission::AcceptMany(descriptor), State::Many)
-        } else if self.admission.has_room(self.reactor, number as u16) {
+        } else if self.admission.has_room(self.reactor, number as u16) || self.meets_full(number) {
             (Op::WatchListener, Submission::WatchReadable(descriptor), State::Watching)
         } else {
             return Ok(());
         };
+        let listener = &mut self.listeners[number];
         listener.activation = listener.activation.wrapping_add(1);
         listener.op = op;
         listener.state = state;

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::canary::{Canary, sings};
+use crate::listen::OnFull;
 use crate::tokens::Tokens;
 
 /// Rings the reactor of a number; set once, when all of them exist.
@@ -34,6 +35,8 @@ pub struct Admission {
     process: Tokens,
     /// By the listener's number; `None`, and none beyond the end: as many as the process may hold.
     listeners: Vec<Option<Tokens>>,
+    /// By the listener's number; the default beyond the end.
+    on_full: Vec<OnFull>,
     /// Places under each cap that one armed multishot reserves.
     reserve: u32,
     /// Dialed connections: bounded too, but nobody waits for one.
@@ -58,6 +61,7 @@ impl Admission {
         Self {
             process: Tokens::new(cap + u32::from(sings(Canary::CapExceeded)), reactors),
             listeners: Vec::new(),
+            on_full: Vec::new(),
             // The kernel's queue takes one more than it is told.
             reserve: backlog.saturating_add(1),
             dialed: AtomicU32::new(0),
@@ -74,6 +78,33 @@ impl Admission {
         let tokens = |cap: Option<u32>| cap.map(|cap| Tokens::new(cap, reactors));
         self.listeners = caps.into_iter().map(tokens).collect();
         self
+    }
+
+    /// The same, with what each listener does when it is full, in the order of their numbers.
+    #[must_use]
+    pub fn with_on_full(mut self, on_full: impl IntoIterator<Item = OnFull>) -> Self {
+        self.on_full = on_full.into_iter().collect();
+        self
+    }
+
+    /// What becomes of a listener's clients for whom there is no place.
+    #[must_use]
+    pub fn on_full(&self, listener: u16) -> OnFull {
+        self.on_full.get(usize::from(listener)).copied().unwrap_or_default()
+    }
+
+    /// Whether there was a moment just now when every place was taken, under one of the two caps: not even
+    /// reserved for somebody who may yet give it back. Who was refused a permit before is rung when the answer
+    /// changes.
+    #[must_use]
+    pub fn is_full(&self, listener: u16) -> bool {
+        self.process.is_exhausted() || self.is_own_full(listener)
+    }
+
+    /// The same of the listener's own cap: nobody but one of its clients can make room.
+    #[must_use]
+    pub fn is_own_full(&self, listener: u16) -> bool {
+        self.own(listener).is_some_and(Tokens::is_exhausted)
     }
 
     /// Says how reactors are rung. Later calls change nothing.

@@ -21,6 +21,13 @@ pub const MANAGEMENT_SHARE: u32 = 8;
 pub const NOTIFICATIONS_MAX: u16 = 64;
 /// Most completions taken from the ring in one turn.
 pub const COMPLETIONS_PER_TURN_MAX: usize = 1024;
+/// Most clients that one listener refuses in one turn, when it refuses those that find no place. Each costs two
+/// system calls.
+pub const REFUSALS_PER_TURN_MAX: u32 = 32;
+/// Most slots looked at for one connection to evict; the next look goes on behind them.
+pub const EVICTION_SLOTS_MAX: u32 = 1024;
+/// What has moved something within this time is not evicted, milliseconds.
+pub const EVICTION_IDLE_MIN_MS: u64 = 1000;
 /// Most timers expired in one turn.
 pub const TIMERS_PER_TURN_MAX: usize = 1024;
 

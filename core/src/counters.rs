@@ -53,6 +53,10 @@ pub struct Counters {
     pub accept_errors: u64,
     /// Times the acceptor stopped for want of descriptors.
     pub accept_pauses: u64,
+    /// Clients that were reset because there was no place for them (`OnFull::Reject`).
+    pub refused_full: u64,
+    /// Idle connections that were closed for a client that found no place (`OnFull::EvictIdle`).
+    pub evicted: u64,
     /// Handlers that panicked, each of which ended its connection.
     pub handler_panics: u64,
     /// Turns that found their completions by polling, and those that polled in vain.
@@ -71,7 +75,10 @@ impl Counters {
     /// Clients that were turned away, for whatever reason.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.refused_access + self.refused_source_full + self.refused_source_rate
+        self.refused_full
+            + self.refused_access
+            + self.refused_source_full
+            + self.refused_source_rate
     }
 }
 

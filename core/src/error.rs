@@ -104,6 +104,8 @@ pub enum CloseReason {
     Drained,
     /// The drain deadline passed with the connection still busy.
     DrainDeadline,
+    /// It was idle for longest when a client found no place, and its listener evicts (`OnFull::EvictIdle`).
+    Evicted,
     /// The reactor's ring failed, or the reactor itself: nothing more can be done for its connections.
     DriverFailed,
 }
@@ -112,7 +114,14 @@ impl CloseReason {
     /// Whether the peer gets (or sent) a reset rather than an orderly end.
     #[must_use]
     pub fn is_abortive(self) -> bool {
-        !matches!(self, Self::PeerClosed | Self::LocalClosed | Self::Drained | Self::IdleTimeout)
+        !matches!(
+            self,
+            Self::PeerClosed
+                | Self::LocalClosed
+                | Self::Drained
+                | Self::IdleTimeout
+                | Self::Evicted
+        )
     }
 }
 
@@ -133,6 +142,7 @@ impl fmt::Display for CloseReason {
             Self::OutboxOverflow => f.write_str("outbox overflow: more sent than it may hold"),
             Self::Drained => f.write_str("idle when the runtime drained"),
             Self::DrainDeadline => f.write_str("still busy at the drain deadline"),
+            Self::Evicted => f.write_str("idle when a client needed its place"),
             Self::DriverFailed => f.write_str("the ring of its reactor failed"),
         }
     }

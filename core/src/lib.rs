@@ -48,7 +48,7 @@ pub use connections::{Connections, DialRefused, SendRefused};
 pub use counters::{Counters, Ledger, Snapshot, TurnTimes};
 pub use error::{CloseReason, Fault, SetupError};
 pub use handler::{Ctx, Handler, Origin, Outgoing};
-pub use listen::{Listen, Placement};
+pub use listen::{Listen, OnFull, Placement};
 pub use rates::{Rate, RateError};
 pub use runtime::{Builder, Handle, RunError, Running, Runtime, Team};
 pub use sources::SourceLimits;

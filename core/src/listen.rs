@@ -33,6 +33,8 @@ pub struct Listen {
     pub placement: Option<Placement>,
     /// From where clients may come. Default: as the builder says.
     pub access: Option<Arc<Access>>,
+    /// What becomes of its clients when there is no place for them. Default: they wait.
+    pub on_full: OnFull,
 }
 
 impl Listen {
@@ -64,6 +66,13 @@ impl Listen {
         self
     }
 
+    /// What becomes of its clients when there is no place for them.
+    #[must_use]
+    pub fn on_full(mut self, on_full: OnFull) -> Self {
+        self.on_full = on_full;
+        self
+    }
+
     /// Refuses what makes no sense.
     ///
     /// # Errors
@@ -77,6 +86,23 @@ impl Listen {
         }
         Ok(())
     }
+}
+
+/// What becomes of a client that comes when every place is taken, of the process or of its listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnFull {
+    /// It waits in the kernel's backlog until somebody leaves. The default: to itself it is connected, its
+    /// bytes are kept, and nothing is accepted only to be dropped.
+    #[default]
+    Backlog,
+    /// It is reset at once, so that it can go elsewhere. Takes a spare descriptor for a moment; without one it
+    /// waits as with `Backlog`.
+    Reject,
+    /// The connection of its reactor that has been idle for longest is closed in order
+    /// ([`CloseReason::Evicted`](crate::CloseReason::Evicted)), if one has been for a second at least, and the
+    /// client has its place then. If there is none, it waits as with `Backlog`.
+    EvictIdle,
 }
 
 /// Which reactor a listener's clients go to.

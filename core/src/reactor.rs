@@ -13,13 +13,15 @@
 //! A panic of a handler is caught here, around the whole of a turn's work: the turn goes on behind the
 //! connection it was called for, which is aborted.
 //!
-//! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/front.rs` clients, `reactor/apply.rs`
-//! carries wishes out, `reactor/ending.rs` ends it all, `reactor/audit.rs` says whether it all still fits together.
+//! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/front.rs` clients,
+//! `reactor/evicting.rs` makes room for them, `reactor/apply.rs` carries wishes out, `reactor/ending.rs` ends it
+//! all, `reactor/audit.rs` says whether it all still fits together.
 
 mod apply;
 mod audit;
 mod dispatch;
 mod ending;
+mod evicting;
 mod front;
 
 use std::collections::VecDeque;
@@ -58,7 +60,8 @@ const SPILL_SHARE: u32 = 8;
 /// The reactor's own timers stand behind those of the slots.
 const TIMER_ACCEPT: u32 = 0;
 const TIMER_DRAIN: u32 = 1;
-const EXTRA_TIMERS: u32 = 2;
+const TIMER_EVICT: u32 = 2;
+const EXTRA_TIMERS: u32 = 3;
 
 /// What a reactor is made with.
 #[derive(Debug)]
@@ -121,6 +124,8 @@ pub struct Reactor<D, H: Handler> {
     parked: VecDeque<Key>,
     polling: Polling,
     drain: Option<Drain>,
+    /// Where the next look for an idle connection begins.
+    evict_from: u32,
     /// The connection a handler is being called for, and whether it is being told of its end.
     current: Option<(Key, bool)>,
     segments: Vec<Segment>,
@@ -173,6 +178,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             parked: VecDeque::new(),
             polling: Polling::new(poll),
             drain: None,
+            evict_from: 0,
             current: None,
             segments: Vec::with_capacity(SEGMENTS_PER_SEND_MAX),
             sends_queued: 0,
@@ -488,6 +494,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         match timer.checked_sub(slots) {
             None => self.on_connection_timer(timer),
             Some(TIMER_ACCEPT) => self.acceptor.look_again(),
+            Some(TIMER_EVICT) => self.acceptor.look_for_idle(),
             Some(_) => self.on_drain_timer(),
         }
     }

@@ -18,6 +18,8 @@ mod dial;
 mod drain;
 #[path = "reactor/feeders.rs"]
 mod feeders;
+#[path = "reactor/full.rs"]
+mod full;
 #[path = "reactor/panic.rs"]
 mod panic;
 #[path = "reactor/receive.rs"]

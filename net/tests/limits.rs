@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use slipring::{Builder, CloseReason, Ctx, Handler, Lease, Limits, Listen, Origin, Placement};
+use slipring::{
+    Builder, CloseReason, Ctx, Handler, Lease, Limits, Listen, OnFull, Origin, Placement,
+};
 use support::{
-    Echo, Rng, Server, bounded, connect, eventually, expect_eof, hears_within, ms, now,
-    one_reactor, ping, read_bytes, two_reactors,
+    Echo, Rng, Server, bounded, connect, eventually, expect_eof, expect_reset, hears_within, ms,
+    now, one_reactor, ping, read_bytes, try_connect, two_reactors,
 };
 
 /// Greets every client, echoes, and knows how many there are and ever were at once.
@@ -123,6 +125,70 @@ fn a_listener_at_its_cap_keeps_nobody_from_another() {
             assert_eq!(server.finish().accepted, 8);
         }
     });
+}
+
+fn on_full(builder: Builder, on_full: OnFull) -> (Server, SocketAddr) {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let builder = builder.listen_with(any, Listen::new().max_connections(2).on_full(on_full));
+    let (server, _) = greeting(builder);
+    let address = server.running().addresses()[1];
+    (server, address)
+}
+
+#[test]
+fn who_finds_no_place_is_reset_if_the_listener_refuses() {
+    bounded(|| {
+        for builder in [one_reactor(), two_reactors()] {
+            let (server, address) = on_full(builder, OnFull::Reject);
+            let mut clients: Vec<_> = (0..2).map(|_| connect(address)).collect();
+            clients.iter().for_each(|client| assert_eq!(read_bytes(client, 1), b"!"));
+            for _ in 0..50 {
+                // The reset may come before the connect returns.
+                if let Ok(refused) = try_connect(address) {
+                    assert_eq!(expect_reset(&refused), 0, "greeted, and then reset");
+                }
+            }
+            eventually("each was counted", || server.counters().refused_full == 50);
+            clients.iter().for_each(|client| ping(client, b"still here"));
+            // A place that comes back is had by the next.
+            drop(clients.pop());
+            eventually("it is over", || server.counters().closed == 1);
+            let next = connect(address);
+            assert_eq!(read_bytes(&next, 1), b"!");
+            drop((clients, next));
+            server.wait_until_over(3);
+            let counters = server.finish();
+            assert_eq!((counters.accepted, counters.refused_full), (3, 50));
+        }
+    });
+}
+
+#[test]
+fn who_is_idle_for_longest_makes_room_if_the_listener_evicts() {
+    bounded(|| {
+        let (server, address) = on_full(one_reactor(), OnFull::EvictIdle);
+        let idle = connect(address);
+        assert_eq!(read_bytes(&idle, 1), b"!");
+        let busy = connect(address);
+        assert_eq!(read_bytes(&busy, 1), b"!");
+        let waiting = connect(address);
+        // Nobody has been idle for a second yet.
+        assert!(!hears_within(&waiting, ms(300)), "somebody was ended who had just come");
+        ping(&busy, b"still here");
+        expect_eof(&idle);
+        drop(idle);
+        ping_greeted(&waiting);
+        ping(&busy, b"still here");
+        drop((busy, waiting));
+        server.wait_until_over(3);
+        let counters = server.finish();
+        assert_eq!((counters.accepted, counters.evicted, counters.refused_full), (3, 1, 0));
+    });
+}
+
+fn ping_greeted(client: &TcpStream) {
+    assert_eq!(read_bytes(client, 1), b"!");
+    ping(client, b"hello");
 }
 
 /// So many client threads come and go, each with one connection at a time, and stay a random moment.

@@ -449,6 +449,7 @@ impl<H: Handler> Engine<H> {
             _ => Doing::Entering { at_us, wait },
         };
         let after = *lane.reactor.counters();
+        let refused = after.refused_full > lane.before.refused_full;
         mark_counters(&mut kernel, &lane.before, &after);
         let bytes = |counters: &Counters| (counters.bytes_received, counters.bytes_sent);
         lane.moved = bytes(&after) != bytes(&lane.before);
@@ -470,6 +471,23 @@ impl<H: Handler> Engine<H> {
             self.fail(format!("reactor {place} spins: {TURNS_MAX} turns and no sleep"));
         }
         self.check_sums();
+        if refused {
+            self.check_refusal();
+        }
+    }
+
+    /// Somebody was refused in this turn: some cap is reached. A state that could not be made gives its place back
+    /// behind the refusal.
+    fn check_refusal(&mut self) {
+        let fragile = self.kernel.borrow().knobs.failed_states > 0;
+        let own = |(number, max): (usize, &Option<u32>)| {
+            max.is_some_and(|max| self.admission.open_of(number) == Some(max))
+        };
+        let full = self.admission.open() == self.accepted_max
+            || self.listener_max.iter().enumerate().any(own);
+        if !full && !fragile {
+            self.fail("a client was refused, and there was a place for it");
+        }
     }
 
     fn check_sums(&mut self) {
@@ -631,6 +649,8 @@ fn mark_counters(kernel: &mut Kernel, before: &Counters, after: &Counters) {
         (rose(|c| c.handler_panics), Mark::HandlerPanicked),
         (rose(|c| c.handed_over), Mark::HandedOver),
         (rose(|c| c.mailboxes_full), Mark::MailboxFull),
+        (rose(|c| c.refused_full), Mark::ClientRefused),
+        (rose(|c| c.evicted), Mark::IdleEvicted),
         (before.accept_pauses > 0 && rose(|c| c.accepted), Mark::AcceptPausedAndResumed),
     ];
     for (met, mark) in marks {

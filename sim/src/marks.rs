@@ -157,6 +157,10 @@ marks! {
     OrphanTaken,
     /// A reactor did not turn for a second.
     ReactorStalled,
+    /// A client was reset for want of a place.
+    ClientRefused,
+    /// An idle connection was closed for a client that waited.
+    IdleEvicted,
     /// The ring of a reactor failed.
     DriverFailed,
 }

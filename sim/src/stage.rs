@@ -8,7 +8,7 @@ use slipring_core::control::Control;
 use slipring_core::driver::{Abilities, Wait};
 use slipring_core::reactor::Reactor;
 use slipring_core::token::{Descriptor, Op};
-use slipring_core::{Counters, Fault, Handler, Limits, Listen, Poll, Team, Timeouts};
+use slipring_core::{Counters, Fault, Handler, Limits, Listen, OnFull, Poll, Team, Timeouts};
 
 use crate::scripted::{Scripted, Submitted};
 
@@ -30,6 +30,8 @@ pub struct Conditions {
     pub listeners: usize,
     /// Accepted connections that each of them may hold; as many as the process by default.
     pub listener_max: Option<u32>,
+    /// What each of them does when it is full.
+    pub on_full: OnFull,
     /// How long a drain may take, milliseconds.
     pub drain_ms: u32,
 }
@@ -52,6 +54,7 @@ impl Default for Conditions {
             abilities: Abilities::default(),
             listeners: 1,
             listener_max: None,
+            on_full: OnFull::Backlog,
             drain_ms: 30_000,
         }
     }
@@ -102,7 +105,7 @@ impl<H: Handler> Stage<H> {
     /// The same under conditions of the test's choice.
     pub fn with(handler: H, conditions: &Conditions) -> Self {
         let Conditions { limits, timeouts, poll, abilities, listeners, drain_ms, .. } = *conditions;
-        let mut how = Listen::new();
+        let mut how = Listen::new().on_full(conditions.on_full);
         how.max_connections = conditions.listener_max;
         let mut driver = Scripted::new(&limits, abilities);
         let listeners: Vec<_> = (0..listeners).map(|_| driver.descriptor()).collect();

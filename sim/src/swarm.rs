@@ -25,7 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use slipring::Relay;
-use slipring_core::{CloseReason, Handler};
+use slipring_core::{CloseReason, Handler, OnFull};
 
 use crate::dice::Dice;
 use crate::engine::Engine;
@@ -350,11 +350,14 @@ impl<'a, H: Handler> Run<'a, H> {
     fn run_probes(&mut self) {
         let told = self.draw.drains_at.is_some() || self.draw.ring_fails_at.is_some();
         let busy = self.draw.service == Kind::Busy;
+        // Two at once may be one too many for it.
+        let refuses = self.draw.plan.listen_as[0].on_full == OnFull::Reject;
         let relays_nowhere = self.draw.service == Kind::Relay && self.draw.served.is_empty();
         if self.engine.failure().is_some()
             || told
             || busy
             || relays_nowhere
+            || refuses
             || self.engine.is_over()
         {
             return;

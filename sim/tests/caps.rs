@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
-use slipring_core::{Ctx, Handler, Lease, Limits, Listen, Origin};
-use slipring_sim::{Script, SimBuilder, check};
+use slipring_core::{Ctx, Handler, Lease, Limits, Listen, OnFull, Origin};
+use slipring_sim::{Script, Sim, SimBuilder, check};
 
 /// Connections that may be open.
 const CAP: u32 = 100;
@@ -33,8 +33,11 @@ impl Handler for Greet {
     }
 }
 
-/// They come in waves, so that the process is full, empties, and fills again.
-fn crowd(seed: u64, listen_as: &[Listen]) {
+fn reactors(seed: u64) -> usize {
+    2 + (seed % 3) as usize
+}
+
+fn start(seed: u64, listen_as: &[Listen]) -> Sim<Greet> {
     let limits = Limits {
         accepted_max: CAP,
         dialed_max: 0,
@@ -45,18 +48,24 @@ fn crowd(seed: u64, listen_as: &[Listen]) {
         backlog: 16,
         ..Limits::default()
     };
-    let reactors = 2 + (seed % 3) as usize;
-    let mut sim = SimBuilder::new(seed)
-        .reactors(reactors)
+    SimBuilder::new(seed)
+        .reactors(reactors(seed))
         .listeners(listen_as.len())
         .listen_as(listen_as.iter().cloned())
         .limits(limits)
         .turn(|knobs| knobs.latency_us = knobs.latency_us.min(2_000))
-        .start(|_| Greet);
+        .start(|_| Greet)
+}
+
+/// They come in waves, so that the process is full, empties, and fills again.
+fn crowd(seed: u64, listen_as: &[Listen]) {
+    let mut sim = start(seed, listen_as);
+    let reactors = reactors(seed);
     let mut most = 0;
     for wave in 0..10 {
         for number in 0..ATTEMPTS / 10 {
-            let stays = Duration::from_millis((number as u64 * 7 + seed) % 40);
+            // Long enough for a SYN that a full backlog dropped to be sent again.
+            let stays = Duration::from_millis(500 + (number as u64 * 37 + seed) % 3_000);
             let script = Script::new().expect(b"!").pause(stays).shutdown().expect_end();
             sim.connect_to((number + wave) % listen_as.len(), script);
         }
@@ -84,4 +93,25 @@ fn the_caps_of_listeners_hold_under_a_crowd() {
     let small = Listen::new().max_connections(10);
     let large = Listen::new().max_connections(90);
     check(SEEDS, |seed| crowd(seed, &[small.clone(), Listen::new(), large.clone()]));
+}
+
+/// Those that find no place are refused; that none of them could have had one, the simulation looks at itself.
+#[test]
+fn nobody_is_refused_while_there_is_room() {
+    check(SEEDS, |seed| {
+        let reject = Listen::new().on_full(OnFull::Reject);
+        let mut sim = start(seed, &[reject.clone(), reject.max_connections(20)]);
+        for number in 0..500 {
+            let stays = Duration::from_millis(200 + (number * 37 + seed) % 1_000);
+            sim.connect_to(number as usize % 2, Script::new().pause(stays).close());
+            sim.run_for(Duration::from_millis(2));
+        }
+        sim.run_until(|sim| sim.open_connections() == 0);
+        sim.finish();
+        let count = |get: fn(&slipring_core::Counters) -> u64| -> u64 {
+            (0..reactors(seed)).map(|reactor| get(&sim.counters(reactor))).sum()
+        };
+        assert_eq!(count(|c| c.accepted) + count(|c| c.refused_full), 500);
+        assert!(count(|c| c.refused_full) > 100, "nobody was refused: nothing was tested");
+    });
 }

@@ -21,6 +21,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.apply_dials();
         self.apply_dirty();
         self.acceptor.poll(&mut self.driver);
+        self.make_room();
         self.take_in_clients();
         if !self.wake_armed {
             let token = Token::new(Op::Wake, Key::new(0, 0), 0);

@@ -245,6 +245,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             && !sings(Canary::PermitLeaked)
         {
             self.acceptor.release(listener);
+            self.acceptor.eviction_over(key);
             self.front.loads().remove(self.number);
             self.forget_source(key);
         }

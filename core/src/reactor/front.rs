@@ -32,6 +32,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let failures = self.acceptor.take_failures();
         self.connections.counters.accept_errors += failures.errors;
         self.connections.counters.accept_pauses += failures.pauses;
+        self.connections.counters.refused_full += failures.refused;
         if failures.pauses > 0 {
             let timer = self.connections.slots.capacity() + TIMER_ACCEPT;
             self.wheel.arm(timer, self.connections.now_ms() + PAUSE_MS);

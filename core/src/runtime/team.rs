@@ -43,7 +43,8 @@ impl Team {
     ) -> Self {
         let cap = limits.accepted_max;
         let admission = Admission::new(cap, limits.dialed_max, limits.backlog, reactors)
-            .with_listeners(listen.iter().map(|how| how.max_connections));
+            .with_listeners(listen.iter().map(|how| how.max_connections))
+            .with_on_full(listen.iter().map(|how| how.on_full));
         let control = Arc::new(Control::new(reactors, drain_ms));
         let front = Front::new(reactors, limits.messages_max);
         Self {

@@ -330,6 +330,8 @@ pub(crate) fn sum(counters: &[Counters]) -> Counters {
         sum.zero_copy_copied += one.zero_copy_copied;
         sum.accept_errors += one.accept_errors;
         sum.accept_pauses += one.accept_pauses;
+        sum.refused_full += one.refused_full;
+        sum.evicted += one.evicted;
         sum.handler_panics += one.handler_panics;
         sum.drain_aborted += one.drain_aborted;
         sum.turns += one.turns;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use slipring_core::driver::Abilities;
-use slipring_core::{Limits, Listen, Placement, Poll, SourceLimits, Timeout, Timeouts};
+use slipring_core::{Limits, Listen, OnFull, Placement, Poll, SourceLimits, Timeout, Timeouts};
 
 use crate::dice::Dice;
 use crate::engine::Plan;
@@ -229,7 +229,12 @@ fn draw_listen(dice: &Dice, listeners: u16) -> Vec<Listen> {
         let cap = if dice.permille(50) { u32::MAX } else { cap };
         let mut how = Listen::new();
         how.max_connections = (capped && has_one).then_some(cap);
-        how
+        how.on_full(dice.pick(&[
+            OnFull::Backlog,
+            OnFull::Backlog,
+            OnFull::Reject,
+            OnFull::EvictIdle,
+        ]))
     };
     (0..listeners).map(draw).collect()
 }

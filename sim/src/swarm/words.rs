@@ -95,11 +95,11 @@ fn limits(limits: &Limits) -> String {
 }
 
 fn listeners(listen_as: &[Listen]) -> String {
-    let cap = |how: &Listen| match how.max_connections {
-        Some(max) => format!("accepted={max}"),
-        None => "no cap".to_owned(),
+    let words = |how: &Listen| match how.max_connections {
+        Some(max) => format!("accepted={max} on_full={:?}", how.on_full),
+        None => format!("no cap, on_full={:?}", how.on_full),
     };
-    listen_as.iter().map(cap).collect::<Vec<_>>().join(", ")
+    listen_as.iter().map(words).collect::<Vec<_>>().join(", ")
 }
 
 fn timeouts(timeouts: &Timeouts) -> String {

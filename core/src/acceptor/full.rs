@@ -1,0 +1,127 @@
+//! What a listener does with a client when every place is taken (`OnFull`).
+//!
+//! ```text
+//!  Backlog     asks for nobody until there is room
+//!  Reject      watches, accepts who waits and resets it: a bounded number a turn
+//!  EvictIdle   watches, and says that a place is wanted: once for a client that waits
+//!
+//!              a client waits                 chosen                   it is over
+//!   None ------------------------> Wanted --------------> Closing ------------------> None
+//!    ^                                |   none is idle
+//!    +---- after a while ---- Vain <--+
+//! ```
+//!
+//! *Taken*, and not merely reserved: what a multishot holds back may yet be given to who waits, so nobody is
+//! refused, and nobody closed, on its account. Descriptors run short as ever: then accepting pauses, and those
+//! that would be refused wait in the backlog.
+
+use super::Acceptor;
+use crate::config::REFUSALS_PER_TURN_MAX;
+use crate::driver::Driver;
+use crate::error::Fault;
+use crate::listen::OnFull;
+use crate::token::{Descriptor, Key};
+
+/// How a listener stands that has a client waiting and evicts for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Eviction {
+    /// It may want a place.
+    None,
+    /// It wants one, and nobody has looked yet.
+    Wanted,
+    /// This connection makes room, and is not over yet.
+    Closing(Key),
+    /// Nobody here was idle for long enough: it is looked again later.
+    Vain,
+}
+
+impl Acceptor {
+    /// A place that is wanted for a client of this listener, whether only one of its own connections can make
+    /// room, and what is to be told what came of it: [`evicts`](Self::evicts).
+    pub(crate) fn poll_wanted(&mut self) -> Option<(u16, bool)> {
+        let wanted = |listener: &super::Listener| listener.eviction == Eviction::Wanted;
+        let number = self.listeners.iter().position(wanted)? as u16;
+        Some((number, self.admission.is_own_full(number)))
+    }
+
+    /// This connection makes room for a client of the listener; or none can, for now.
+    pub(crate) fn evicts(&mut self, listener: u16, victim: Option<Key>) {
+        self.listeners[usize::from(listener)].eviction =
+            victim.map_or(Eviction::Vain, Eviction::Closing);
+    }
+
+    /// One that was to make room is over, if it was one.
+    pub(crate) fn eviction_over(&mut self, key: Key) {
+        for listener in &mut self.listeners {
+            if listener.eviction == Eviction::Closing(key) {
+                listener.eviction = Eviction::None;
+                self.changed = true;
+            }
+        }
+    }
+
+    /// Somebody may be idle by now.
+    pub(crate) fn look_for_idle(&mut self) {
+        for listener in &mut self.listeners {
+            if listener.eviction == Eviction::Vain {
+                listener.eviction = Eviction::None;
+                self.changed = true;
+            }
+        }
+    }
+
+    /// Whether who comes is to be reset: only if every place is taken, and not merely reserved.
+    pub(super) fn refuses(&self, listener: u16) -> bool {
+        self.admission.on_full(listener) == OnFull::Reject && self.admission.is_full(listener)
+    }
+
+    pub(super) fn refuse<D: Driver>(&mut self, client: Descriptor, driver: &mut D) {
+        driver.set_abortive(client);
+        driver.close_now(client);
+        self.untold.refused += 1;
+    }
+
+    /// Resets those that queue at the listener, as long as there is no place; not all in one turn.
+    fn refuse_queued<D: Driver>(&mut self, number: usize, driver: &mut D) {
+        for _ in 0..REFUSALS_PER_TURN_MAX {
+            if !self.refuses(number as u16) {
+                return;
+            }
+            match driver.accept_queued(self.listeners[number].descriptor) {
+                Ok(client) => self.refuse(client, driver),
+                Err(Fault::WouldBlock) => return,
+                Err(fault) => return self.on_failure(fault),
+            }
+        }
+    }
+
+    /// A client waits, and there was no permit for it.
+    pub(super) fn meet_full<D: Driver>(&mut self, number: usize, driver: &mut D) {
+        match self.admission.on_full(number as u16) {
+            OnFull::Backlog => {}
+            OnFull::Reject => self.refuse_queued(number, driver),
+            OnFull::EvictIdle => self.want_place(number),
+        }
+    }
+
+    /// One that evicts wants a place, if it has not asked for one that is to come yet.
+    pub(super) fn want_place(&mut self, number: usize) {
+        let evicts = self.admission.on_full(number as u16) == OnFull::EvictIdle;
+        let eviction = &mut self.listeners[number].eviction;
+        if evicts && *eviction == Eviction::None && self.admission.is_full(number as u16) {
+            *eviction = Eviction::Wanted;
+        }
+    }
+
+    /// Whether the listener wants to know who comes although there is no place.
+    pub(super) fn meets_full(&self, number: usize) -> bool {
+        match self.admission.on_full(number as u16) {
+            OnFull::Backlog => false,
+            OnFull::Reject => self.admission.is_full(number as u16),
+            OnFull::EvictIdle => {
+                let may_want = self.listeners[number].eviction == Eviction::None;
+                may_want && self.admission.is_full(number as u16)
+            }
+        }
+    }
+}
