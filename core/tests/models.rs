@@ -1,6 +1,6 @@
 //! Models of what several threads do at once: every order of their steps, or many of them, by `shuttle`.
 //!
-//! Is: `core/src/tokens.rs`, compiled once more with atomics that shuttle decides about, and runs of it in
+//! Is: `core/src/tokens.rs` and `core/src/admission.rs`, compiled once more with atomics that shuttle decides about, and runs of it in
 //! which a lost wake-up is a deadlock and a token too many an assertion. Is not: a test of what one thread
 //! sees; that is `tokens.rs` beside this file.
 //!
@@ -11,8 +11,10 @@
 //! Why compiled again and not by a `cfg`: the crate stays as it is shipped, and the models run with
 //! `cargo test` like everything else. `slips` makes the mistakes on purpose: a model that did not find them
 //! would prove nothing.
-#![allow(dead_code, unreachable_pub, reason = "a file of the crate, of which models use a part")]
+#![allow(dead_code, unreachable_pub, reason = "files of the crate, of which models use a part")]
 
+#[path = "../src/admission.rs"]
+mod admission;
 #[path = "models/shared.rs"]
 mod shared;
 #[path = "models/sync.rs"]
@@ -20,9 +22,23 @@ mod sync;
 #[path = "../src/tokens.rs"]
 mod tokens;
 
+/// No canary sings here.
+mod canary {
+    pub(crate) use slipring_core::canary::Canary;
+
+    pub(crate) const fn sings(_: Canary) -> bool {
+        false
+    }
+}
+
+mod listen {
+    pub(crate) use slipring_core::OnFull;
+}
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use admission::Admission;
 use shared::{Bells, spawn};
 use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use sync::{Slip, with};
@@ -191,4 +207,44 @@ fn is_exhausted_is_true() {
 #[test]
 fn what_is_set_aside_is_not_out() {
     finds(Slip::LooksOnce, many_orders, is_exhausted_is_true);
+}
+
+/// Each reactor lets clients of one listener in, and each client needs a token of two: who takes one and
+/// does not get the other gives it back, and nobody waits for what is there.
+fn clients_of(cap: u32, listener_max: [u32; 2], wanted: &[u16], rounds: u32) {
+    let admission = Admission::new(cap, 0, 8, wanted.len()).with_listeners(listener_max.map(Some));
+    let admission = Arc::new(admission);
+    let bells = Bells::new(wanted.len());
+    let rung = bells.clone();
+    admission.connect(move |reactor| rung.ring(reactor));
+    let open = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+    let threads = wanted.iter().enumerate().map(|(reactor, &listener)| {
+        let (admission, bells, open) = (Arc::clone(&admission), bells.clone(), Arc::clone(&open));
+        spawn(move || {
+            for _ in 0..rounds {
+                while !admission.take(reactor, listener) {
+                    bells.wait(reactor);
+                }
+                let of = usize::from(listener);
+                let now = open[of].fetch_add(1, Ordering::SeqCst) + 1;
+                assert!(now <= listener_max[of], "{now} are open of {listener_max:?}");
+                open[of].fetch_sub(1, Ordering::SeqCst);
+                admission.release(reactor, listener);
+            }
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("it did not panic"));
+    assert_eq!(
+        (admission.open(), admission.open_of(0), admission.open_of(1)),
+        (0, Some(0), Some(0))
+    );
+}
+
+#[test]
+fn a_client_that_needs_two_tokens_is_let_in() {
+    many_orders(|| clients_of(1, [1, 1], &[0, 1], 2));
+    many_orders(|| clients_of(1, [2, 1], &[0, 0], 2));
+    many_orders(|| clients_of(2, [1, 1], &[0, 0, 1], 1));
+    many_orders(|| clients_of(1, [1, 2], &[0, 1, 1], 2));
 }

@@ -18,14 +18,18 @@ pub(crate) struct Bells(Arc<Vec<(Mutex<bool>, Condvar)>>);
 impl Bells {
     /// Rung by these tokens.
     pub(crate) fn of(tokens: &Tokens, reactors: usize) -> Self {
-        let bells = (0..reactors).map(|_| (Mutex::new(false), Condvar::new())).collect();
-        let bells = Self(Arc::new(bells));
+        let bells = Self::new(reactors);
         let rung = bells.clone();
         tokens.connect(move |reactor| rung.ring(reactor));
         bells
     }
 
-    fn ring(&self, reactor: usize) {
+    /// Rung by nobody yet.
+    pub(crate) fn new(reactors: usize) -> Self {
+        Self(Arc::new((0..reactors).map(|_| (Mutex::new(false), Condvar::new())).collect()))
+    }
+
+    pub(crate) fn ring(&self, reactor: usize) {
         let (rung, heard) = &self.0[reactor];
         *rung.lock().expect("no panic") = true;
         heard.notify_one();
