@@ -161,8 +161,8 @@ pub trait Driver {
     /// Microseconds on its monotonic clock.
     fn now_us(&self) -> u64;
 
-    /// Microseconds of processor time that the reactor has used; always zero if that is not known. Asked for a few
-    /// times a second.
+    /// Microseconds of processor time that the reactor has used; always zero if that is not known. Asked for when
+    /// somebody wants to know: it may be a system call.
     fn ran_us(&self) -> u64 {
         0
     }

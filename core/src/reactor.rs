@@ -47,7 +47,6 @@ use crate::error::CloseReason;
 use crate::front::Front;
 use crate::handler::Handler;
 use crate::listen::Placement;
-use crate::loads::Business;
 use crate::placement::{Place, policy};
 use crate::polling::Polling;
 use crate::sources::Source;
@@ -104,7 +103,6 @@ pub struct Reactor<D, H: Handler> {
     door: Arc<Door>,
     /// What the connection of each slot is counted for; empty if nothing is counted.
     sources: Vec<Option<Source>>,
-    business: Business,
     /// Messages sent to other rings, of which each has a token of its own.
     notified: u8,
     /// It hands nothing over any more.
@@ -165,7 +163,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             placements: placements.collect(),
             sources: sources.collect(),
             door: setup.door,
-            business: Business::default(),
             notified: 0,
             is_retired: false,
             number,
@@ -336,7 +333,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let loads = self.front.loads();
         loads.begin_turn(self.number, now_us);
         self.front.mail(self.number).wake_up();
-        self.business.note(loads, self.number, now_us, || self.driver.ran_us());
         self.connections.set_now_us(now_us);
         self.wheel.advance(self.connections.now_ms());
         // All of the last turn's are dealt with, but for those put off, which come first.

@@ -21,7 +21,7 @@ use crate::error::SetupError;
 use crate::handler::Handler;
 use crate::listen::{Listen, Placement};
 use crate::reactor::{Reactor, Setup};
-use crate::sys::{Bell, Features, Listening, Ring, RingConfig, probe};
+use crate::sys::{Bell, Features, Listening, Ring, RingConfig, ThreadClock, probe};
 
 /// Those of the cores this process may use that are wanted, or all.
 pub(super) fn find_cores(wanted: Option<&[usize]>) -> Result<Vec<CoreId>, SetupError> {
@@ -67,10 +67,13 @@ impl Threads<'_> {
             let make = Arc::clone(&make);
             starts.spawn(*core, ring, listeners, setup, move || make(number))?;
         }
-        let (bells, rings): (Vec<_>, Vec<_>) = starts.ready()?.into_iter().unzip();
+        let reach = starts.ready()?;
+        let clocks = reach.iter().map(|(_, _, clock)| *clock).collect();
+        let (bells, rings): (Vec<_>, Vec<_>) =
+            reach.into_iter().map(|(bell, ring, _)| (bell, ring)).unzip();
         let bells = bells.into_iter().map(|bell| Arc::new(bell) as Arc<dyn Wake>);
         let handle = team.handle(bells);
-        let watch = start_watch(team.watch(), clock)?;
+        let watch = start_watch(team.watch(), clock, clocks)?;
         let threads = starts.go(&rings.into());
         let max_connections = self.limits.accepted_max;
         Ok(Running { handle, addresses, threads, watch, features, memory_bound, max_connections })
@@ -107,8 +110,8 @@ impl Threads<'_> {
     }
 }
 
-/// How a reactor is reached from outside: its bell, and its ring, a second time.
-type Reach = (Bell, OwnedFd);
+/// How a reactor is reached and watched from outside: its bell, its ring a second time, its thread's clock.
+type Reach = (Bell, OwnedFd, ThreadClock);
 
 pub(super) type ReactorThread = JoinHandle<Result<(), DriverFailed>>;
 
@@ -237,10 +240,18 @@ fn probe_aside() -> Result<Features, SetupError> {
 }
 
 /// Looks whether the reactors turn, as long as there is one.
-fn start_watch(mut watch: Watch, clock: MonotonicClock) -> Result<JoinHandle<()>, SetupError> {
+fn start_watch(
+    mut watch: Watch,
+    clock: MonotonicClock,
+    threads: Vec<ThreadClock>,
+) -> Result<JoinHandle<()>, SetupError> {
     let run = move || {
         while !watch.is_over() {
-            for stall in watch.look(clock.now_us()) {
+            let now_us = clock.now_us();
+            for (reactor, thread) in threads.iter().enumerate() {
+                watch.note_busy(reactor, now_us, thread.ran_us());
+            }
+            for stall in watch.look(now_us) {
                 let for_ms = stall.for_us / 1000;
                 tracing::warn!(
                     reactor = stall.reactor,

@@ -4,6 +4,8 @@
 //! is named, and nobody else has to wait: whoever notices says so to all ([`Loads`](crate::loads::Loads)), and the others
 //! take what is in its mailbox, and accept the clients that come to its listeners, until it turns again.
 //!
+//! It also tells how busy each is, which placement asks.
+//!
 //! Not a part of any reactor, since it has to run while they do not: a thread of its own looks ten times a second
 //! at one word of each. It holds nothing and decides nothing about connections.
 
@@ -11,6 +13,7 @@ use std::sync::Arc;
 
 use crate::admission::Admission;
 use crate::front::Front;
+use crate::loads::Business;
 
 /// A reactor that is in one turn for this long has stalled, microseconds.
 pub const STALL_US: u64 = 1_000_000;
@@ -31,11 +34,18 @@ pub struct Stall {
 pub struct Watch {
     front: Arc<Front>,
     admission: Arc<Admission>,
+    business: Vec<Business>,
 }
 
 impl Watch {
     pub(super) fn new(front: Arc<Front>, admission: Arc<Admission>) -> Self {
-        Self { front, admission }
+        let business = vec![Business::default(); front.loads().reactors()];
+        Self { front, admission, business }
+    }
+
+    /// By `now_us` the thread of a reactor has run for so long: what share of the time it is busy.
+    pub fn note_busy(&mut self, reactor: usize, now_us: u64, ran_us: u64) {
+        self.business[reactor].note(self.front.loads(), reactor, now_us, ran_us);
     }
 
     /// Looks once, at `now_us` on the reactors' clock: those that have stalled since the last look. All others have

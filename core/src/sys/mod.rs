@@ -20,6 +20,7 @@ pub use buffer_ring::{BufferRing, Entries};
 pub use errno::fault;
 pub use intake::{Cqe, Intake};
 pub use probe::{Features, Tier, probe};
+pub use process::ThreadClock;
 pub(crate) use process::{descriptors_max, ensure_descriptors};
 pub use ring::{Ring, RingConfig};
 pub use socket::Listening;

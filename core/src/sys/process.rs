@@ -43,10 +43,28 @@ pub(crate) fn ensure_descriptors(needed: u64) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Microseconds that the calling thread has run, in the kernel too.
-pub(super) fn ran_us() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a live `timespec`. The clock is there on every Linux: nothing to check.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+/// The clock of what one thread uses of the processor, in the kernel too. Any thread of the process may read it.
+#[derive(Clone, Copy, Debug)]
+pub struct ThreadClock(libc::clockid_t);
+
+impl ThreadClock {
+    /// The calling thread's.
+    #[must_use]
+    pub fn own() -> Self {
+        let mut clock = libc::CLOCK_THREAD_CPUTIME_ID;
+        // SAFETY: it only says who calls.
+        let own = unsafe { libc::pthread_self() };
+        // SAFETY: the thread runs, and the pointer is to a live number, which stays as it is if the call fails.
+        unsafe { libc::pthread_getcpuclockid(own, &raw mut clock) };
+        Self(clock)
+    }
+
+    /// Microseconds that the thread has run. A system call; zero once the thread has ended.
+    #[must_use]
+    pub fn ran_us(self) -> u64 {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the pointer is to a live `timespec`, which stays zero if there is no such clock any more.
+        unsafe { libc::clock_gettime(self.0, &raw mut time) };
+        time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+    }
 }

@@ -23,7 +23,7 @@ use super::entries::{GROUP, SharedEntries};
 use super::intake::{Cqe, Intake};
 use super::memory::Memory;
 use super::probe::{Features, set_up_error};
-use super::process::ran_us;
+use super::process::ThreadClock;
 use super::socket;
 use super::wake::Bell;
 use crate::clock::MonotonicClock;
@@ -168,16 +168,16 @@ impl Ring {
         Ok(ring)
     }
 
-    /// What others reach it by: its bell, and the ring itself.
+    /// What others reach and watch it by: its bell, the ring itself, the clock of the calling thread, whose it is.
     ///
     /// # Errors
     /// [`SetupError::Step`] when there is no descriptor left.
-    pub fn reach(&self) -> Result<(Bell, OwnedFd), SetupError> {
+    pub fn reach(&self) -> Result<(Bell, OwnedFd, ThreadClock), SetupError> {
         // SAFETY: the descriptor of the ring is open for as long as the ring is borrowed here.
         let ring = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
         let again = ring.try_clone_to_owned();
         let step = |source| SetupError::Step { step: "opening the ring a second time", source };
-        Ok((self.bell.clone(), again.map_err(step)?))
+        Ok((self.bell.clone(), again.map_err(step)?, ThreadClock::own()))
     }
 
     /// The rings of all reactors, in the order of their numbers: where notices go.
@@ -327,7 +327,7 @@ impl Driver for Ring {
     }
 
     fn ran_us(&self) -> u64 {
-        ran_us()
+        ThreadClock::own().ran_us()
     }
 
     #[inline]
