@@ -37,6 +37,7 @@ use crate::admission::{Admission, Reservation};
 use crate::canary::{Canary, sings};
 use crate::driver::{Completion, Driver, QueueFull, Share, Submission};
 use crate::error::Fault;
+use crate::front::Front;
 use crate::token::{Descriptor, Key, Op, Token};
 use full::Eviction;
 
@@ -109,6 +110,7 @@ pub(crate) struct Failures {
 pub(crate) struct Acceptor {
     listeners: Vec<Listener>,
     admission: Arc<Admission>,
+    front: Arc<Front>,
     reactor: usize,
     /// Clients with a permit, on their way to a slot.
     admitted: VecDeque<Client>,
@@ -127,9 +129,10 @@ pub(crate) struct Acceptor {
 impl Acceptor {
     pub(crate) fn new(
         listeners: Vec<Descriptor>,
-        admission: Arc<Admission>,
+        (admission, front): (Arc<Admission>, Arc<Front>),
         reactor: usize,
     ) -> Self {
+        front.tell_listeners(reactor, &listeners);
         let listeners = listeners
             .into_iter()
             .map(|descriptor| Listener {
@@ -147,6 +150,7 @@ impl Acceptor {
         Self {
             listeners,
             admission,
+            front,
             reactor,
             admitted: VecDeque::new(),
             early: VecDeque::new(),
@@ -317,6 +321,10 @@ impl Acceptor {
             driver.set_abortive(client.descriptor);
             driver.close_now(client.descriptor);
         }
+        // For as long as a few calls take.
+        while !self.front.may_close_listeners(self.reactor) {
+            std::hint::spin_loop();
+        }
         for (number, listener) in self.listeners.iter_mut().enumerate() {
             let left = std::mem::take(&mut listener.reservation);
             if matches!(listener.state, State::Many | State::Cancelling) {
@@ -333,18 +341,32 @@ impl Acceptor {
 
     /// Lets one in who queues at the listener, if there is a place.
     fn let_in<D: Driver>(&mut self, number: usize, driver: &mut D) -> Entry {
-        if !self.admission.take(self.reactor, number as u16) {
+        self.enter(self.listeners[number].descriptor, number as u16, driver)
+    }
+
+    /// Lets one in who queues at the listener of this number of another reactor; whether somebody came.
+    pub(crate) fn let_in_from<D: Driver>(
+        &mut self,
+        listener: Descriptor,
+        number: u16,
+        driver: &mut D,
+    ) -> bool {
+        self.enter(listener, number, driver) == Entry::In
+    }
+
+    fn enter<D: Driver>(&mut self, listener: Descriptor, number: u16, driver: &mut D) -> Entry {
+        if !self.admission.take(self.reactor, number) {
             return Entry::NoPermit;
         }
-        match driver.accept_queued(self.listeners[number].descriptor) {
+        match driver.accept_queued(listener) {
             Ok(descriptor) => {
                 self.in_a_row = 0;
-                self.admitted.push_back(Client { descriptor, listener: number as u16 });
+                self.admitted.push_back(Client { descriptor, listener: number });
                 Entry::In
             }
             Err(fault) => {
                 // Another listener may have found no place while this one had it.
-                self.changed |= self.admission.release(self.reactor, number as u16);
+                self.changed |= self.admission.release(self.reactor, number);
                 if fault != Fault::WouldBlock {
                     self.on_failure(fault);
                 }
@@ -409,6 +431,12 @@ impl Acceptor {
             }
             State::Watching if self.stopping => {
                 self.cancel(number, driver)?;
+            }
+            // Another is accepting from it: in the next turn it is done.
+            State::Idle | State::Ready
+                if self.stopping && !self.front.may_close_listeners(self.reactor) =>
+            {
+                self.changed = true;
             }
             State::Idle | State::Ready if self.stopping => {
                 self.let_all_in(number, driver);

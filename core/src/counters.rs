@@ -43,6 +43,8 @@ pub struct Counters {
     pub taken_over: u64,
     /// Clients that were to be handed over and stayed, because the other's mailbox was full.
     pub mailboxes_full: u64,
+    /// Clients accepted from the listeners of a reactor that did not turn.
+    pub stood_in: u64,
     /// Clients that were reset because their address may not connect.
     pub refused_access: u64,
     /// Clients that were reset because their source had as many connections as it may.

@@ -11,9 +11,41 @@
 //! all have said so: what is in the mailboxes then is all there will ever be. What is in the box of a
 //! reactor that has failed, or that has stalled, is taken by the others.
 
+use std::sync::OnceLock;
+
+use crossbeam_utils::CachePadded;
+
 use crate::loads::Loads;
 use crate::mailbox::{Mailbox, Message};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, Ordering};
+use crate::token::Descriptor;
+
+/// The listeners of one reactor, which others may borrow while it has stalled.
+#[derive(Debug, Default)]
+struct Listeners {
+    descriptors: OnceLock<Box<[Descriptor]>>,
+    /// Others that are about to accept from them, or do.
+    borrowed: AtomicU32,
+    /// Their owner closes them.
+    closing: AtomicBool,
+}
+
+/// The listeners of a stalled reactor: they stay open until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Borrowed<'a>(&'a Listeners);
+
+impl Borrowed<'_> {
+    /// In the order of their numbers.
+    pub(crate) fn listeners(&self) -> &[Descriptor] {
+        self.0.descriptors.get().map_or(&[], |descriptors| descriptors)
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        self.0.borrowed.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -26,6 +58,7 @@ pub struct Front {
     living: AtomicU32,
     /// Reactors that have failed or stalled: their mail is for all.
     absent: AtomicU32,
+    doors: Box<[CachePadded<Listeners>]>,
 }
 
 impl Front {
@@ -38,6 +71,7 @@ impl Front {
             posting: AtomicU32::new(reactors as u32),
             living: AtomicU32::new(reactors as u32),
             absent: AtomicU32::new(0),
+            doors: (0..reactors).map(|_| CachePadded::default()).collect(),
         }
     }
 
@@ -97,6 +131,41 @@ impl Front {
         let news = self.loads.set_stalled(reactor, false);
         self.absent.fetch_sub(u32::from(news), Ordering::SeqCst);
         news
+    }
+
+    /// Whether some reactor does not turn.
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.absent.load(Ordering::Relaxed) > 0
+            && (0..self.mail.len()).any(|reactor| self.loads.is_stalled(reactor))
+    }
+
+    /// Whether `reactor` is the one to accept for `stalled`: the next after it that turns.
+    pub(crate) fn stands_in(&self, reactor: usize, stalled: usize) -> bool {
+        let reactors = self.mail.len();
+        let after = (1..reactors).map(|step| (stalled + step) % reactors);
+        self.loads.is_stalled(stalled)
+            && after.into_iter().find(|other| !self.is_absent(*other)) == Some(reactor)
+    }
+
+    /// A reactor has these listeners.
+    pub(crate) fn tell_listeners(&self, reactor: usize, listeners: &[Descriptor]) {
+        let _ = self.doors[reactor].descriptors.set(listeners.into());
+    }
+
+    /// The listeners of a reactor, kept open meanwhile; `None` once it closes them.
+    pub(crate) fn borrow_listeners(&self, reactor: usize) -> Option<Borrowed<'_>> {
+        let listeners = &*self.doors[reactor];
+        // First this, then the look: the owner does it the other way round.
+        listeners.borrowed.fetch_add(1, Ordering::SeqCst);
+        let borrowed = Borrowed(listeners);
+        (!listeners.closing.load(Ordering::SeqCst)).then_some(borrowed)
+    }
+
+    /// A reactor is about to close its listeners; false while another accepts from them, which is not for long.
+    pub(crate) fn may_close_listeners(&self, reactor: usize) -> bool {
+        let listeners = &self.doors[reactor];
+        listeners.closing.store(true, Ordering::SeqCst);
+        listeners.borrowed.load(Ordering::SeqCst) == 0
     }
 
     /// Whether the mail of a reactor is for all.
@@ -171,6 +240,30 @@ mod tests {
         assert!(!front.is_empty(0));
         assert_eq!(front.take(0), Some(client(7)));
         assert!(front.is_empty(0));
+    }
+
+    #[test]
+    fn the_next_that_turns_stands_in() {
+        let front = Front::new(3, 8);
+        assert!(!front.stands_in(1, 0), "it turns");
+        front.begin_stall(0);
+        assert!(front.stands_in(1, 0) && !front.stands_in(2, 0));
+        front.begin_stall(1);
+        assert!(front.stands_in(2, 0) && front.stands_in(2, 1));
+        front.end_stall(0);
+        assert!(!front.stands_in(2, 0) && front.stands_in(2, 1));
+    }
+
+    #[test]
+    fn listeners_are_not_closed_while_they_are_borrowed_nor_borrowed_once_they_close() {
+        let front = Front::new(2, 8);
+        front.tell_listeners(1, &[Descriptor(4)]);
+        let borrowed = front.borrow_listeners(1).expect("they are open");
+        assert_eq!(borrowed.listeners(), [Descriptor(4)]);
+        assert!(!front.may_close_listeners(1));
+        drop(borrowed);
+        assert!(front.borrow_listeners(1).is_none(), "its owner closes them");
+        assert!(front.may_close_listeners(1));
     }
 
     #[test]

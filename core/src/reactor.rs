@@ -23,6 +23,7 @@ mod dispatch;
 mod ending;
 mod evicting;
 mod front;
+mod standing_in;
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -60,7 +61,8 @@ const SPILL_SHARE: u32 = 8;
 const TIMER_ACCEPT: u32 = 0;
 const TIMER_DRAIN: u32 = 1;
 const TIMER_EVICT: u32 = 2;
-const EXTRA_TIMERS: u32 = 3;
+const TIMER_STAND_IN: u32 = 3;
+const EXTRA_TIMERS: u32 = 4;
 
 /// What a reactor is made with.
 #[derive(Debug)]
@@ -157,7 +159,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let counted = if setup.door.counts_sources() { limits.slots() } else { 0 };
         let sources = (0..counted).map(|_| None);
         Self {
-            acceptor: Acceptor::new(listeners, admission, number),
+            acceptor: Acceptor::new(listeners, (admission, Arc::clone(&setup.front)), number),
             control,
             front: setup.front,
             placements: placements.collect(),
@@ -491,6 +493,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             None => self.on_connection_timer(timer),
             Some(TIMER_ACCEPT) => self.acceptor.look_again(),
             Some(TIMER_EVICT) => self.acceptor.look_for_idle(),
+            Some(TIMER_STAND_IN) => self.stand_in(),
             Some(_) => self.on_drain_timer(),
         }
     }
@@ -501,6 +504,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.driver.clear_wake();
         self.acceptor.look_again();
         self.report();
+        self.stand_in();
         if self.control.drain_ordered() && self.drain.is_none() {
             self.begin_drain();
         }

@@ -648,6 +648,7 @@ fn mark_counters(kernel: &mut Kernel, before: &Counters, after: &Counters) {
         (rose(|c| c.drain_aborted), Mark::DrainAborted),
         (rose(|c| c.handler_panics), Mark::HandlerPanicked),
         (rose(|c| c.handed_over), Mark::HandedOver),
+        (rose(|c| c.stood_in), Mark::StoodIn),
         (rose(|c| c.mailboxes_full), Mark::MailboxFull),
         (rose(|c| c.refused_full), Mark::ClientRefused),
         (rose(|c| c.evicted), Mark::IdleEvicted),

@@ -157,6 +157,8 @@ marks! {
     OrphanTaken,
     /// A reactor did not turn for a second.
     ReactorStalled,
+    /// A client was accepted in the name of a reactor that did not turn.
+    StoodIn,
     /// A client was reset for want of a place.
     ClientRefused,
     /// An idle connection was closed for a client that waited.

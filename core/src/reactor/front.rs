@@ -43,7 +43,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Serves a client, hands it over, or turns it away.
-    fn take_in(&mut self, descriptor: Descriptor, listener: u16) {
+    pub(super) fn take_in(&mut self, descriptor: Descriptor, listener: u16) {
         let source = match self.door.asks(listener) {
             true => match self.ask(descriptor, listener) {
                 Ok(source) => source,

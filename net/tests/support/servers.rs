@@ -319,6 +319,8 @@ pub(crate) fn sum(counters: &[Counters]) -> Counters {
         sum.stale_completions += one.stale_completions;
         sum.receives_parked += one.receives_parked;
         sum.handed_over += one.handed_over;
+        sum.stalls += one.stalls;
+        sum.stood_in += one.stood_in;
         sum.refused_access += one.refused_access;
         sum.refused_source_full += one.refused_source_full;
         sum.refused_source_rate += one.refused_source_rate;
