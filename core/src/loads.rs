@@ -15,11 +15,11 @@ use crossbeam_utils::CachePadded;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What a reactor that is always busy counts for, in connections.
-const BUSY_WEIGHT: u64 = 8;
+pub(crate) const BUSY_WEIGHT: u64 = 8;
 /// How often the share of the time that a reactor is busy is taken anew, microseconds.
-const WINDOW_US: u64 = 20_000;
+pub(crate) const WINDOW_US: u64 = 20_000;
 /// A share of so long ago says nothing any more: nobody watches.
-const STALE_US: u64 = 1_000_000;
+pub(crate) const STALE_US: u64 = 1_000_000;
 /// Shares of the time are in thousandths.
 const WHOLE: u64 = 1000;
 
@@ -159,45 +159,5 @@ impl Business {
             loads.tell_busy(reactor, busy as u32, now_us);
             *self = Self { since_us: now_us, ran_us };
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_counts_from_when_it_is_given() {
-        let loads = Loads::new(2);
-        loads.add(1);
-        loads.add(1);
-        loads.remove(1);
-        assert_eq!((loads.connections(0), loads.connections(1)), (0, 1));
-        assert_eq!((loads.score(0, 0), loads.score(1, 0)), (0, 1));
-    }
-
-    #[test]
-    fn a_busy_reactor_counts_for_eight_more_until_that_is_long_ago() {
-        let loads = Loads::new(1);
-        let mut business = Business::default();
-        business.note(&loads, 0, WINDOW_US, WINDOW_US);
-        assert_eq!(loads.score(0, WINDOW_US), BUSY_WEIGHT);
-        assert_eq!(loads.score(0, WINDOW_US + STALE_US), 0);
-        business.note(&loads, 0, WINDOW_US * 3 / 2, 0);
-        assert_eq!(loads.score(0, WINDOW_US * 3 / 2), BUSY_WEIGHT, "the window is not over");
-        // Half of the next one it sleeps.
-        business.note(&loads, 0, WINDOW_US * 2, WINDOW_US * 3 / 2);
-        assert_eq!(loads.score(0, WINDOW_US * 2), BUSY_WEIGHT / 2);
-    }
-
-    #[test]
-    fn a_turn_is_as_long_as_it_lasts() {
-        let loads = Loads::new(1);
-        assert_eq!(loads.turning_for_us(0, 70), 0);
-        loads.begin_turn(0, 50);
-        assert_eq!(loads.turning_for_us(0, 70), 20);
-        assert_eq!(loads.turning_for_us(0, 40), 0, "another's clock is behind");
-        loads.end_turn(0);
-        assert_eq!(loads.turning_for_us(0, 70), 0);
     }
 }

@@ -24,6 +24,8 @@
 
 mod builder;
 mod team;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod watch;
 

@@ -27,6 +27,12 @@ pub(crate) enum Slip {
     LooksOnce,
     /// A look and a change are two steps.
     TornTake,
+    /// Who posts asks whether the owner sleeps, and posts then.
+    AsksFirst,
+    /// Who falls asleep looks for messages, and says that it sleeps then.
+    LooksFirst,
+    /// Who closes looks whether somebody borrows, and says that it closes then.
+    ClosesUnseen,
 }
 
 /// Whether this mistake is made: not in a build of this crate.

@@ -1,8 +1,9 @@
 //! Models of what several threads do at once: every order of their steps, or many of them, by `shuttle`.
 //!
-//! Is: `core/src/tokens.rs` and `core/src/admission.rs`, compiled once more with atomics that shuttle decides about, and runs of it in
-//! which a lost wake-up is a deadlock and a token too many an assertion. Is not: a test of what one thread
-//! sees; that is `tokens.rs` beside this file.
+//! Is: `tokens`, `admission`, `mailbox` and `front` of the crate, compiled once more with atomics that shuttle
+//! decides about, and runs of them in which a lost wake-up is a deadlock and a token too many an assertion. Is
+//! not: a test of what one thread sees; that is `tokens.rs` beside this file. Queues are not taken apart: a post
+//! or a take is one step here.
 //!
 //! Why shuttle and not loom: loom takes a `SeqCst` load for an acquire one, and finds the lost wake-up that
 //! `SeqCst` forbids (store a note, look for a token; put a token, look for a note). All steps here are `SeqCst`,
@@ -15,6 +16,14 @@
 
 #[path = "../src/admission.rs"]
 mod admission;
+#[path = "../src/front.rs"]
+mod front;
+#[path = "../src/loads.rs"]
+mod loads;
+#[path = "models/mail.rs"]
+mod mail;
+#[path = "../src/mailbox.rs"]
+mod mailbox;
 #[path = "models/shared.rs"]
 mod shared;
 #[path = "models/sync.rs"]
@@ -33,6 +42,14 @@ mod canary {
 
 mod listen {
     pub(crate) use slipring_core::OnFull;
+}
+
+mod sources {
+    pub(crate) use slipring_core::sources::Source;
+}
+
+mod token {
+    pub(crate) use slipring_core::token::Descriptor;
 }
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

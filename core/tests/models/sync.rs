@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 pub(crate) use shuttle::hint::spin_loop;
-pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 /// No end: whoever is waited for goes on some time.
 pub(crate) const LOOKS_MAX: u32 = u32::MAX;
@@ -16,6 +16,9 @@ pub(crate) enum Slip {
     MovesUnmarked,
     LooksOnce,
     TornTake,
+    AsksFirst,
+    LooksFirst,
+    ClosesUnseen,
 }
 
 thread_local! {
