@@ -118,6 +118,8 @@ pub(crate) struct Acceptor {
     /// still queue.
     early: VecDeque<Client>,
     paused: bool,
+    /// The reactor has too much already.
+    held: bool,
     stopping: bool,
     /// Failures without a success between them.
     in_a_row: u32,
@@ -155,6 +157,7 @@ impl Acceptor {
             admitted: VecDeque::new(),
             early: VecDeque::new(),
             paused: false,
+            held: false,
             stopping: false,
             in_a_row: 0,
             untold: Failures::default(),
@@ -166,6 +169,12 @@ impl Acceptor {
     pub(crate) fn look_again(&mut self) {
         self.changed = true;
         self.paused = self.paused && sings(Canary::AcceptStaysPaused);
+    }
+
+    /// Nobody is to be accepted for now, or again.
+    pub(crate) fn hold(&mut self, held: bool) {
+        self.held = held;
+        self.changed = true;
     }
 
     /// A descriptor of this reactor was closed.
@@ -207,7 +216,7 @@ impl Acceptor {
 
     /// A listener that keeps clients waiting although there is room, and that nothing will make look again.
     pub(crate) fn find_idle_with_room(&self) -> Option<usize> {
-        if self.changed || self.paused || self.stopping {
+        if self.changed || self.paused || self.held || self.stopping {
             return None;
         }
         let idle = |number: &usize| {
@@ -351,7 +360,7 @@ impl Acceptor {
         number: u16,
         driver: &mut D,
     ) -> bool {
-        self.enter(listener, number, driver) == Entry::In
+        !self.held && self.enter(listener, number, driver) == Entry::In
     }
 
     fn enter<D: Driver>(&mut self, listener: Descriptor, number: u16, driver: &mut D) -> Entry {
@@ -423,7 +432,7 @@ impl Acceptor {
         let key = Key::new(number as u32, 0);
         let Listener { descriptor, state, .. } = self.listeners[number];
         match state {
-            State::Many if self.stopping || self.is_tight(number) => {
+            State::Many if self.stopping || self.held || self.is_tight(number) => {
                 let cancelled = self.cancel(number, driver)?;
                 let after = if cancelled { State::Cancelling } else { State::Many };
                 self.listeners[number].state = after;
@@ -445,7 +454,7 @@ impl Acceptor {
                 self.listeners[number].state = State::Closing;
             }
             // One for each watch: in between the others look.
-            State::Ready if !self.paused => {
+            State::Ready if !self.paused && !self.held => {
                 let listener = &mut self.listeners[number];
                 listener.state = State::Idle;
                 let was_recalled = std::mem::take(&mut listener.recalled);
@@ -457,7 +466,7 @@ impl Acceptor {
                     false => self.poll_listener(number, driver)?,
                 }
             }
-            State::Idle if !self.paused => self.start(number, driver)?,
+            State::Idle if !self.paused && !self.held => self.start(number, driver)?,
             _ => {}
         }
         Ok(())

@@ -144,6 +144,8 @@ canaries! {
     LostPeerIgnored,
     /// A reactor that sleeps is not told of its mail.
     MailUnannounced,
+    /// A reactor that had too much accepts nobody for ever.
+    HeldForEver,
     /// A connection that has ended still counts for its source.
     SourceLeaked,
     /// A client that finds the other's mailbox full is forgotten.

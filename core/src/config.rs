@@ -28,6 +28,8 @@ pub const REFUSALS_PER_TURN_MAX: u32 = 32;
 pub const EVICTION_SLOTS_MAX: u32 = 1024;
 /// What has moved something within this time is not evicted, milliseconds.
 pub const EVICTION_IDLE_MIN_MS: u64 = 1000;
+/// Most idle connections that a reactor with too much closes in one look.
+pub const SHED_PER_LOOK_MAX: u32 = 16;
 /// Most timers expired in one turn.
 pub const TIMERS_PER_TURN_MAX: usize = 1024;
 

@@ -51,6 +51,10 @@ pub struct Counters {
     pub refused_source_full: u64,
     /// Clients that were reset because their source came too often.
     pub refused_source_rate: u64,
+    /// Times the reactor had too much, and accepted nobody for a while; and idle connections it closed then.
+    pub strained: u64,
+    /// See `strained`.
+    pub shed: u64,
     /// Accepts that failed, of any cause.
     pub accept_errors: u64,
     /// Times the acceptor stopped for want of descriptors.

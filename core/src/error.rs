@@ -106,6 +106,8 @@ pub enum CloseReason {
     DrainDeadline,
     /// It was idle for longest when a client found no place, and its listener evicts (`OnFull::EvictIdle`).
     Evicted,
+    /// It was idle when its reactor had too much to do, or no descriptors.
+    Shed,
     /// The reactor's ring failed, or the reactor itself: nothing more can be done for its connections.
     DriverFailed,
 }
@@ -121,6 +123,7 @@ impl CloseReason {
                 | Self::Drained
                 | Self::IdleTimeout
                 | Self::Evicted
+                | Self::Shed
         )
     }
 }
@@ -143,6 +146,7 @@ impl fmt::Display for CloseReason {
             Self::Drained => f.write_str("idle when the runtime drained"),
             Self::DrainDeadline => f.write_str("still busy at the drain deadline"),
             Self::Evicted => f.write_str("idle when a client needed its place"),
+            Self::Shed => f.write_str("idle when its reactor had too much"),
             Self::DriverFailed => f.write_str("the ring of its reactor failed"),
         }
     }

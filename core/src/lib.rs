@@ -33,6 +33,7 @@ pub mod polling;
 pub mod rates;
 pub mod reactor;
 pub mod runtime;
+mod shedding;
 pub mod slab;
 pub mod sources;
 pub mod span;

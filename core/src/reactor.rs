@@ -23,6 +23,7 @@ mod dispatch;
 mod ending;
 mod evicting;
 mod front;
+mod shedding;
 mod standing_in;
 
 use std::collections::VecDeque;
@@ -50,6 +51,7 @@ use crate::handler::Handler;
 use crate::listen::Placement;
 use crate::placement::{Place, policy};
 use crate::polling::Polling;
+use crate::shedding::Shedding;
 use crate::sources::Source;
 use crate::span::Segment;
 use crate::token::{Descriptor, Key};
@@ -62,7 +64,8 @@ const TIMER_ACCEPT: u32 = 0;
 const TIMER_DRAIN: u32 = 1;
 const TIMER_EVICT: u32 = 2;
 const TIMER_STAND_IN: u32 = 3;
-const EXTRA_TIMERS: u32 = 4;
+const TIMER_SHED: u32 = 4;
+const EXTRA_TIMERS: u32 = 5;
 
 /// What a reactor is made with.
 #[derive(Debug)]
@@ -133,6 +136,9 @@ pub struct Reactor<D, H: Handler> {
     sends_queued: u32,
     /// Its turn is over, and the next has not begun.
     is_waiting: bool,
+    shedding: Shedding,
+    /// Since when accepting fails, and when it last did, milliseconds.
+    short: Option<(u64, u64)>,
     receive_cap: u32,
     wake_armed: bool,
 }
@@ -182,6 +188,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             segments: Vec::with_capacity(SEGMENTS_PER_SEND_MAX),
             sends_queued: 0,
             is_waiting: false,
+            shedding: Shedding::new(limits.owned_bytes_max),
+            short: None,
             receive_cap: if abilities.receive_cap { limits.turn_bytes_max } else { 0 },
             wake_armed: false,
             driver,
@@ -404,6 +412,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn end_turn(&mut self, now_us: u64) {
         let took_us = now_us - self.connections.now_us();
         self.connections.counters.turn_times.note(took_us);
+        self.shedding.note_turn(took_us);
         if self.front.loads().is_stalled(self.number) {
             self.on_stall_over(took_us);
         }
@@ -441,6 +450,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.on_timer(timer);
         }
         self.tend_buffers();
+        self.watch_strain();
         self.apply_all();
     }
 
@@ -494,6 +504,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Some(TIMER_ACCEPT) => self.acceptor.look_again(),
             Some(TIMER_EVICT) => self.acceptor.look_for_idle(),
             Some(TIMER_STAND_IN) => self.stand_in(),
+            Some(TIMER_SHED) => self.on_shed_timer(),
             Some(_) => self.on_drain_timer(),
         }
     }

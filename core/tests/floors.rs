@@ -81,7 +81,7 @@ const CORE: &[Row] = &[
     },
     Row {
         floor: 1,
-        modules: &["wheel", "outbox", "connection", "admission", "polling", "drain"],
+        modules: &["wheel", "outbox", "connection", "admission", "polling", "shedding", "drain"],
         floors: &[0, 1],
         also: &[],
         crates: &[],

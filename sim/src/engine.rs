@@ -649,6 +649,8 @@ fn mark_counters(kernel: &mut Kernel, before: &Counters, after: &Counters) {
         (rose(|c| c.handler_panics), Mark::HandlerPanicked),
         (rose(|c| c.handed_over), Mark::HandedOver),
         (rose(|c| c.stood_in), Mark::StoodIn),
+        (rose(|c| c.strained), Mark::Strained),
+        (rose(|c| c.shed), Mark::IdleShed),
         (rose(|c| c.mailboxes_full), Mark::MailboxFull),
         (rose(|c| c.refused_full), Mark::ClientRefused),
         (rose(|c| c.evicted), Mark::IdleEvicted),

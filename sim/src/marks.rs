@@ -155,6 +155,10 @@ marks! {
     MailboxFull,
     /// A client was taken out of the mailbox of a reactor that had failed or stalled.
     OrphanTaken,
+    /// A reactor had too much, and accepted nobody for a while.
+    Strained,
+    /// A reactor with too much closed an idle connection.
+    IdleShed,
     /// A reactor did not turn for a second.
     ReactorStalled,
     /// A client was accepted in the name of a reactor that did not turn.

@@ -39,7 +39,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// The one that has been idle for longest, of this listener or of all.
-    fn find_idle(&mut self, of: Option<u16>) -> Option<Key> {
+    pub(super) fn find_idle(&mut self, of: Option<u16>) -> Option<Key> {
         let slots = &self.connections.slots;
         let latest_ms = self.connections.now_ms().checked_sub(EVICTION_IDLE_MIN_MS)?;
         let capacity = slots.capacity();

@@ -34,10 +34,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.connections.counters.accept_pauses += failures.pauses;
         self.connections.counters.refused_full += failures.refused;
         if failures.pauses > 0 {
+            let now_ms = self.connections.now_ms();
+            self.short = Some((self.short.map_or(now_ms, |(since_ms, _)| since_ms), now_ms));
             let timer = self.connections.slots.capacity() + TIMER_ACCEPT;
             self.wheel.arm(timer, self.connections.now_ms() + PAUSE_MS);
         }
         while let Some((descriptor, listener)) = self.acceptor.poll_client() {
+            self.short = None;
             self.take_in(descriptor, listener);
         }
     }
