@@ -17,7 +17,8 @@ fn main() -> ExitCode {
         let mut contenders = floors.map(|which| floor(&binaries, which)).to_vec();
         contenders.extend(echo(&binaries, "slipring", &[]));
         contenders.extend(peers(&binaries));
-        let load = Load { connections: 64, size: 64, churn: false, seconds: settings.seconds };
+        let load =
+            Load { connections: 64, size: 64, churn: false, depth: 1, seconds: settings.seconds };
         let title = "P1: echo, 64 B, 64 connections, closed loop, loopback";
         compare(title, Figure::Cpu, settings.rounds, &load, &binaries, &contenders).map(drop)
     })

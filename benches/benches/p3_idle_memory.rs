@@ -8,26 +8,19 @@
 //! This process is the client: it holds the other ends, from several source addresses so that ports
 //! do not run out.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use slipring_benches::measure::binaries::Binaries;
 use slipring_benches::measure::clock::pause;
 use slipring_benches::measure::contenders::{Contender, echo, floor, peers};
+use slipring_benches::measure::held::{check_echo, connect};
 use slipring_benches::measure::settings::Settings;
 use slipring_benches::measure::usage::memory_bytes;
 use slipring_benches::measure::{SERVER_CPU, note, run_bench, say};
-use socket2::{Domain, Socket, Type};
 
 const CONNECTIONS: usize = 10_000;
-
-/// Source addresses that the connections are spread over.
-const SOURCES: usize = 4;
-
-/// What a server may take to answer before it counts as broken.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a server gets to settle before its memory is read.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -82,27 +75,6 @@ fn measure(contender: &Contender) -> io::Result<Memory> {
     pause(SETTLE);
     let loaded = memory_bytes(server.pid())?;
     Ok(Memory { base, warm, loaded })
-}
-
-fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
-    let source = Ipv4Addr::new(127, 0, 0, 2 + (index % SOURCES) as u8);
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.bind(&SocketAddr::from((source, 0)).into())?;
-    socket.connect(&server.into())?;
-    Ok(socket.into())
-}
-
-fn check_echo(stream: &mut TcpStream, byte: u8) -> io::Result<()> {
-    let message = [byte; 64];
-    let mut answer = [0; 64];
-    stream.write_all(&message)?;
-    stream.read_exact(&mut answer)?;
-    if answer == message {
-        Ok(())
-    } else {
-        Err(io::Error::other("the echo differs from what was sent"))
-    }
 }
 
 fn print(name: &str, memory: &Memory) {

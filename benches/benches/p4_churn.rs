@@ -17,7 +17,8 @@ fn main() -> ExitCode {
         let mut contenders = floors.map(|which| floor(&binaries, which)).to_vec();
         contenders.extend(echo(&binaries, "slipring", &[]));
         contenders.extend(peers(&binaries));
-        let load = Load { connections: 64, size: 64, churn: true, seconds: settings.seconds };
+        let load =
+            Load { connections: 64, size: 64, churn: true, depth: 1, seconds: settings.seconds };
         let title = "P4: connect + echo 64 B + close, 64 at a time, loopback";
         compare(title, Figure::Cpu, settings.rounds, &load, &binaries, &contenders).map(drop)
     })

@@ -5,14 +5,15 @@
 //! this is not a JSON parser, and answers nothing when a key is missing.
 
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::CLIENT_CPU;
 use super::binaries::Binaries;
 use super::process::{Server, spawn_bound};
 
 /// Seconds before what counts: connections made, caches and polling settled.
-const WARMUP_SECONDS: &str = "0.5";
+pub const WARMUP: Duration = Duration::from_millis(500);
 
 /// What the clients do.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Load {
     pub size: usize,
     /// A new connection for every message.
     pub churn: bool,
+    /// Messages that a connection has in flight at most.
+    pub depth: usize,
     /// How long is measured.
     pub seconds: f64,
 }
@@ -38,9 +41,15 @@ pub struct Sample {
     pub p50_us: f64,
     /// Round-trip time, in microseconds: the 99th percentile.
     pub p99_us: f64,
+    /// Megabytes a second that came back and were right.
+    pub mb_per_s: f64,
     /// Messages that failed, were answered wrongly, or not at all.
     pub failed: u64,
 }
+
+/// A load under way. Dropping it ends it.
+#[derive(Debug)]
+pub struct Loading(Option<Child>);
 
 impl Load {
     /// Runs the load against a server.
@@ -48,23 +57,57 @@ impl Load {
     /// # Errors
     /// When the generator fails or does not say what it should.
     pub fn run(&self, binaries: &Binaries, server: &Server) -> io::Result<Sample> {
+        self.start(binaries, server)?.finish()
+    }
+
+    /// Starts the load, for whoever has something to do meanwhile. It connects, loads for
+    /// [`WARMUP`] without measuring, then measures.
+    ///
+    /// # Errors
+    /// When the generator cannot be started.
+    pub fn start(&self, binaries: &Binaries, server: &Server) -> io::Result<Loading> {
         let mut command = Command::new(binaries.own("load"));
         command.arg(server.address.to_string());
         command.args(["--connections", &self.connections.to_string()]);
         command.args(["--size", &self.size.to_string()]);
-        command.args(["--seconds", &self.seconds.to_string(), "--warmup", WARMUP_SECONDS]);
+        command.args(["--depth", &self.depth.to_string()]);
+        let warmup = WARMUP.as_secs_f64().to_string();
+        command.args(["--seconds", &self.seconds.to_string(), "--warmup", &warmup]);
         command.args(["--server-pid", &server.pid().to_string()]);
         command.args(["--cpu", &CLIENT_CPU.to_string(), "--json"]);
         if self.churn {
             command.arg("--churn");
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let output = spawn_bound(&mut command, CLIENT_CPU)?.wait_with_output()?;
+        spawn_bound(&mut command, CLIENT_CPU).map(|child| Loading(Some(child)))
+    }
+}
+
+impl Loading {
+    /// Waits for its end, and for what it measured.
+    ///
+    /// # Errors
+    /// When the generator fails or does not say what it should.
+    ///
+    /// # Panics
+    /// Never: only this takes the child.
+    pub fn finish(mut self) -> io::Result<Sample> {
+        let child = self.0.take().expect("only this takes it");
+        let output = child.wait_with_output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         let sample = Sample::parse(&text).ok_or_else(|| {
             io::Error::other(format!("load ended with {}, and said {text:?}", output.status))
         })?;
         if sample.rate > 0.0 { Ok(sample) } else { Err(io::Error::other("answered nothing")) }
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            drop(child.kill());
+            drop(child.wait());
+        }
     }
 }
 
@@ -77,6 +120,7 @@ impl Sample {
             rate: number(json, "rate_per_s")?,
             p50_us: number(json, "p50")?,
             p99_us: number(json, "p99")?,
+            mb_per_s: number(json, "mb_per_s")?,
             failed,
         })
     }
@@ -110,7 +154,7 @@ mod tests {
     use super::*;
 
     const JSON: &str = r#"{"mode": "closed", "completed": 10, "errors": {"reset": 2, "eof": 1},
-        "corrupted": 1, "rate_per_s": 1234.5, "latency_us": {"p50": 41, "p90": 50, "p99": 97.5,
+        "corrupted": 1, "rate_per_s": 1234.5, "mb_per_s": 80.5, "latency_us": {"p50": 41, "p90": 50, "p99": 97.5,
         "p999": 120, "max": 300, "mean": 44.1}, "server_cpu_us_per_message": 4.25}"#;
 
     #[test]
@@ -118,7 +162,7 @@ mod tests {
         let sample = Sample::parse(JSON).expect("every key is there");
         assert_eq!(sample.failed, 4);
         assert_eq!((sample.rate, sample.cpu_us), (1234.5, 4.25));
-        assert_eq!((sample.p50_us, sample.p99_us), (41.0, 97.5));
+        assert_eq!((sample.p50_us, sample.p99_us, sample.mb_per_s), (41.0, 97.5, 80.5));
     }
 
     #[test]

@@ -134,7 +134,14 @@ mod tests {
     use super::*;
 
     fn series(cpu: &[Option<f64>]) -> Series {
-        let sample = |cpu_us| Sample { cpu_us, rate: 1.0, p50_us: 1.0, p99_us: 1.0, failed: 1 };
+        let sample = |cpu_us| Sample {
+            cpu_us,
+            rate: 1.0,
+            p50_us: 1.0,
+            p99_us: 1.0,
+            mb_per_s: 1.0,
+            failed: 1,
+        };
         Series { name: String::new(), samples: cpu.iter().map(|cpu| cpu.map(sample)).collect() }
     }
 
