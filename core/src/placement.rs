@@ -120,6 +120,10 @@ fn may_get(reactor: usize, loads: &Loads, now_us: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loads::Business;
+
+    /// When the busy reactor has told how busy it is.
+    const NOW_US: u64 = 20_000;
 
     /// Places so many clients, each accepted by a reactor that the kernel draws.
     fn place_all(placement: Placement, clients: usize, loads: &Loads, dice: &mut fastrand::Rng) {
@@ -127,7 +131,7 @@ mod tests {
         let mut policies: Vec<_> = (0..reactors as u64).map(|r| policy(placement, r)).collect();
         for _ in 0..clients {
             let at = dice.usize(..reactors);
-            let to = policies[at].place(at, loads, 0);
+            let to = policies[at].place(at, loads, NOW_US);
             loads.add(to);
         }
     }
@@ -164,27 +168,42 @@ mod tests {
         assert!(uneven.count() > 10);
     }
 
+    /// Most to mean of 10,000 connections over 16 reactors, of which each in turn has ended and another come.
+    fn churn(seed: u64, loads: &Loads) -> f64 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        place_all(Placement::LeastLoaded, 10_000, loads, &mut dice);
+        for _ in 0..1000 {
+            for ended in 0..10 {
+                // One of all connections ends, each as likely.
+                let mut at = dice.u32(..10_000 - ended);
+                let reactor = (0..16).find(|reactor| {
+                    let here = loads.connections(*reactor);
+                    let found = at < here;
+                    at = at.saturating_sub(here);
+                    found
+                });
+                loads.remove(reactor.expect("so many there are"));
+            }
+            place_all(Placement::LeastLoaded, 10, loads, &mut dice);
+        }
+        most_to_mean(loads)
+    }
+
     #[test]
     fn churn_leaves_it_even() {
         for seed in 0..10 {
+            let ratio = churn(seed, &Loads::new(16));
+            assert!(ratio <= 1.05, "seed {seed}: {ratio}");
+        }
+    }
+
+    #[test]
+    fn churn_leaves_it_even_beside_a_busy_reactor() {
+        for seed in 0..10 {
             let loads = Loads::new(16);
-            let mut dice = fastrand::Rng::with_seed(seed);
-            place_all(Placement::LeastLoaded, 10_000, &loads, &mut dice);
-            for _ in 0..1000 {
-                for ended in 0..10 {
-                    // One of all connections ends, each as likely.
-                    let mut at = dice.u32(..10_000 - ended);
-                    let reactor = (0..16).find(|reactor| {
-                        let here = loads.connections(*reactor);
-                        let found = at < here;
-                        at = at.saturating_sub(here);
-                        found
-                    });
-                    loads.remove(reactor.expect("so many there are"));
-                }
-                place_all(Placement::LeastLoaded, 10, &loads, &mut dice);
-            }
-            let ratio = most_to_mean(&loads);
+            Business::default().note(&loads, 7, NOW_US, NOW_US);
+            assert!(loads.score(7, NOW_US) > 0, "it is busy");
+            let ratio = churn(seed, &loads);
             assert!(ratio <= 1.05, "seed {seed}: {ratio}");
         }
     }

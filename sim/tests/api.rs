@@ -10,6 +10,8 @@ mod conditions;
 mod failures;
 #[path = "api/handlers.rs"]
 mod handlers;
+#[path = "api/placement.rs"]
+mod placement;
 #[path = "api/scripts.rs"]
 mod scripts;
 #[path = "api/services.rs"]
