@@ -297,6 +297,11 @@ impl Acceptor {
         std::mem::take(&mut self.untold)
     }
 
+    /// Clients that have their permits, and wait for their turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.admitted.len()
+    }
+
     /// A client that has its permit: open a connection.
     pub(crate) fn poll_client(&mut self) -> Option<(Descriptor, u16)> {
         self.admitted.pop_front().map(|client| (client.descriptor, client.listener))
@@ -397,7 +402,7 @@ impl Acceptor {
     /// Whether something is left for the next turn.
     #[inline]
     pub(crate) fn is_behind(&self) -> bool {
-        self.changed
+        self.changed || !self.admitted.is_empty()
     }
 
     /// Starts what should be under way. Called once a turn; does nothing unless something changed.

@@ -30,6 +30,9 @@ pub const EVICTION_SLOTS_MAX: u32 = 1024;
 pub const EVICTION_IDLE_MIN_MS: u64 = 1000;
 /// Most idle connections that a reactor with too much closes in one look.
 pub const SHED_PER_LOOK_MAX: u32 = 16;
+/// Most clients taken in in one turn, so that established connections do not wait for all of a burst. Each costs
+/// about as much as a message.
+pub const CLIENTS_PER_TURN_MAX: usize = 64;
 /// Most timers expired in one turn.
 pub const TIMERS_PER_TURN_MAX: usize = 1024;
 

@@ -36,7 +36,8 @@ use crate::acceptor::Acceptor;
 use crate::admission::Admission;
 use crate::canary::{Canary, sings};
 use crate::config::{
-    COMPLETIONS_PER_TURN_MAX, Limits, Poll, SEGMENTS_PER_SEND_MAX, TIMERS_PER_TURN_MAX, Timeouts,
+    CLIENTS_PER_TURN_MAX, COMPLETIONS_PER_TURN_MAX, Limits, Poll, SEGMENTS_PER_SEND_MAX,
+    TIMERS_PER_TURN_MAX, Timeouts,
 };
 use crate::connection::{Input, Rules};
 use crate::connections::{Connections, Sizes, slot_bytes};
@@ -110,6 +111,8 @@ pub struct Reactor<D, H: Handler> {
     sources: Vec<Option<Source>>,
     /// Messages sent to other rings, of which each has a token of its own.
     notified: u8,
+    /// Clients that may still be taken in in this turn.
+    clients_left: usize,
     /// It hands nothing over any more.
     is_retired: bool,
     number: usize,
@@ -172,6 +175,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             sources: sources.collect(),
             door: setup.door,
             notified: 0,
+            clients_left: CLIENTS_PER_TURN_MAX,
             is_retired: false,
             number,
             wheel: Wheel::new(limits.slots() + EXTRA_TIMERS, connections.now_ms()),
@@ -344,6 +348,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         loads.begin_turn(self.number, now_us);
         self.front.mail(self.number).wake_up();
         self.connections.set_now_us(now_us);
+        self.clients_left = CLIENTS_PER_TURN_MAX;
         self.wheel.advance(self.connections.now_ms());
         // All of the last turn's are dealt with, but for those put off, which come first.
         std::mem::swap(&mut self.inbox, &mut self.deferred);
@@ -445,6 +450,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// be: there, what a loop needs fits the registers.
     fn work(&mut self) {
         self.take_mail();
+        self.take_in_clients();
         self.dispatch_all();
         while let Some(timer) = self.due.pop() {
             self.on_timer(timer);

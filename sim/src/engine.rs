@@ -509,9 +509,10 @@ impl<H: Handler> Engine<H> {
                 *open_of.entry(listener).or_default() += open;
             }
         }
-        // Handed over, and not opened yet: they have their places.
-        let reactors = 0..self.lanes.len();
-        let on_the_way: u32 = reactors.map(|reactor| self.front.mail(reactor).len() as u32).sum();
+        // Let in or handed over, and not opened yet: they have their places.
+        let waiting = self.lanes.iter().map(|lane| lane.reactor.clients_waiting());
+        let mailed = (0..self.lanes.len()).map(|reactor| self.front.mail(reactor).len());
+        let on_the_way = waiting.chain(mailed).sum::<usize>() as u32;
         let open: u32 = open_of.values().sum();
         if open + on_the_way > self.accepted_max {
             self.fail(format!("{open} accepted connections, {} allowed", self.accepted_max));

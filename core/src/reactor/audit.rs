@@ -23,6 +23,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         })
     }
 
+    /// Clients that were let in and are to be opened in the next turns: they have their places.
+    pub fn clients_waiting(&self) -> usize {
+        self.acceptor.waiting()
+    }
+
     /// Whose completions were put off to the next turn, once for each of them.
     pub fn put_off(&self) -> impl Iterator<Item = Key> {
         self.deferred.iter().map(|completion| completion.token.key())

@@ -27,7 +27,8 @@ use crate::token::{Descriptor, Key, Op, Token};
 const MESSAGES_PER_TURN_MAX: usize = 64;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
-    /// Sees to the clients that the acceptor has let in, and to its pauses.
+    /// Sees to the clients that the acceptor has let in, and to its pauses. So many a turn: those behind are for the
+    /// next one, in their order.
     pub(super) fn take_in_clients(&mut self) {
         let failures = self.acceptor.take_failures();
         self.connections.counters.accept_errors += failures.errors;
@@ -39,7 +40,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             let timer = self.connections.slots.capacity() + TIMER_ACCEPT;
             self.wheel.arm(timer, self.connections.now_ms() + PAUSE_MS);
         }
-        while let Some((descriptor, listener)) = self.acceptor.poll_client() {
+        while self.clients_left > 0 {
+            let Some((descriptor, listener)) = self.acceptor.poll_client() else { return };
+            self.clients_left -= 1;
             self.short = None;
             self.take_in(descriptor, listener);
         }

@@ -1,6 +1,7 @@
 //! Accepting: many at once far from the cap, one by one near it, never more; pauses that end.
 
 use slipring_core::Fault;
+use slipring_core::config::CLIENTS_PER_TURN_MAX;
 use slipring_core::token::Op;
 use slipring_sim::{Conditions, Operation, Submitted};
 
@@ -254,4 +255,65 @@ fn a_listener_at_its_cap_leaves_its_clients_in_the_backlog_and_the_others_alone(
     stage.settle();
     assert!(silent(&mut stage));
     assert_eq!(stage.admission().open_of(0), Some(18));
+}
+
+/// A burst of clients in one turn, and room for all of them.
+const BURST: usize = 2 * CLIENTS_PER_TURN_MAX + 3;
+
+#[test]
+fn a_burst_of_clients_is_taken_in_over_several_turns_in_its_order() {
+    let mut stage = stage(&limited(|limits| limits.accepted_max = 1024), echo);
+    let old = stage.accept();
+    opened(&mut stage);
+    let listener = stage.listener();
+    let burst: Vec<_> = (0..BURST).map(|_| stage.driver().accept(listener)).collect();
+    stage.driver().receive(old, b"x");
+    stage.driver().take_log();
+    stage.turn();
+    assert_eq!(opened(&mut stage), CLIENTS_PER_TURN_MAX);
+    let mut log = stage.driver().take_log().into_iter();
+    let answers =
+        |s: Submitted| matches!(s, Submitted::Send { descriptor, .. } if descriptor == old);
+    assert!(log.any(answers), "and who is there is answered in the same turn");
+    assert_eq!(stage.turn().sleep_us, Some(0), "there are more");
+    assert_eq!(opened(&mut stage), CLIENTS_PER_TURN_MAX);
+    stage.turn();
+    assert_eq!(opened(&mut stage), 3);
+    stage.rest();
+    let receives = stage.driver().in_flight().filter(|o| o.op() == Op::Receive);
+    let receives: Vec<_> = receives.filter_map(|o| o.submitted.descriptor()).collect();
+    assert_eq!(receives[1..], burst, "in the order of their coming");
+    assert_eq!(stage.admission().open() as usize, 1 + BURST);
+}
+
+#[test]
+fn clients_that_wait_for_their_turn_when_a_drain_begins_are_served_all_the_same() {
+    let mut stage = stage(&limited(|limits| limits.accepted_max = 1024), echo);
+    let listener = stage.listener();
+    let burst: Vec<_> = (0..BURST).map(|_| stage.driver().accept(listener)).collect();
+    stage.turn();
+    assert_eq!(opened(&mut stage), CLIENTS_PER_TURN_MAX);
+    stage.drain();
+    stage.settle();
+    assert_eq!(opened(&mut stage), BURST - CLIENTS_PER_TURN_MAX);
+    let last = *burst.last().expect("there are some");
+    stage.receive(last, b"x");
+    assert_eq!(stage.driver().take_sent(last), b"x");
+    for client in burst {
+        stage.reset(client);
+    }
+    assert!(stage.is_drained() && stage.admission().open() == 0);
+}
+
+#[test]
+fn clients_that_wait_for_their_turn_when_the_ring_fails_are_closed() {
+    let mut stage = stage(&limited(|limits| limits.accepted_max = 1024), ignore);
+    let listener = stage.listener();
+    let burst: Vec<_> = (0..BURST).map(|_| stage.driver().accept(listener)).collect();
+    stage.turn();
+    stage.driver().fail_enter("gone");
+    assert!(stage.reactor().step().is_break());
+    let left = burst.iter().filter(|client| !stage.driver().is_closed(**client));
+    assert_eq!(left.count(), 0);
+    assert_eq!(stage.admission().open(), 0);
 }
