@@ -75,8 +75,8 @@ fn print(rows: &[Row]) {
     let [few, many, most] = COUNTS;
     say(format_args!("\n### P8: echo, 64 B, from {few} to {most} connections, loopback\n"));
     say(format_args!(
-        "| server | CPU us each at {few} | at {many} | at {most} | growth to {most} | spread | growth to the floor's | \
-         spread |"
+        "| server | CPU us each at {few} | at {many} | at {most} | growth to {most} | spread | \
+         growth to the floor's | spread |"
     ));
     say("|---|---|---|---|---|---|---|---|");
     let Some(reference) = rows.first() else { return };

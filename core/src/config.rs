@@ -138,7 +138,8 @@ pub struct Limits {
     pub outbox_bytes_max: u32,
     /// Owned bytes in all outboxes of the reactor together. Default 64 MiB †.
     pub owned_bytes_max: u64,
-    /// Bytes one connection may receive in a turn. Default 128 KiB †.
+    /// Bytes one connection may receive in a turn. Default 128 KiB †. Who sends or receives a quarter of it at a
+    /// time has much to move: all who have move half of it together in a turn, as long as others have little.
     pub turn_bytes_max: u32,
     /// Completions with data one connection may have in a turn. Default 16 †.
     pub turn_receives_max: u32,

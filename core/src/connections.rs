@@ -66,9 +66,13 @@ pub(crate) struct Slot<S> {
     pub(crate) held_by: u32,
     pub(crate) origin: Placed,
     /// Bytes and completions of the turn in `share_turn`.
-    share_bytes: u32,
+    pub(crate) share_bytes: u32,
     share_receives: u16,
+    /// It had much to move lately: counts down with each time that it has little.
+    pub(crate) much: u8,
     pub(crate) dirty: bool,
+    /// It is dirty, and stands on the list of those with much to move instead of that of the dirty.
+    pub(crate) is_large: bool,
     /// Others are held back for its outbox.
     holds_others: bool,
     /// Its later completions of this turn have to wait for its earlier ones.
@@ -162,7 +166,9 @@ impl<S: Default + 'static> Connections<S> {
             origin,
             share_bytes: 0,
             share_receives: 0,
+            much: 0,
             dirty: false,
+            is_large: false,
             holds_others: false,
             deferred: false,
             listed: false,
@@ -527,13 +533,14 @@ impl<S> Connections<S> {
         Some(event)
     }
 
-    /// A panic came in the middle of asking the dirty: those before it were asked, and who was put off stands
-    /// on the list twice.
+    /// A panic came in the middle of asking the dirty: those before it were asked or put on another list, and who was
+    /// put off stands on this one twice.
     #[cold]
     pub(crate) fn forget_the_asked(&mut self) {
         let Self { dirty, slots, .. } = self;
         let mut kept = BTreeSet::new();
-        dirty.retain(|key| slots.get(*key).is_some_and(|slot| slot.dirty) && kept.insert(*key));
+        let waits = |key: &Key| slots.get(*key).is_some_and(|slot| slot.dirty && !slot.is_large);
+        dirty.retain(|key| waits(key) && kept.insert(*key));
     }
 
     pub(crate) fn mark_dirty(&mut self, key: Key) {

@@ -28,6 +28,8 @@ pub struct Counters {
     pub receives_parked: u64,
     /// Completions put off to the next turn because their connection had used its share of this one.
     pub completions_deferred: u64,
+    /// Connections with much to move that were put off to the next turn, since others with little were there.
+    pub large_put_off: u64,
     /// Sends that the socket took only in part, or not at all.
     pub sends_blocked: u64,
     /// Buffers freed early by copying the bytes of a stalled reader to plain memory.

@@ -14,8 +14,8 @@
 //! connection it was called for, which is aborted.
 //!
 //! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/front.rs` clients,
-//! `reactor/evicting.rs` makes room for them, `reactor/apply.rs` carries wishes out, `reactor/ending.rs` ends it
-//! all, `reactor/audit.rs` says whether it all still fits together.
+//! `reactor/evicting.rs` makes room for them, `reactor/apply.rs` carries wishes out, `reactor/large.rs` those of who
+//! has much to move, `reactor/ending.rs` ends it all, `reactor/audit.rs` says whether it all still fits together.
 
 mod apply;
 mod audit;
@@ -23,6 +23,7 @@ mod dispatch;
 mod ending;
 mod evicting;
 mod front;
+mod large;
 mod shedding;
 mod standing_in;
 
@@ -57,6 +58,8 @@ use crate::sources::Source;
 use crate::span::Segment;
 use crate::token::{Descriptor, Key};
 use crate::wheel::Wheel;
+
+use large::Large;
 
 /// Below this part of all buffers, stalled readers give theirs up: one eighth.
 const SPILL_SHARE: u32 = 8;
@@ -123,6 +126,7 @@ pub struct Reactor<D, H: Handler> {
     taken: usize,
     /// Completions put off to the next turn, the oldest first.
     deferred: Vec<Completion>,
+    large: Large,
     /// Timers to deal with.
     due: Vec<u32>,
     more_due: bool,
@@ -182,6 +186,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             inbox: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
             taken: 0,
             deferred: Vec::new(),
+            large: Large::new(limits.turn_bytes_max),
             due: Vec::with_capacity(TIMERS_PER_TURN_MAX),
             more_due: false,
             parked: VecDeque::new(),
@@ -381,6 +386,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub fn plan_wait(&self) -> Wait {
         let busy = !self.deferred.is_empty()
             || !self.connections.dirty.is_empty()
+            || !self.large.keys.is_empty()
             || self.more_due
             || self.acceptor.is_behind()
             || !self.wake_armed

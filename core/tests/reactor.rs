@@ -20,6 +20,8 @@ mod drain;
 mod feeders;
 #[path = "reactor/full.rs"]
 mod full;
+#[path = "reactor/large.rs"]
+mod large;
 #[path = "reactor/panic.rs"]
 mod panic;
 #[path = "reactor/receive.rs"]

@@ -425,8 +425,6 @@ impl<H: Handler> Engine<H> {
         if self.front.orphans() < orphans {
             self.kernel.borrow_mut().marks.meet(Mark::OrphanTaken);
         }
-        lane.turns_in_a_row += 1;
-        let spins = lane.turns_in_a_row > TURNS_MAX;
         let ended = step.is_break();
         let wait = lane.reactor.plan_wait();
         let audit = lane.reactor.audit();
@@ -453,6 +451,10 @@ impl<H: Handler> Engine<H> {
         mark_counters(&mut kernel, &lane.before, &after);
         let bytes = |counters: &Counters| (counters.bytes_received, counters.bytes_sent);
         lane.moved = bytes(&after) != bytes(&lane.before);
+        // Those who take turns with their bytes leave no time to sleep.
+        let take_turns = lane.moved && after.large_put_off > lane.before.large_put_off;
+        lane.turns_in_a_row += u32::from(!take_turns);
+        let spins = lane.turns_in_a_row > TURNS_MAX;
         lane.before = after;
         let closing: BTreeMap<Key, CloseReason> = lane.reactor.closing().collect();
         for (key, why) in closing.iter().filter(|(key, _)| !lane.closing.contains(key)) {
@@ -646,6 +648,7 @@ fn mark_counters(kernel: &mut Kernel, before: &Counters, after: &Counters) {
     let marks = [
         (rose(|c| c.buffers_spilled), Mark::BuffersSpilled),
         (rose(|c| c.completions_deferred), Mark::CompletionsDeferred),
+        (rose(|c| c.large_put_off), Mark::LargePutOff),
         (rose(|c| c.drain_aborted), Mark::DrainAborted),
         (rose(|c| c.handler_panics), Mark::HandlerPanicked),
         (rose(|c| c.handed_over), Mark::HandedOver),

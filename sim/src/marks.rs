@@ -75,6 +75,8 @@ marks! {
     BuffersSpilled,
     /// A connection's completions were put off to the next turn.
     CompletionsDeferred,
+    /// A connection with much to move was put off to the next turn, since others had little.
+    LargePutOff,
     /// Accepting paused for want of descriptors, and resumed.
     AcceptPausedAndResumed,
     /// A multishot accept was recalled near the cap.

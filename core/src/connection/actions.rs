@@ -25,14 +25,28 @@ impl Connection {
     /// has a shorter way for that, and asks for the rest only if this is not so.
     #[inline]
     pub fn poll_send(&mut self) -> bool {
-        let sends = !self.outbox.is_empty()
-            && !self.blocked
-            && (self.flights & SEND == 0 || self.sends_twice())
-            && !matches!(self.state, State::Opening { .. } | State::Closing { .. });
+        let sends = self.sends_now();
         if sends {
             self.take_off(Op::Send);
         }
         sends
+    }
+
+    /// Whether [`poll_send`](Self::poll_send) would say so. Nothing counts as done.
+    #[inline]
+    #[must_use]
+    pub fn sends_now(&self) -> bool {
+        !self.outbox.is_empty()
+            && !self.blocked
+            && (self.flights & SEND == 0 || self.sends_twice())
+            && !matches!(self.state, State::Opening { .. } | State::Closing { .. })
+    }
+
+    /// Whether [`poll_action`](Self::poll_action) would say [`Action::Receive`] before it is through, for bytes that
+    /// somebody wants. Nothing counts as done.
+    #[must_use]
+    pub fn receives_now(&self) -> bool {
+        !self.in_flight(Op::Receive) && self.is_receiving_state() && self.wants_to_receive()
     }
 
     fn poll_beside_send(&mut self, rules: &Rules) -> Option<Action> {

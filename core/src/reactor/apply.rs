@@ -33,14 +33,18 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn apply_dirty(&mut self) {
         // Those behind are put off to the next turn. Taken out last: a panic leaves them for `after_panic`.
         let count = self.connections.dirty.len();
+        self.large.is_their_time = false;
         for at in 0..count {
             self.apply(self.connections.dirty[at]);
+        }
+        if !self.large.keys.is_empty() {
+            self.apply_large(count);
         }
         self.connections.dirty.drain(..count);
     }
 
-    /// Carries out what one connection wants. A message in, a message out is carried out here: one piece to be
-    /// sent, and nothing else.
+    /// Carries out what one connection wants, unless it has much to move: that has its time behind the others. A
+    /// message in, a message out is carried out here: one piece to be sent, and nothing else.
     #[inline]
     fn apply(&mut self, key: Key) {
         let Self { driver, connections, .. } = self;
@@ -53,6 +57,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 return;
             }
             return connections.dirty.push(key);
+        }
+        if slot.connection.outbox.bytes() >= self.large.much_bytes && slot.connection.sends_now() {
+            cold_path();
+            return self.put_to_large(key);
         }
         slot.dirty = false;
         let connection = &mut slot.connection;
@@ -77,7 +85,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Carries out what one connection wants, whatever it is.
     #[inline(never)]
-    fn apply_all_of(&mut self, key: Key, share: Share) {
+    pub(super) fn apply_all_of(&mut self, key: Key, share: Share) {
         loop {
             let Self { driver, connections, segments, .. } = self;
             let Some(slot) = connections.slots.get_mut(key) else { return };
@@ -89,7 +97,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 return;
             }
             segments.clear();
-            connection.outbox.segments(&connections.pieces, SEGMENTS_PER_SEND_MAX, segments);
+            let bytes =
+                connection.outbox.segments(&connections.pieces, SEGMENTS_PER_SEND_MAX, segments);
+            self.large.moved_bytes += u64::from(bytes);
             let (rules, memory) = (&connections.rules, &connections.memory);
             let Ok(zero_copy) = send(driver, connection, key, segments, rules, memory) else {
                 return self.on_send_unqueued(key);
@@ -108,6 +118,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         const ROOM: &str = "room was made for all that a connection can want";
         let Some(slot) = self.connections.slots.get_mut(key) else { return false };
         let connection = &mut slot.connection;
+        let is_much = slot.share_bytes >= self.large.much_bytes;
+        if is_much && !self.large.is_their_time && connection.receives_now() {
+            self.put_to_large(key);
+            return false;
+        }
         let Some(action) = connection.poll_action(&self.connections.rules) else { return false };
         let descriptor = connection.descriptor();
         let (op, submission) = match action {
@@ -128,7 +143,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Action::Send => unreachable!("dealt with by the caller"),
             Action::Receive => {
                 let descriptor = descriptor.expect(SOCKET);
-                (Op::Receive, Submission::Receive { descriptor, cap: self.receive_cap })
+                let cap = self.large.cap(self.receive_cap);
+                if is_much {
+                    self.large.moved_bytes += u64::from(cap);
+                }
+                (Op::Receive, Submission::Receive { descriptor, cap })
             }
             Action::Watch { many } => {
                 let descriptor = descriptor.expect(SOCKET);
@@ -198,7 +217,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
 /// Whether all that one connection can want fits; hands the queue to the kernel to make room.
 #[inline]
-fn has_room<D: Driver>(driver: &mut D, share: Share) -> bool {
+pub(super) fn has_room<D: Driver>(driver: &mut D, share: Share) -> bool {
     if driver.room(share) >= SUBMISSIONS_PER_CONNECTION_MAX {
         return true;
     }

@@ -63,7 +63,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if open != u64::from(connections.len()) {
             return Err(format!("{} connections, but {open} counted", connections.len()));
         }
-        let dirty: BTreeSet<Key> = connections.dirty.iter().copied().collect();
+        let large = &self.large.keys;
+        let listed = connections.dirty.len() + large.len();
+        let dirty: BTreeSet<Key> = connections.dirty.iter().chain(large).copied().collect();
+        if dirty.len() != listed {
+            return Err("a dirty connection stands on a list twice".to_owned());
+        }
         let parked: BTreeSet<Key> = self.parked.iter().copied().collect();
         let mut pieces = 0;
         for key in connections.slots.keys() {
