@@ -150,6 +150,10 @@ canaries! {
     SourceLeaked,
     /// A client that finds the other's mailbox full is forgotten.
     FullMailboxForgets,
+    /// The deadline of a phase is not kept.
+    PhaseForgotten,
+    /// Bytes move the deadline of a phase.
+    PhaseExtendedByBytes,
 }
 
 #[cfg(feature = "canaries")]

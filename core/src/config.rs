@@ -93,6 +93,12 @@ pub struct Timeouts {
     pub dial: Timeout,
     /// After our FIN, how long to wait for the peer's before closing. Default 1 s †.
     pub linger: Timeout,
+    /// From the accept to the peer's first byte, whatever we send meanwhile: who has not spoken by then is reset
+    /// ([`CloseReason::PhaseTimeout`](crate::CloseReason::PhaseTimeout)). Time in which a handler holds the
+    /// reading back counts, and so does time without a free buffer. Default never: over raw TCP a peer may wait
+    /// for the server to speak, or connect long before it has anything to say, as pools do; the idle timeout
+    /// bounds it.
+    pub first_byte: Timeout,
 }
 
 impl Default for Timeouts {
@@ -103,6 +109,7 @@ impl Default for Timeouts {
             half_closed: Timeout::seconds(30),
             dial: Timeout::seconds(3),
             linger: Timeout::seconds(1),
+            first_byte: Timeout::Never,
         }
     }
 }

@@ -36,6 +36,10 @@
 //! terminal completion, every zero-copy send its notification, the descriptor its close. Order: cancel what
 //! waits, all their completions, close, free.
 //!
+//! *A phase* is a stretch that has to end by a deadline which no byte moves: from the accept to the first byte, or
+//! what the handler says (a handshake). It is no state: it runs while the connection is open, in one direction or
+//! both.
+//!
 //! *Deadlines are lazy.* Activity only notes the time; the timer fires where it was armed, looks, and is
 //! armed again for the rest. It is moved at once only when a deadline comes nearer.
 
@@ -84,9 +88,12 @@ pub struct Surroundings<'a, R> {
 #[derive(Debug)]
 pub struct Connection {
     state: State,
-    active_at_ms: u64,
+    /// When the last bytes came; `NEVER`: none have.
+    heard_at_ms: u64,
     /// When the kernel last took bytes, or the outbox last stopped being empty.
     progress_at_ms: u64,
+    /// When the phase that runs has to have ended; `NEVER`: none runs.
+    phase_until_ms: u64,
     /// When the keep-alive event last came.
     kept_at_ms: u64,
     /// Where the timer stands in the wheel.
@@ -115,6 +122,8 @@ pub struct Connection {
     high: bool,
     fin_sent: bool,
     timer_nearer: bool,
+    /// The phase that runs is over with the peer's first byte.
+    until_first_byte: bool,
     /// Sends without a copy that failed and whose notification is awaited.
     refused: u8,
     /// The peer's FIN would end any watch at once: one that goes on is used.
@@ -131,7 +140,11 @@ impl Connection {
     /// An accepted connection.
     #[must_use]
     pub fn accepted(descriptor: Descriptor, rules: &Rules, now_ms: u64) -> Self {
-        Self::new(State::Established, Some(descriptor), rules, now_ms)
+        Self {
+            phase_until_ms: deadlines::after(now_ms, rules.first_byte_ms),
+            until_first_byte: true,
+            ..Self::new(State::Established, Some(descriptor), rules, now_ms)
+        }
     }
 
     /// A connection to be dialed until `deadline_ms`.
@@ -143,8 +156,9 @@ impl Connection {
     fn new(state: State, descriptor: Option<Descriptor>, rules: &Rules, now_ms: u64) -> Self {
         Self {
             state,
-            active_at_ms: now_ms,
+            heard_at_ms: NEVER,
             progress_at_ms: now_ms,
+            phase_until_ms: NEVER,
             kept_at_ms: 0,
             armed_at_ms: NEVER,
             looked_at_ms: 0,
@@ -167,6 +181,7 @@ impl Connection {
             high: false,
             fin_sent: false,
             timer_nearer: true,
+            until_first_byte: false,
             refused: 0,
             watches_on: false,
             room_came: false,
@@ -228,7 +243,10 @@ impl Connection {
     /// When bytes last moved, milliseconds.
     #[must_use]
     pub fn active_at_ms(&self) -> u64 {
-        self.active_at_ms
+        match self.heard_at_ms {
+            NEVER => self.progress_at_ms,
+            heard_at_ms => heard_at_ms.max(self.progress_at_ms),
+        }
     }
 
     /// Whether more may be sent: the connection is not ending and our FIN was not asked for.
@@ -373,7 +391,6 @@ impl Connection {
         self.timer_nearer = true;
         match result {
             Ok(()) => {
-                self.active_at_ms = now_ms;
                 self.progress_at_ms = now_ms;
                 self.state = State::Established;
                 if shut_down {
@@ -395,7 +412,11 @@ impl Connection {
             self.land(Op::Receive);
         }
         if self.is_receiving_state() {
-            self.active_at_ms = now_ms;
+            if sings(Canary::PhaseExtendedByBytes) {
+                self.extend_phase(now_ms);
+            }
+            // A phase that ends with the first byte is over by this; its timer will find it so.
+            self.heard_at_ms = now_ms;
             return Event::Data;
         }
         if let State::Draining { discarded, .. } = &mut self.state {
@@ -409,6 +430,9 @@ impl Connection {
             return Event::None;
         }
         self.land(Op::Receive);
+        if self.until_first_byte {
+            self.end_phase();
+        }
         match &mut self.state {
             State::Established => {
                 self.state = State::HalfClosed { side: Side::Theirs, since_ms: now_ms };

@@ -478,6 +478,23 @@ impl<S> Connections<S> {
         }
     }
 
+    /// A phase of one connection begins, which has to end within this time: see
+    /// [`Ctx::set_phase_deadline`](crate::Ctx::set_phase_deadline).
+    pub fn set_phase_deadline_of(&mut self, key: Key, within: Timeout) {
+        let now_ms = self.now_ms();
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.connection.set_phase_ms(within.to_ms(), now_ms);
+            self.mark_dirty(key);
+        }
+    }
+
+    /// The phase of one connection is over, if one runs.
+    pub fn end_phase_of(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.connection.end_phase();
+        }
+    }
+
     /// Passes a wish of the owner to a machine.
     pub(crate) fn ask(&mut self, key: Key, input: Input) {
         self.handle(key, input);

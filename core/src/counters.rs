@@ -65,6 +65,8 @@ pub struct Counters {
     pub refused_full: u64,
     /// Idle connections that were closed for a client that found no place (`OnFull::EvictIdle`).
     pub evicted: u64,
+    /// Connections that were reset because a phase did not end in time (`CloseReason::PhaseTimeout`).
+    pub phase_timeouts: u64,
     /// Handlers that panicked, each of which ended its connection.
     pub handler_panics: u64,
     /// Turns that found their completions by polling, and those that polled in vain.

@@ -92,6 +92,10 @@ pub enum CloseReason {
     WriteStall,
     /// One direction was closed and the other silent for the half-closed timeout.
     HalfClosedTimeout,
+    /// A phase did not end in time: no first byte came, or a handshake took too long
+    /// ([`Timeouts::first_byte`](crate::Timeouts::first_byte),
+    /// [`Ctx::set_phase_deadline`](crate::Ctx::set_phase_deadline)).
+    PhaseTimeout,
     /// A dial was not answered in time.
     DialTimeout,
     /// A dial failed.
@@ -139,6 +143,7 @@ impl fmt::Display for CloseReason {
             Self::IdleTimeout => f.write_str("idle timeout"),
             Self::WriteStall => f.write_str("write-stall timeout: the peer stopped reading"),
             Self::HalfClosedTimeout => f.write_str("half-closed timeout"),
+            Self::PhaseTimeout => f.write_str("phase timeout: the peer was not done in time"),
             Self::DialTimeout => f.write_str("dial timeout"),
             Self::DialFailed(fault) => write!(f, "dial failed: {fault}"),
             Self::HandlerPanic => f.write_str("its handler panicked"),

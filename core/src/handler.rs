@@ -154,6 +154,23 @@ impl<'a, S> Ctx<'a, S> {
     pub fn set_keep_alive(&mut self, quiet: crate::config::Timeout) {
         self.connections.set_keep_alive_of(self.key, quiet);
     }
+
+    /// From now on the connection is in a phase that has to end within this time, such as a handshake: a deadline
+    /// that no byte moves, so a peer that sends a byte now and then cannot stay. It takes the place of the phase
+    /// that runs, the wait for the first byte ([`Timeouts::first_byte`](crate::Timeouts::first_byte)) too;
+    /// [`Timeout::Never`](crate::Timeout::Never) is the same as [`Ctx::end_phase`], which ends it.
+    ///
+    /// Otherwise the peer is reset, and the reason is
+    /// [`CloseReason::PhaseTimeout`](crate::CloseReason::PhaseTimeout). A connection that is being dialed has its
+    /// own deadline until it is open, and one that closes has its own from then on.
+    pub fn set_phase_deadline(&mut self, within: crate::config::Timeout) {
+        self.connections.set_phase_deadline_of(self.key, within);
+    }
+
+    /// The phase is over: what comes now may take its time, within the other timeouts.
+    pub fn end_phase(&mut self) {
+        self.connections.end_phase_of(self.key);
+    }
 }
 
 impl<S> Deref for Ctx<'_, S> {

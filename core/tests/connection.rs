@@ -4,13 +4,15 @@
 //! notifications), where the timer stands, and which bytes were appended; it knows nothing of states. Every
 //! action is checked when it comes, everything that must hold at rest whenever nothing is wanted.
 
+#[path = "connection/phases.rs"]
+mod phases;
 #[path = "connection/world.rs"]
 mod world;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 use slipring_core::config::NOTIFICATIONS_MAX;
-use slipring_core::connection::{Input, Pause, State};
+use slipring_core::connection::{Input, Pause, Rules, State};
 use slipring_core::token::Op;
 use slipring_core::{CloseReason, Fault};
 
@@ -30,6 +32,8 @@ enum Step {
     Pause { outbox: bool, on: bool },
     IdleMs(u32),
     KeepAliveMs(u32),
+    PhaseMs(u32),
+    EndPhase,
     Ask(Input),
 }
 
@@ -67,6 +71,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => any::<(bool, bool)>().prop_map(|(outbox, on)| Step::Pause { outbox, on }),
         1 => (1..100_000_u32).prop_map(Step::IdleMs),
         1 => (0..10_000_u32).prop_map(Step::KeepAliveMs),
+        1 => (0..20_000_u32).prop_map(Step::PhaseMs),
+        1 => Just(Step::EndPhase),
         2 => ask.prop_map(Step::Ask),
     ]
 }
@@ -104,6 +110,8 @@ fn take(world: &mut World, step: &Step) {
         }
         Step::IdleMs(ms) => world.connection.set_idle_ms(ms),
         Step::KeepAliveMs(ms) => world.connection.set_keep_alive_ms(ms),
+        Step::PhaseMs(ms) => world.set_phase(ms),
+        Step::EndPhase => world.end_phase(),
         Step::Ask(input) => {
             world.handle(input);
         }
@@ -123,9 +131,12 @@ proptest! {
         dialed in any::<bool>(),
         receive_cap in any::<bool>(),
         zero_copy in any::<bool>(),
+        first_byte in any::<bool>(),
         steps in prop::collection::vec((step(), prop::bool::weighted(0.7)), 1..150),
     ) {
-        let mut world = World::new(dialed, rules(receive_cap, if zero_copy { 64 } else { 0 }));
+        let rules = rules(receive_cap, if zero_copy { 64 } else { 0 });
+        let first_byte_ms = if first_byte { 700 } else { 0 };
+        let mut world = World::new(dialed, Rules { first_byte_ms, ..rules });
         for (step, polled) in &steps {
             take(&mut world, step);
             if *polled {

@@ -24,6 +24,7 @@ const FAR: Timeouts = Timeouts {
     half_closed: Timeout::seconds(100),
     dial: Timeout::seconds(100),
     linger: Timeout::seconds(100),
+    first_byte: Timeout::Never,
 };
 
 fn with(timeouts: Timeouts) -> Builder {
@@ -413,5 +414,68 @@ fn keep_alive_comes_in_silence_only() {
         expect_eof(&client);
         assert_eq!(server.journal.nth_close(0).1, CloseReason::IdleTimeout);
         server.finish();
+    });
+}
+
+#[test]
+fn first_byte() {
+    bounded(|| {
+        let server = Server::start(with(Timeouts { first_byte: after(300), ..FAR }), |_| Echo);
+        let speaks = connect(server.address);
+        ping(&speaks, b"hello");
+        let silent = connect(server.address);
+        let opened = server.journal.nth_open(1).at;
+        assert_eq!(expect_reset(&silent), 0);
+        assert_ended(&server, CloseReason::PhaseTimeout, opened, 300);
+        // Who has spoken may be silent for as long as it likes.
+        assert!(!hears_within(&speaks, ms(400)), "it has spoken");
+        ping(&speaks, b"still there");
+        drop(speaks);
+        assert_eq!(server.journal.nth_close(1).1, CloseReason::PeerClosed);
+        assert_eq!(server.finish().phase_timeouts, 1);
+    });
+}
+
+/// The handshake is over with a `!`, and has to be within 200 ms. Every byte is answered.
+struct Shakes;
+
+impl Handler for Shakes {
+    type State = ();
+
+    fn on_open(&mut self, ctx: &mut Ctx<'_, ()>, _origin: Origin) {
+        ctx.set_phase_deadline(after(200));
+    }
+
+    fn on_data(&mut self, ctx: &mut Ctx<'_, ()>, data: Lease) {
+        if data.ends_with(b"!") {
+            ctx.end_phase();
+        }
+        ctx.send(data);
+    }
+}
+
+/// A byte now and then, in both directions, keeps nothing alive, and the timeout for the first byte is the
+/// handler's to replace.
+#[test]
+fn a_phase_is_not_moved_by_bytes() {
+    bounded(|| {
+        let timeouts = Timeouts { first_byte: after(50), ..FAR };
+        let server = Server::start(with(timeouts), |_| Shakes);
+        let done = connect(server.address);
+        ping(&done, b"!");
+        let mut slow = connect(server.address);
+        let opened = server.journal.nth_open(1).at;
+        let mut sent = 0;
+        while again(|| slow.write(b"?")).is_ok() {
+            sent += 1;
+            assert!(sent < 500, "nobody stops it");
+            std::thread::park_timeout(ms(20));
+        }
+        assert!(sent >= 4, "it was a trickle: {sent}");
+        assert_ended(&server, CloseReason::PhaseTimeout, opened, 200);
+        assert!(!hears_within(&done, ms(300)), "its phase is over");
+        ping(&done, b"still there");
+        drop((done, slow));
+        assert_eq!(server.finish().phase_timeouts, 1);
     });
 }

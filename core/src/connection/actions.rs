@@ -217,6 +217,7 @@ fn resets(reason: CloseReason) -> bool {
         reason,
         CloseReason::Aborted
             | CloseReason::WriteStall
+            | CloseReason::PhaseTimeout
             | CloseReason::HalfClosedTimeout
             | CloseReason::HandlerPanic
             | CloseReason::OutboxOverflow

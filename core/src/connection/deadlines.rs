@@ -25,6 +25,28 @@ impl Connection {
         self.timer_nearer = true;
     }
 
+    /// A phase begins that has to end within this time, whatever moves meanwhile; zero for none. It takes the place
+    /// of the one that runs.
+    pub fn set_phase_ms(&mut self, phase_ms: u32, now_ms: u64) {
+        self.phase_until_ms = after(now_ms, phase_ms);
+        self.until_first_byte = false;
+        self.timer_nearer = true;
+    }
+
+    /// The phase that runs is over, if one does.
+    pub fn end_phase(&mut self) {
+        self.phase_until_ms = NEVER;
+        self.until_first_byte = false;
+    }
+
+    /// A mistake: bytes move the deadline of the phase, as they do that of the idle timeout.
+    #[cold]
+    pub(super) fn extend_phase(&mut self, now_ms: u64) {
+        if self.phase_until_ms != NEVER {
+            self.phase_until_ms += now_ms - self.active_at_ms().min(now_ms);
+        }
+    }
+
     /// The timer that [`Action::SetTimer`](super::Action::SetTimer) asked for will fire at this time: a little
     /// later than asked. A deadline before it has to move it.
     pub fn timer_stands_at(&mut self, at_ms: u64) {
@@ -37,7 +59,6 @@ impl Connection {
         if self.blocked && !sings(Canary::ProgressIgnored) {
             if unsent < self.unsent {
                 self.progress_at_ms = now_ms;
-                self.active_at_ms = now_ms;
             }
             self.unsent = unsent;
         }
@@ -58,9 +79,10 @@ impl Connection {
             State::Closing { .. } => return Event::None,
             State::Draining { reason, .. } if self.outbox.is_empty() => reason,
             State::Draining { .. } => CloseReason::WriteStall,
+            _ if now_ms >= self.phase_deadline_ms() => CloseReason::PhaseTimeout,
             _ if stalled => CloseReason::WriteStall,
             State::HalfClosed { .. } => CloseReason::HalfClosedTimeout,
-            State::Established if now_ms >= after(self.active_at_ms, self.idle_ms) => {
+            State::Established if now_ms >= after(self.active_at_ms(), self.idle_ms) => {
                 CloseReason::IdleTimeout
             }
             State::Established => {
@@ -78,16 +100,20 @@ impl Connection {
         match self.state {
             State::Opening { .. } if sings(Canary::DialForgotten) => NEVER,
             State::Opening { deadline_ms, .. } => deadline_ms,
-            State::Established if sings(Canary::IdleForgotten) => self.look_deadline_ms(rules),
+            State::Established if sings(Canary::IdleForgotten) => {
+                self.look_deadline_ms(rules).min(self.phase_deadline_ms())
+            }
             State::Established => {
-                let quiet_since = self.active_at_ms.max(self.kept_at_ms);
-                after(self.active_at_ms, self.idle_ms)
+                let quiet_since = self.active_at_ms().max(self.kept_at_ms);
+                after(self.active_at_ms(), self.idle_ms)
                     .min(after(quiet_since, self.keep_alive_ms))
                     .min(self.look_deadline_ms(rules))
+                    .min(self.phase_deadline_ms())
             }
             State::HalfClosed { since_ms, .. } => {
-                after(self.active_at_ms.max(since_ms), rules.half_closed_ms)
+                after(self.active_at_ms().max(since_ms), rules.half_closed_ms)
                     .min(self.look_deadline_ms(rules))
+                    .min(self.phase_deadline_ms())
             }
             State::Draining { linger_until_ms, .. } if self.outbox.is_empty() => linger_until_ms,
             State::Draining { .. } => {
@@ -95,6 +121,12 @@ impl Connection {
             }
             State::Closing { .. } => NEVER,
         }
+    }
+
+    /// When the phase that runs has to have ended. One that ends with the first byte did so when that came.
+    fn phase_deadline_ms(&self) -> u64 {
+        let is_over = self.until_first_byte && self.heard_at_ms != NEVER;
+        if is_over || sings(Canary::PhaseForgotten) { NEVER } else { self.phase_until_ms }
     }
 
     /// When a blocked connection is looked at next: for its stall, or for its progress towards it.

@@ -65,7 +65,6 @@ impl Connection {
         };
         let bytes = if sings(Canary::ShortSendAsWhole) { self.sending_bytes } else { bytes };
         self.outbox.advance(pieces, bytes, release);
-        self.active_at_ms = now_ms;
         self.progress_at_ms = now_ms;
         self.unsent = 0;
         self.room_came = false;

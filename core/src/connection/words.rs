@@ -15,6 +15,8 @@ pub struct Rules {
     pub half_closed_ms: u32,
     /// From our FIN to the peer's.
     pub linger_ms: u32,
+    /// From the accept to the peer's first byte.
+    pub first_byte_ms: u32,
     /// Where the reading that feeds an outbox stops, bytes.
     pub high_bytes: u32,
     /// Where it goes on, bytes.
@@ -38,6 +40,7 @@ impl Rules {
             write_stall_ms: timeouts.write_stall.to_ms(),
             half_closed_ms: timeouts.half_closed.to_ms(),
             linger_ms: timeouts.linger.to_ms(),
+            first_byte_ms: timeouts.first_byte.to_ms(),
             high_bytes: limits.outbox_high_bytes,
             low_bytes: limits.outbox_low_bytes,
             high_pieces: limits.outbox_pieces_high,

@@ -208,6 +208,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// The kernel holds nothing of the connection any more: tell, and free.
     fn end(&mut self, key: Key, reason: CloseReason) {
+        self.connections.counters.phase_timeouts += u64::from(reason == CloseReason::PhaseTimeout);
         self.current = Some((key, true));
         self.handler.on_close(&mut Ctx::new(&mut self.connections, key), reason);
         self.current = None;

@@ -25,6 +25,7 @@ pub(crate) fn rules(receive_cap: bool, zero_copy_min: u32) -> Rules {
         write_stall_ms: 9_000,
         half_closed_ms: 20_000,
         linger_ms: 1_000,
+        first_byte_ms: 0,
         high_bytes: 1_000,
         low_bytes: 400,
         high_pieces: 6,
@@ -67,6 +68,8 @@ pub(crate) struct World {
     pub(crate) notifications: u16,
     pub(crate) sending: Option<Sending>,
     pub(crate) armed_ms: Option<u64>,
+    /// When the phase that runs has to have ended, and whether the first byte ends it.
+    pub(crate) phase: Option<(u64, bool)>,
     pub(crate) paused: BTreeSet<u8>,
     /// Zero-copy sends may leave their buffers with the kernel.
     pub(crate) may_keep: bool,
@@ -106,6 +109,8 @@ impl World {
             notifications: 0,
             sending: None,
             armed_ms: None,
+            phase: (rules.first_byte_ms > 0 && !dialed)
+                .then(|| (START_MS + u64::from(rules.first_byte_ms), true)),
             paused: BTreeSet::new(),
             may_keep: true,
             watches_on: false,
@@ -136,6 +141,17 @@ impl World {
         };
         let around = Surroundings { pieces, release, rules, now_ms: *now_ms };
         let event = connection.handle(input, around);
+        if matches!(event, Event::Data | Event::EndOfStream) {
+            self.phase = self.phase.filter(|(_, until_first_byte)| !until_first_byte);
+        }
+        let connection = &self.connection;
+        if let State::Closing { reason: CloseReason::PhaseTimeout } = connection.state()
+            && !matches!(before, State::Closing { .. })
+        {
+            let until_ms = self.phase.expect("a phase runs").0;
+            assert!(until_ms <= self.now_ms && input == Input::TimerExpired, "too early");
+            assert!(matches!(before, State::Established | State::HalfClosed { .. }), "{before:?}");
+        }
         let reads =
             matches!(before, State::Established | State::HalfClosed { side: Side::Ours, .. });
         match input {
@@ -312,7 +328,10 @@ impl World {
                 assert_eq!(until_ms, START_MS + DIAL_MS);
                 return waits("opening");
             }
-            State::Established | State::HalfClosed { .. } => waits("open"),
+            State::Established | State::HalfClosed { .. } => {
+                assert!(self.phase.is_none_or(|(until_ms, _)| deadline_ms <= until_ms), "phase");
+                waits("open");
+            }
             State::Draining { .. } if empty && flies(Op::Shutdown) => {
                 // Between flush and FIN: the kernel answers a shutdown at once, whatever the peer does.
             }
@@ -444,6 +463,9 @@ impl World {
             assert_eq!((before, event), (after, Event::None), "a timer that was early");
         } else {
             // A blocked connection is looked at a few times before it counts as stalled.
+            let phase_over = self.phase.is_some_and(|(until_ms, _)| until_ms <= self.now_ms);
+            let open = matches!(before, State::Established | State::HalfClosed { .. });
+            assert!(ended || !phase_over || !open, "a phase that does not end");
             let looked = blocked && self.connection.deadline_ms(&self.rules) > self.now_ms;
             assert!(ended || event == Event::KeepAlive || looked, "a deadline without consequence");
         }
@@ -454,6 +476,17 @@ impl World {
         if self.armed_ms.is_some_and(|armed_ms| armed_ms <= self.now_ms) {
             self.expire();
         }
+    }
+
+    /// A phase begins, or, with zero, none.
+    pub(crate) fn set_phase(&mut self, ms: u32) {
+        self.phase = (ms > 0).then(|| (self.now_ms + u64::from(ms), false));
+        self.connection.set_phase_ms(ms, self.now_ms);
+    }
+
+    pub(crate) fn end_phase(&mut self) {
+        self.phase = None;
+        self.connection.end_phase();
     }
 
     /// The dial gets its socket, or there is none to be had.

@@ -247,3 +247,59 @@ fn an_idle_end_with_bytes_unsent_is_a_reset() {
     assert_eq!(ended(&mut stage), Some(CloseReason::IdleTimeout));
     assert!(stage.driver().is_abortive(client), "a FIN would pass the torn stream off as whole");
 }
+
+#[test]
+fn who_does_not_speak_in_time_is_reset_and_counted() {
+    let mut stage = stage(&with(|t| t.first_byte = ms(50)), echo);
+    let silent = stage.accept();
+    let speaks = stage.accept();
+    stage.pass_ms(49);
+    stage.receive(speaks, b"x");
+    assert_eq!(ended(&mut stage), None);
+    stage.pass_ms(2);
+    assert_eq!(ended(&mut stage), Some(CloseReason::PhaseTimeout));
+    assert!(stage.driver().is_closed(silent) && stage.driver().is_abortive(silent));
+    stage.pass_ms(1000);
+    assert!(!stage.driver().is_closed(speaks), "it has spoken");
+    assert_eq!(stage.counters().phase_timeouts, 1);
+}
+
+#[test]
+fn a_trickle_does_not_keep_a_phase_alive_which_its_handler_may_end_or_another_ones() {
+    let mut stage = stage(&Conditions::default(), |ctx, told, lease| {
+        let key = ctx.key();
+        match (told, lease.as_deref()) {
+            (Told::Open(_), _) => ctx.set_phase_deadline(ms(50)),
+            (_, Some(b"done")) => ctx.end_phase(),
+            (_, Some(b"again")) => ctx.set_phase_deadline_of(key, ms(50)),
+            (_, Some(b"never")) => ctx.set_phase_deadline(Timeout::Never),
+            _ => {}
+        }
+    });
+    let (slow, done, again, never) =
+        (stage.accept(), stage.accept(), stage.accept(), stage.accept());
+    for _ in 0..4 {
+        stage.pass_ms(10);
+        stage.receive(slow, b"x");
+    }
+    stage.receive(done, b"done");
+    stage.receive(again, b"again");
+    stage.receive(never, b"never");
+    stage.pass_ms(9);
+    assert!(!stage.driver().is_closed(slow));
+    stage.pass_ms(2);
+    assert!(stage.driver().is_abortive(slow) && !stage.driver().is_closed(again));
+    assert_eq!(ended(&mut stage), Some(CloseReason::PhaseTimeout));
+    stage.pass_ms(40);
+    assert!(stage.driver().is_abortive(again), "40 ms after the first would have ended it");
+    stage.pass_ms(1000);
+    assert!(!stage.driver().is_closed(done) && !stage.driver().is_closed(never));
+    assert_eq!(stage.counters().phase_timeouts, 2);
+    let gone = stage.handler().keys[0];
+    stage.reactor().connections().set_phase_deadline_of(gone, ms(1));
+    stage.reactor().connections().end_phase_of(gone);
+    assert!(
+        stage.turn().sleep_us.is_some_and(|us| us > 1_000_000),
+        "a key of the past does nothing"
+    );
+}

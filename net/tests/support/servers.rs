@@ -335,6 +335,7 @@ pub(crate) fn sum(counters: &[Counters]) -> Counters {
         sum.refused_full += one.refused_full;
         sum.evicted += one.evicted;
         sum.handler_panics += one.handler_panics;
+        sum.phase_timeouts += one.phase_timeouts;
         sum.drain_aborted += one.drain_aborted;
         sum.turns += one.turns;
     }
