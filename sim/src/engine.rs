@@ -244,6 +244,12 @@ impl<H: Handler> Engine<H> {
         self.kernel.borrow().now_us
     }
 
+    /// Whether a connection is being ended at once, or has been, by the last of its reactor's turns.
+    pub(crate) fn has_given_up(&self, who: Party) -> bool {
+        let closing = &self.lanes[usize::from(who.ring())].closing;
+        closing.iter().any(|key| Party::of(usize::from(who.ring()), *key) == who)
+    }
+
     /// What went wrong first, if anything has.
     pub(crate) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()

@@ -171,6 +171,8 @@ marks! {
     IdleEvicted,
     /// The ring of a reactor failed.
     DriverFailed,
+    /// The deadline of a phase passed.
+    PhaseTimeout,
 }
 
 /// A set of marks, with how often each was met.

@@ -25,7 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use slipring::Relay;
-use slipring_core::{CloseReason, Handler, OnFull};
+use slipring_core::{CloseReason, Handler, OnFull, Timeout};
 
 use crate::dice::Dice;
 use crate::engine::Engine;
@@ -126,7 +126,8 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
             let panics = draw.plan.knobs.panics;
             let run = Run::new(&draw, &seen, |number, book, meant| {
                 states::begin(seed, draw.plan.knobs.failed_states, meant, book);
-                Busy::new(number, book, dice.fork(), (panics, meant), upstreams.clone())
+                let phases = draw.phases.then(|| dice.aside("phases"));
+                Busy::new(number, book, dice.fork(), (panics, meant), upstreams.clone(), phases)
             });
             run.go(options)
         }
@@ -200,6 +201,10 @@ impl<'a, H: Handler> Run<'a, H> {
         mut make: impl FnMut(usize, &Rc<RefCell<Book>>, &Rc<std::cell::Cell<u64>>) -> H,
     ) -> Self {
         let book = Rc::clone(&seen.book);
+        book.borrow_mut().first_byte_ms = match draw.plan.timeouts.first_byte {
+            Timeout::Never => None,
+            Timeout::After(first_byte) => Some(first_byte.as_millis() as u64),
+        };
         let engine = Engine::new(&draw.plan, |number, meant| make(number, &book, meant));
         *seen.kernel.borrow_mut() = Some(Rc::clone(&engine.kernel));
         engine.kernel.borrow_mut().descriptors_max = draw.descriptors_max;

@@ -22,9 +22,11 @@ pub(crate) struct Told {
     /// Bytes of its send under way, or of its last.
     sending: usize,
     /// Of those some were not taken, for want of room.
-    blocked: bool,
+    pub(crate) blocked: bool,
     /// Its dial was asked for, no sooner than this.
     pub(crate) dialed_us: u64,
+    /// The first bytes came.
+    pub(crate) heard_us: u64,
     /// Bytes came, or the kernel took some.
     pub(crate) moved_us: u64,
     /// The kernel took bytes, or a look at the send queue found fewer than the one before.
@@ -82,7 +84,10 @@ impl Kernel {
         let Some(told) = self.ring(ring).told.get_mut(&key) else { return };
         told.receives += u64::from(token.is_of(Op::Receive));
         match token.decode().0 {
-            Op::Receive if result > 0 => told.moved_us = now_us,
+            Op::Receive if result > 0 => {
+                told.moved_us = now_us;
+                told.heard_us = if told.heard_us == 0 { now_us } else { told.heard_us };
+            }
             Op::Receive if result == 0 => told.end_us = now_us,
             Op::Send if result > 0 => {
                 told.moved_us = now_us;
@@ -110,6 +115,17 @@ impl Kernel {
             told.looked = Some(unsent);
         }
         Some(unsent)
+    }
+
+    /// What the owner of a connection was told of it; `None` before it has asked for anything, and once it is
+    /// closed.
+    pub(crate) fn told_of(&self, who: Party) -> Option<Told> {
+        self.rings[usize::from(who.ring())].told.get(&who.key_bits()).copied()
+    }
+
+    /// When the owner of a connection began the turn before the one that it is in, or was in last.
+    pub(crate) fn turn_before_us(&self, who: Party) -> u64 {
+        self.rings[usize::from(who.ring())].turns_us[0]
     }
 
     /// Completions of receives that a connection has had; `None` once it is closed.

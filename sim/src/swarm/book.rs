@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use slipring_core::{CloseReason, Key, Timeout};
+use slipring_core::{CloseReason, Key, Origin, Timeout};
 
 use crate::kernel::FileId;
 use crate::marks::{Mark, Marks};
@@ -70,6 +70,33 @@ struct Idle {
     least_ms: u64,
 }
 
+/// A phase of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Phase {
+    /// When it has to have ended; `u64::MAX`: it is over.
+    until_ms: u64,
+    /// When it began or ended.
+    set_ms: u64,
+    /// The nearest of the deadlines that were in force in that millisecond, as with the idle timeout.
+    least_ms: u64,
+    /// It is over with the first byte.
+    pub(crate) until_first_byte: bool,
+}
+
+impl Phase {
+    /// The nearest deadline that was in force in this millisecond, microseconds; `None`: there was none.
+    pub(crate) fn least_us(&self, now_ms: u64) -> Option<u64> {
+        let until_ms = if self.set_ms == now_ms { self.least_ms } else { self.until_ms };
+        until_ms.checked_mul(1_000)
+    }
+
+    /// When it has to have ended and how long it was to take, microseconds; `None`: it is over.
+    pub(crate) fn until_us(&self) -> Option<(u64, u64)> {
+        let until_us = self.until_ms.checked_mul(1_000)?;
+        Some((until_us, until_us - self.set_ms * 1_000))
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
@@ -85,6 +112,10 @@ pub(crate) struct Book {
     pub(crate) open: BTreeMap<Party, u64>,
     /// Idle timeouts that handlers set.
     idle: BTreeMap<Party, Idle>,
+    /// Phases that connections are or were in.
+    pub(crate) phases: BTreeMap<Party, Phase>,
+    /// How long accepted connections have for their first byte, milliseconds.
+    pub(crate) first_byte_ms: Option<u64>,
     pub(crate) reasons: BTreeMap<Party, CloseReason>,
     /// What went wrong.
     pub(crate) complaints: Vec<String>,
@@ -125,7 +156,10 @@ impl Book {
     }
 
     /// A handler was told that a connection is established.
-    pub(crate) fn opened(&mut self, who: Party, now_ms: u64) {
+    pub(crate) fn opened(&mut self, who: Party, origin: Origin, now_ms: u64) {
+        if let (Origin::Accepted(_), Some(first_byte_ms)) = (origin, self.first_byte_ms) {
+            self.set_phase(who, now_ms, Some(first_byte_ms), true);
+        }
         if self.open.insert(who, now_ms).is_some() {
             self.complain(format!("{who:?} was opened twice"));
         }
@@ -140,6 +174,23 @@ impl Book {
             None => idle_ms,
         };
         self.idle.insert(of, Idle { idle_ms, set_ms: now_ms, least_ms });
+    }
+
+    /// A phase begins; or, without a time, the one that runs ends.
+    pub(crate) fn set_phase(
+        &mut self,
+        of: Party,
+        now_ms: u64,
+        ms: Option<u64>,
+        until_first_byte: bool,
+    ) {
+        let until_ms = ms.map_or(u64::MAX, |ms| now_ms + ms);
+        let least_ms = match self.phases.get(&of) {
+            Some(before) if before.set_ms == now_ms => before.least_ms.min(until_ms),
+            Some(before) => before.until_ms.min(until_ms),
+            None => until_ms,
+        };
+        self.phases.insert(of, Phase { until_ms, set_ms: now_ms, least_ms, until_first_byte });
     }
 
     /// The shortest idle timeout that was in force in this millisecond, if a handler set one beside `usual`.
@@ -159,11 +210,13 @@ impl Book {
     pub(crate) fn closed(&mut self, who: Party, reason: CloseReason) {
         self.open.remove(&who);
         self.idle.remove(&who);
+        self.phases.remove(&who);
         self.asked_to_end.insert(who);
         let mark = match reason {
             CloseReason::IdleTimeout => Some(Mark::IdleTimeout),
             CloseReason::HalfClosedTimeout => Some(Mark::HalfClosedTimeout),
             CloseReason::WriteStall => Some(Mark::WriteStall),
+            CloseReason::PhaseTimeout => Some(Mark::PhaseTimeout),
             CloseReason::OutboxOverflow => Some(Mark::OutboxOverflow),
             CloseReason::DialTimeout => Some(Mark::DialTimedOut),
             _ => None,

@@ -43,6 +43,8 @@ pub(super) struct Draw {
     /// The safety phase ends at this time at the latest.
     pub(super) safety_us: u64,
     pub(super) patience: Patience,
+    /// Handlers that do anything set phases, too.
+    pub(super) phases: bool,
 }
 
 fn address(host: u8, port: u16) -> SocketAddr {
@@ -119,6 +121,7 @@ impl Draw {
         let tight = dice.permille(250);
         let descriptors = reactors * usize::from(listeners) + dice.between(1, 12) as usize;
         let patience = patience(&plan, service);
+        let phases = dice.aside("phases").permille(400);
         Self {
             service,
             clients: dice.log_between(1, 80) as u32,
@@ -132,6 +135,7 @@ impl Draw {
             aborts: dice.permille(200),
             safety_us: 120_000_000,
             patience,
+            phases,
             plan,
         }
     }
@@ -154,7 +158,7 @@ fn placement(knobs: &Knobs) -> Placement {
 
 /// How long anything may last under these conditions.
 fn patience(plan: &Plan, service: Service) -> Patience {
-    let Timeouts { idle, write_stall, half_closed, dial, linger } = plan.timeouts;
+    let Timeouts { idle, write_stall, half_closed, dial, linger, .. } = plan.timeouts;
     // Turns may come late, and several in a row.
     let slack_us = match (plan.knobs.stalled_turn, plan.knobs.stalled_reactor) {
         (0, 0) => 1_500_000,
@@ -240,7 +244,11 @@ fn draw_listen(dice: &Dice, listeners: u16) -> Vec<Listen> {
 }
 
 fn draw_timeouts(dice: &mut Dice) -> Timeouts {
+    // Drawn aside, for the seeds to stay what they were.
+    let aside = &mut dice.aside("first_byte");
+    let first_byte = if aside.permille(300) { timeout(aside, 200, 20_000) } else { Timeout::Never };
     Timeouts {
+        first_byte,
         idle: timeout(dice, 200, 60_000),
         write_stall: timeout(dice, 200, 20_000),
         half_closed: timeout(dice, 200, 20_000),

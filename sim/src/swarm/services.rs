@@ -46,7 +46,7 @@ impl<H: Handler> Handler for Observed<H> {
     }
 
     fn on_open(&mut self, ctx: &mut Ctx<'_, Self::State>, origin: Origin) {
-        self.book.borrow_mut().opened(party(self.reactor, ctx.key()), ctx.now_ms());
+        self.book.borrow_mut().opened(party(self.reactor, ctx.key()), origin, ctx.now_ms());
         self.handler.on_open(ctx, origin);
     }
 
@@ -91,6 +91,8 @@ pub(crate) struct Busy {
     keys: Vec<Key>,
     kept: VecDeque<Lease>,
     upstreams: Vec<SocketAddr>,
+    /// For phases, if it sets any.
+    phases: Option<Dice>,
     dials_left: u32,
     /// Everything that comes goes to somebody else.
     forwards: bool,
@@ -110,6 +112,7 @@ impl Busy {
         mut dice: Dice,
         panics: (u32, &Rc<Cell<u64>>),
         upstreams: Vec<SocketAddr>,
+        phases: Option<Dice>,
     ) -> Self {
         Self {
             reactor,
@@ -119,6 +122,7 @@ impl Busy {
             keys: Vec::new(),
             kept: VecDeque::new(),
             upstreams,
+            phases,
             dials_left: 12,
             forwards: dice.permille(250),
             seen_ms: 0,
@@ -211,9 +215,30 @@ impl Busy {
         }
     }
 
+    /// A phase begins or ends, of the connection that the handler was called for or of another.
+    fn act_on_phase(&mut self, ctx: &mut Ctx<'_, Notes>) {
+        let (healed, now_ms) = (self.book.borrow().healed, ctx.now_ms());
+        let Some(dice) = self.phases.as_mut().filter(|_| !healed) else { return };
+        if dice.permille(940) || self.keys.is_empty() {
+            return;
+        }
+        let own = dice.permille(700);
+        let other = self.keys[dice.below(self.keys.len() as u32) as usize];
+        let key = if own { ctx.key() } else { other };
+        let ms = dice.permille(750).then(|| dice.log_between(20, 20_000));
+        self.book.borrow_mut().set_phase(party(self.reactor, key), now_ms, ms, false);
+        match ms.map(Duration::from_millis) {
+            Some(within) if own => ctx.set_phase_deadline(within.into()),
+            Some(within) => ctx.set_phase_deadline_of(key, within.into()),
+            None if own => ctx.end_phase(),
+            None => ctx.end_phase_of(key),
+        }
+    }
+
     /// Something to the connection that the handler was called for.
     fn act_on_own(&mut self, ctx: &mut Ctx<'_, Notes>) {
         self.act(ctx);
+        self.act_on_phase(ctx);
         if self.book.borrow().healed || self.dice.permille(850) {
             return;
         }
@@ -378,7 +403,7 @@ impl Handler for Busy {
 
     fn on_open(&mut self, ctx: &mut Ctx<'_, Notes>, origin: Origin) {
         let key = ctx.key();
-        self.book.borrow_mut().opened(party(self.reactor, key), ctx.now_ms());
+        self.book.borrow_mut().opened(party(self.reactor, key), origin, ctx.now_ms());
         if matches!(origin, Origin::Accepted(_)) {
             self.keys.push(key);
         }

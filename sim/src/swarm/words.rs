@@ -65,6 +65,9 @@ fn course(draw: &Draw) -> String {
     if let Some(events) = draw.drains_at {
         parts.push(format!("a drain among the faults after {events} events"));
     }
+    if draw.phases && draw.service == Service::Busy {
+        parts.push("handlers set phases".to_owned());
+    }
     let drain = duration(u64::from(draw.plan.drain_ms) * 1000);
     parts.push(match draw.aborts {
         true => format!("the drain has {drain} and is an abort"),
@@ -109,6 +112,7 @@ fn timeouts(timeouts: &Timeouts) -> String {
         ("half_closed", timeouts.half_closed),
         ("dial", timeouts.dial),
         ("linger", timeouts.linger),
+        ("first_byte", timeouts.first_byte),
     ];
     let parts = parts.map(|(name, timeout)| match timeout {
         Timeout::Never => format!("{name}=never"),
