@@ -46,6 +46,11 @@ pub struct SharedOptions {
     #[arg(long, value_name = "DUR|never", value_parser = timeout)]
     pub idle_timeout: Option<Timeout>,
 
+    /// Reset a client that has sent no byte this long after it was accepted: `500ms`, `30s` or `never`. For a
+    /// proxy the time it takes to connect to the upstream counts [default: never]
+    #[arg(long, value_name = "DUR|never", value_parser = timeout)]
+    pub first_byte_timeout: Option<Timeout>,
+
     /// How long open connections may go on after SIGTERM or SIGINT [default: 30s]
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub drain_deadline: Option<Duration>,
@@ -182,7 +187,7 @@ mod tests {
     fn every_option_arrives() {
         let proxy = proxy(
             "--listen :1 --listen [::1]:2 --to 127.0.0.1:3,127.0.0.1:4 --cores 0-1 \
-             --max-connections 100 --idle-timeout never --drain-deadline 0s --poll always \
+             --max-connections 100 --idle-timeout never --first-byte-timeout 5s --drain-deadline 0s --poll always \
              --buffers 64 --buffer-size 16384 --placement cpu --stats --allow 10.0.0.0/8,::1 \
              --deny 10.1.0.0/16 --per-source 3",
         )
@@ -193,6 +198,7 @@ mod tests {
             cores: Some(vec![0, 1]),
             max_connections: Some(100),
             idle_timeout: Some(Timeout::Never),
+            first_byte_timeout: Some(Timeout::seconds(5)),
             drain_deadline: Some(Duration::ZERO),
             poll: Some(Poll::Always),
             buffers: Some(64),

@@ -49,7 +49,12 @@ pub fn builder(
         buffer_bytes: options.buffer_size.unwrap_or(defaults.buffer_bytes),
         ..defaults
     };
-    let timeouts = Timeouts { idle: options.idle_timeout.unwrap_or(idle), ..Timeouts::default() };
+    let defaults = Timeouts::default();
+    let timeouts = Timeouts {
+        idle: options.idle_timeout.unwrap_or(idle),
+        first_byte: options.first_byte_timeout.unwrap_or(defaults.first_byte),
+        ..defaults
+    };
     let mut builder = Runtime::builder().limits(limits).timeouts(timeouts);
     for &address in listen {
         builder = builder.listen(address);

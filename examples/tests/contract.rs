@@ -110,6 +110,22 @@ fn the_idle_timeout_is_kept() {
 }
 
 #[test]
+fn who_does_not_speak_within_the_first_byte_timeout_is_reset() {
+    let mut echo = Serving::start(ECHO, &["--listen", FREE, "--first-byte-timeout", "300ms"]);
+    let address = echo.address();
+    let speaks = connect(address);
+    ping(&speaks, b"hello");
+    let started = now();
+    let silent = connect(address);
+    let error = read_one(&silent).expect_err("no orderly end");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(298), "{took:?}");
+    assert!(took < Duration::from_millis(900), "{took:?}");
+    ping(&speaks, b"still there");
+}
+
+#[test]
 fn with_one_connection_at_most_the_second_client_waits() {
     let mut echo = Serving::start(ECHO, &["--listen", FREE, "--max-connections", "1"]);
     let address = echo.address();
