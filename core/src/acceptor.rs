@@ -23,12 +23,14 @@
 //! A listener that stops takes in who has a place and queues already, before it closes: the kernel has told
 //! those clients that they are connected.
 //!
-//! What else a listener may do with its clients when every place is taken stands in `acceptor/full.rs`.
+//! What else a listener may do with its clients when every place is taken stands in `acceptor/full.rs`, and how
+//! those with a rate keep to it in `acceptor/paced.rs`: they never arm a multishot.
 //!
 //! EMFILE and its kin pause all accepting until a descriptor comes back, with a slow timer beside it. No
 //! errno ends a listener; a storm of failures is answered with the same pause.
 
 mod full;
+mod paced;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use crate::canary::{Canary, sings};
 use crate::driver::{Completion, Driver, QueueFull, Share, Submission};
 use crate::error::Fault;
 use crate::front::Front;
+use crate::pace::Pace;
 use crate::token::{Descriptor, Key, Op, Token};
 use full::Eviction;
 
@@ -54,6 +57,10 @@ enum State {
     Watching,
     /// Its watch has said that a client waits.
     Ready,
+    /// A client waits, and for it there is no token of a rate until this time.
+    Paced {
+        until_us: u64,
+    },
     Closing,
     Closed,
 }
@@ -83,6 +90,10 @@ enum Entry {
     In,
     /// There was no permit for it.
     NoPermit,
+    /// There was no token for it, of a rate; there may be one at this time.
+    NoToken {
+        until_us: u64,
+    },
     /// Nobody was there, or it could not be accepted.
     Nobody,
 }
@@ -94,7 +105,7 @@ struct Client {
     listener: u16,
 }
 
-/// What went wrong since the last look.
+/// What went wrong, or had to wait, since the last look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Failures {
     /// Accepts that failed.
@@ -103,6 +114,8 @@ pub(crate) struct Failures {
     pub(crate) pauses: u64,
     /// Clients that were refused for want of a place.
     pub(crate) refused: u64,
+    /// Clients that were left waiting for want of a token: look again at [`Acceptor::next_token_us`].
+    pub(crate) paced: u64,
 }
 
 /// The listeners of one reactor.
@@ -111,6 +124,7 @@ pub(crate) struct Acceptor {
     listeners: Vec<Listener>,
     admission: Arc<Admission>,
     front: Arc<Front>,
+    pace: Arc<Pace>,
     reactor: usize,
     /// Clients with a permit, on their way to a slot.
     admitted: VecDeque<Client>,
@@ -131,7 +145,7 @@ pub(crate) struct Acceptor {
 impl Acceptor {
     pub(crate) fn new(
         listeners: Vec<Descriptor>,
-        (admission, front): (Arc<Admission>, Arc<Front>),
+        (admission, front, pace): (Arc<Admission>, Arc<Front>, Arc<Pace>),
         reactor: usize,
     ) -> Self {
         front.tell_listeners(reactor, &listeners);
@@ -153,6 +167,7 @@ impl Acceptor {
             listeners,
             admission,
             front,
+            pace,
             reactor,
             admitted: VecDeque::new(),
             early: VecDeque::new(),
@@ -358,14 +373,23 @@ impl Acceptor {
         self.enter(self.listeners[number].descriptor, number as u16, driver)
     }
 
-    /// Lets one in who queues at the listener of this number of another reactor; whether somebody came.
+    /// Lets one in who queues at the listener of this number of another reactor; whether somebody came. It has the
+    /// same rates there as here.
     pub(crate) fn let_in_from<D: Driver>(
         &mut self,
         listener: Descriptor,
         number: u16,
+        now_us: u64,
         driver: &mut D,
     ) -> bool {
-        !self.held && self.enter(listener, number, driver) == Entry::In
+        if self.held {
+            return false;
+        }
+        let entry = match self.is_paced(number.into()) {
+            true => self.enter_at_rate(listener, number, now_us, driver),
+            false => self.enter(listener, number, driver),
+        };
+        entry == Entry::In
     }
 
     fn enter<D: Driver>(&mut self, listener: Descriptor, number: u16, driver: &mut D) -> Entry {
@@ -406,23 +430,23 @@ impl Acceptor {
     }
 
     /// Starts what should be under way. Called once a turn; does nothing unless something changed.
-    pub(crate) fn poll<D: Driver>(&mut self, driver: &mut D) {
+    pub(crate) fn poll<D: Driver>(&mut self, now_us: u64, driver: &mut D) {
         if !std::mem::take(&mut self.changed) {
             return;
         }
         self.admit_early(driver);
         // A queue without room leaves them as they are: the next turn asks again.
-        self.changed |= self.poll_listeners(driver).is_err();
+        self.changed |= self.poll_listeners(now_us, driver).is_err();
     }
 
-    fn poll_listeners<D: Driver>(&mut self, driver: &mut D) -> Result<(), QueueFull> {
+    fn poll_listeners<D: Driver>(&mut self, now_us: u64, driver: &mut D) -> Result<(), QueueFull> {
         for number in 0..self.listeners.len() {
-            self.poll_listener(number, driver)?;
+            self.poll_listener(number, now_us, driver)?;
         }
         // A later one may have found too little room, and an earlier one reserve what it lacks.
         for number in 0..self.listeners.len() {
             if self.listeners[number].state == State::Many {
-                self.poll_listener(number, driver)?;
+                self.poll_listener(number, now_us, driver)?;
             }
         }
         Ok(())
@@ -433,7 +457,12 @@ impl Acceptor {
         self.admission.is_tight(number as u16, &self.listeners[number].reservation)
     }
 
-    fn poll_listener<D: Driver>(&mut self, number: usize, driver: &mut D) -> Result<(), QueueFull> {
+    fn poll_listener<D: Driver>(
+        &mut self,
+        number: usize,
+        now_us: u64,
+        driver: &mut D,
+    ) -> Result<(), QueueFull> {
         let key = Key::new(number as u32, 0);
         let Listener { descriptor, state, .. } = self.listeners[number];
         match state {
@@ -447,28 +476,36 @@ impl Acceptor {
                 self.cancel(number, driver)?;
             }
             // Another is accepting from it: in the next turn it is done.
-            State::Idle | State::Ready
+            State::Idle | State::Ready | State::Paced { .. }
                 if self.stopping && !self.front.may_close_listeners(self.reactor) =>
             {
                 self.changed = true;
             }
-            State::Idle | State::Ready if self.stopping => {
+            State::Idle | State::Ready | State::Paced { .. } if self.stopping => {
                 self.let_all_in(number, driver);
                 let token = Token::new(Op::CloseOther, key, 0);
                 driver.push(token, Submission::Close(descriptor), Share::Management)?;
                 self.listeners[number].state = State::Closing;
             }
-            // One for each watch: in between the others look.
+            // One for each watch, unless its rate says how many: in between the others look.
             State::Ready if !self.paused && !self.held => {
                 let listener = &mut self.listeners[number];
                 listener.state = State::Idle;
                 let was_recalled = std::mem::take(&mut listener.recalled);
-                if self.let_in(number, driver) == Entry::NoPermit {
-                    self.meet_full(number, driver);
+                let entry = match self.is_paced(number) {
+                    true => self.let_in_at_rate(number, now_us, driver),
+                    false => self.let_in(number, driver),
+                };
+                match entry {
+                    Entry::In | Entry::Nobody => {}
+                    Entry::NoPermit => self.meet_full(number, driver),
+                    Entry::NoToken { until_us } => {
+                        self.listeners[number].state = State::Paced { until_us };
+                    }
                 }
                 match was_recalled {
                     true => self.changed = true,
-                    false => self.poll_listener(number, driver)?,
+                    false => self.poll_listener(number, now_us, driver)?,
                 }
             }
             State::Idle if !self.paused && !self.held => self.start(number, driver)?,
@@ -483,7 +520,7 @@ impl Acceptor {
         }
         let early = self.early.iter().any(|client| usize::from(client.listener) == number);
         let Listener { descriptor, recalled, .. } = self.listeners[number];
-        let may_arm = !early && !recalled;
+        let may_arm = !early && !recalled && !self.is_paced(number);
         let armed = may_arm.then(|| self.admission.arm(self.reactor, number as u16)).flatten();
         let (op, submission, state) = if let Some(reservation) = armed {
             self.listeners[number].reservation = reservation;

@@ -154,6 +154,8 @@ canaries! {
     PhaseForgotten,
     /// Bytes move the deadline of a phase.
     PhaseExtendedByBytes,
+    /// A listener that waits for a token of its rate waits for ever.
+    PacedForEver,
 }
 
 #[cfg(feature = "canaries")]

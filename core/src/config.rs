@@ -24,6 +24,8 @@ pub const COMPLETIONS_PER_TURN_MAX: usize = 1024;
 /// Most clients that one listener refuses in one turn, when it refuses those that find no place. Each costs two
 /// system calls.
 pub const REFUSALS_PER_TURN_MAX: u32 = 32;
+/// Most clients that one listener with a rate lets in in one turn, as there are tokens.
+pub const PACED_PER_TURN_MAX: u32 = 32;
 /// Most slots looked at for one connection to evict; the next look goes on behind them.
 pub const EVICTION_SLOTS_MAX: u32 = 1024;
 /// What has moved something within this time is not evicted, milliseconds.

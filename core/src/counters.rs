@@ -61,6 +61,8 @@ pub struct Counters {
     pub accept_errors: u64,
     /// Times the acceptor stopped for want of descriptors.
     pub accept_pauses: u64,
+    /// Times a client had to wait for a token of an accept rate.
+    pub accepts_paced: u64,
     /// Clients that were reset because there was no place for them (`OnFull::Reject`).
     pub refused_full: u64,
     /// Idle connections that were closed for a client that found no place (`OnFull::EvictIdle`).

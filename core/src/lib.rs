@@ -28,6 +28,7 @@ mod listen;
 pub mod loads;
 pub mod mailbox;
 pub mod outbox;
+pub mod pace;
 pub mod placement;
 pub mod polling;
 pub mod rates;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::access::Access;
 use crate::error::SetupError;
+use crate::rates::Rate;
 
 /// How a listener takes its clients in.
 ///
@@ -33,8 +34,10 @@ pub struct Listen {
     pub placement: Option<Placement>,
     /// From where clients may come. Default: as the builder says.
     pub access: Option<Arc<Access>>,
-    /// What becomes of its clients when there is no place for them. Default: they wait.
-    pub on_full: OnFull,
+    /// What becomes of its clients when there is no place for them. Default: as the builder says.
+    pub on_full: Option<OnFull>,
+    /// How often a client is let in, over all reactors, beside the rate of the process. Default: as often as that.
+    pub accept_rate: Option<Rate>,
 }
 
 impl Listen {
@@ -69,7 +72,16 @@ impl Listen {
     /// What becomes of its clients when there is no place for them.
     #[must_use]
     pub fn on_full(mut self, on_full: OnFull) -> Self {
-        self.on_full = on_full;
+        self.on_full = Some(on_full);
+        self
+    }
+
+    /// Its clients are let in at this rate, over all reactors; who comes sooner waits in the backlog, and nobody is
+    /// refused for it. Its clients are accepted one by one then. Reactors look for tokens every millisecond, so a
+    /// rate above 1000 a second is reached only with a burst of as many as come in a few milliseconds.
+    #[must_use]
+    pub fn accept_rate(mut self, rate: Rate) -> Self {
+        self.accept_rate = Some(rate);
         self
     }
 

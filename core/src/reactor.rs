@@ -51,6 +51,7 @@ use crate::error::CloseReason;
 use crate::front::Front;
 use crate::handler::Handler;
 use crate::listen::Placement;
+use crate::pace::Pace;
 use crate::placement::{Place, policy};
 use crate::polling::Polling;
 use crate::shedding::Shedding;
@@ -69,7 +70,8 @@ const TIMER_DRAIN: u32 = 1;
 const TIMER_EVICT: u32 = 2;
 const TIMER_STAND_IN: u32 = 3;
 const TIMER_SHED: u32 = 4;
-const EXTRA_TIMERS: u32 = 5;
+const TIMER_PACE: u32 = 5;
+const EXTRA_TIMERS: u32 = 6;
 
 /// What a reactor is made with.
 #[derive(Debug)]
@@ -94,6 +96,8 @@ pub struct Setup {
     pub placements: Vec<Placement>,
     /// Who may come in.
     pub door: Arc<Door>,
+    /// How often.
+    pub pace: Arc<Pace>,
     /// What it draws is drawn from this.
     pub seed: u64,
     /// The life that every slot starts in: zero, but in tests of what happens when it wraps.
@@ -172,7 +176,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let counted = if setup.door.counts_sources() { limits.slots() } else { 0 };
         let sources = (0..counted).map(|_| None);
         Self {
-            acceptor: Acceptor::new(listeners, (admission, Arc::clone(&setup.front)), number),
+            acceptor: Acceptor::new(
+                listeners,
+                (admission, Arc::clone(&setup.front), setup.pace),
+                number,
+            ),
             control,
             front: setup.front,
             placements: placements.collect(),
@@ -517,6 +525,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Some(TIMER_EVICT) => self.acceptor.look_for_idle(),
             Some(TIMER_STAND_IN) => self.stand_in(),
             Some(TIMER_SHED) => self.on_shed_timer(),
+            Some(TIMER_PACE) => self.on_pace_timer(),
             Some(_) => self.on_drain_timer(),
         }
     }

@@ -22,6 +22,8 @@ mod feeders;
 mod full;
 #[path = "reactor/large.rs"]
 mod large;
+#[path = "reactor/paced.rs"]
+mod paced;
 #[path = "reactor/panic.rs"]
 mod panic;
 #[path = "reactor/receive.rs"]

@@ -29,14 +29,15 @@ use slipring_core::reactor::{Reactor, Setup};
 use slipring_core::runtime::{LOOK_US, STALL_US, Watch};
 use slipring_core::token::{Descriptor, Key};
 use slipring_core::{
-    Builder, CloseReason, Counters, Handle, Handler, Limits, Listen, Placement, Poll, Runtime,
-    SetupError, SourceLimits, Team, Timeouts,
+    Builder, CloseReason, Counters, Handle, Handler, Limits, Listen, Placement, Poll, Rate,
+    Runtime, SetupError, SourceLimits, Team, Timeouts,
 };
 
 use crate::dice::Dice;
 use crate::kernel::{GivenUp, Kernel, Step};
 use crate::knobs::Knobs;
 use crate::marks::Mark;
+use crate::paced::{Accepted, Paced};
 use crate::ring::{SimRing, SimRingSetup};
 use crate::trace::{Party, What};
 
@@ -64,6 +65,8 @@ pub(crate) struct Plan {
     pub(crate) poll: Poll,
     pub(crate) placement: Placement,
     pub(crate) per_source: SourceLimits,
+    /// How often the process lets clients in.
+    pub(crate) accept_rate: Option<Rate>,
     pub(crate) drain_ms: u32,
     pub(crate) ring: SimRingSetup,
     /// The life every slot starts in.
@@ -81,6 +84,10 @@ impl Plan {
             .placement(self.placement)
             .per_source(self.per_source)
             .drain_deadline(Duration::from_millis(self.drain_ms.into()));
+        let builder = match self.accept_rate {
+            Some(rate) => builder.accept_rate(rate),
+            None => builder,
+        };
         let listen = |builder: Builder, (number, at): (usize, &SocketAddr)| {
             builder.listen_with(*at, self.listen_as.get(number).cloned().unwrap_or_default())
         };
@@ -151,6 +158,7 @@ pub(crate) struct Engine<H: Handler> {
     accepted_max: u32,
     /// Of each listener that has a cap of its own.
     listener_max: Vec<Option<u32>>,
+    paced: Paced,
 }
 
 impl<H: Handler> Engine<H> {
@@ -216,6 +224,7 @@ impl<H: Handler> Engine<H> {
             failure: None,
             accepted_max,
             listener_max,
+            paced: Paced::new(plan.accept_rate, &plan.listen, &plan.listen_as),
         }
     }
 
@@ -454,6 +463,7 @@ impl<H: Handler> Engine<H> {
         };
         let after = *lane.reactor.counters();
         let refused = after.refused_full > lane.before.refused_full;
+        let draining = lane.reactor.connections().is_draining();
         mark_counters(&mut kernel, &lane.before, &after);
         let bytes = |counters: &Counters| (counters.bytes_received, counters.bytes_sent);
         lane.moved = bytes(&after) != bytes(&lane.before);
@@ -479,8 +489,25 @@ impl<H: Handler> Engine<H> {
             self.fail(format!("reactor {place} spins: {TURNS_MAX} turns and no sleep"));
         }
         self.check_sums();
+        self.check_pace(draining);
         if refused {
             self.check_refusal();
+        }
+    }
+
+    /// No more were let in than the rates allow. Who was refused is gone already, and has not come in.
+    fn check_pace(&mut self, draining: bool) {
+        let mut kernel = self.kernel.borrow_mut();
+        let mut accepted = std::mem::take(&mut kernel.accepted);
+        accepted.retain(|one| kernel.stream(one.client).is_some());
+        drop(kernel);
+        if draining {
+            return;
+        }
+        for Accepted { at, now_us, .. } in accepted {
+            if let Err(too_soon) = self.paced.add(at, now_us) {
+                self.fail(too_soon);
+            }
         }
     }
 
@@ -664,6 +691,7 @@ fn mark_counters(kernel: &mut Kernel, before: &Counters, after: &Counters) {
         (rose(|c| c.mailboxes_full), Mark::MailboxFull),
         (rose(|c| c.refused_full), Mark::ClientRefused),
         (rose(|c| c.evicted), Mark::IdleEvicted),
+        (rose(|c| c.accepts_paced), Mark::AcceptPaced),
         (before.accept_pauses > 0 && rose(|c| c.accepted), Mark::AcceptPausedAndResumed),
     ];
     for (met, mark) in marks {

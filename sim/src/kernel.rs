@@ -38,6 +38,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::dice::Dice;
 use crate::knobs::Knobs;
 use crate::marks::{Mark, Marks};
+use crate::paced::Accepted;
 use crate::trace::{NO_FILE, NO_RING, Party, Record, Trace, What};
 
 use listen::Listener;
@@ -147,6 +148,8 @@ pub(crate) struct Kernel {
     pub(crate) marks: Marks,
     /// A drain was ordered: what is met then has other names.
     pub(crate) draining: bool,
+    /// Clients that were accepted, until somebody counts them.
+    pub(crate) accepted: Vec<Accepted>,
     /// What was done that must never be done, in words.
     pub(crate) violations: Vec<String>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
@@ -182,6 +185,7 @@ impl Kernel {
             trace: Trace::new(keep_records),
             marks: Marks::default(),
             draining: false,
+            accepted: Vec::new(),
             violations: Vec::new(),
             events: BinaryHeap::new(),
             sequence: 0,

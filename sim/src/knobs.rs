@@ -147,11 +147,14 @@ knobs! {
     stalled_reactor: 1..=20, calm 0, aside;
     /// A message from ring to ring fails.
     failed_notice: 50..=900, calm 0, aside;
+    /// Clients are let in so many a second: in half of those runs, at all listeners or at one.
+    accept_rate: 20..=2_000, calm 0, aside;
 }
 
 /// Knobs that only the swarm draws: what they do, a script could not tell from a fault of its handler, or has
 /// not been seen of a kernel.
-const SWARM_ONLY: &[&str] = &["lost_peer", "failed_send", "empty_buffer", "handed_over"];
+const SWARM_ONLY: &[&str] =
+    &["lost_peer", "failed_send", "empty_buffer", "handed_over", "accept_rate"];
 
 impl Knobs {
     /// As [`draw_all`](Self::draw_all), for runs that say what they see.

@@ -46,6 +46,7 @@ mod kernel;
 mod knobs;
 mod marks;
 mod null;
+mod paced;
 mod peer;
 mod ring;
 mod scripted;

@@ -169,6 +169,8 @@ marks! {
     ClientRefused,
     /// An idle connection was closed for a client that waited.
     IdleEvicted,
+    /// A client waited for a token of an accept rate.
+    AcceptPaced,
     /// The ring of a reactor failed.
     DriverFailed,
     /// The deadline of a phase passed.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use slipring_core::admission::Admission;
 use slipring_core::control::Control;
 use slipring_core::driver::{Abilities, Wait};
+use slipring_core::pace::Pace;
 use slipring_core::reactor::Reactor;
 use slipring_core::token::{Descriptor, Op};
-use slipring_core::{Counters, Fault, Handler, Limits, Listen, OnFull, Poll, Team, Timeouts};
+use slipring_core::{Counters, Fault, Handler, Limits, Listen, OnFull, Poll, Rate, Team, Timeouts};
 
 use crate::scripted::{Scripted, Submitted};
 
@@ -32,6 +33,10 @@ pub struct Conditions {
     pub listener_max: Option<u32>,
     /// What each of them does when it is full.
     pub on_full: OnFull,
+    /// How often its process lets clients in; as often as they come by default.
+    pub accept_rate: Option<Rate>,
+    /// How often each of its listeners does, beside that.
+    pub listener_rate: Option<Rate>,
     /// How long a drain may take, milliseconds.
     pub drain_ms: u32,
 }
@@ -55,6 +60,8 @@ impl Default for Conditions {
             listeners: 1,
             listener_max: None,
             on_full: OnFull::Backlog,
+            accept_rate: None,
+            listener_rate: None,
             drain_ms: 30_000,
         }
     }
@@ -110,7 +117,8 @@ impl<H: Handler> Stage<H> {
         let mut driver = Scripted::new(&limits, abilities);
         let listeners: Vec<_> = (0..listeners).map(|_| driver.descriptor()).collect();
         let how = vec![how; listeners.len()];
-        let team = Team::new((1, &how), limits, timeouts, poll, drain_ms);
+        let pace = Pace::new(conditions.accept_rate, how.iter().map(|_| conditions.listener_rate));
+        let team = Team::new((1, &how), limits, timeouts, poll, drain_ms).with_pace(pace);
         let (control, admission) = (Arc::clone(team.control()), Arc::clone(team.admission()));
         let reactor = Reactor::new(driver, handler, team.setup(0, listeners.clone()));
         let mut stage = Self { reactor, listeners, control, admission };

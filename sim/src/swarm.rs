@@ -356,7 +356,7 @@ impl<'a, H: Handler> Run<'a, H> {
         let told = self.draw.drains_at.is_some() || self.draw.ring_fails_at.is_some();
         let busy = self.draw.service == Kind::Busy;
         // Two at once may be one too many for it.
-        let refuses = self.draw.plan.listen_as[0].on_full == OnFull::Reject;
+        let refuses = self.draw.plan.listen_as[0].on_full == Some(OnFull::Reject);
         let relays_nowhere = self.draw.service == Kind::Relay && self.draw.served.is_empty();
         if self.engine.failure().is_some()
             || told

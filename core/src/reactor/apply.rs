@@ -20,7 +20,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn apply_all(&mut self) {
         self.apply_dials();
         self.apply_dirty();
-        self.acceptor.poll(&mut self.driver);
+        self.acceptor.poll(self.connections.now_us(), &mut self.driver);
         self.make_room();
         self.take_in_clients();
         if !self.wake_armed {

@@ -113,6 +113,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             let used = connections.pieces.used();
             return Err(format!("{used} pieces in use, {pieces} in outboxes"));
         }
+        if self.is_paced_for_ever() {
+            return Err("a listener waits for a token, and nobody will look for one".to_owned());
+        }
         self.audit_feeders()
     }
 

@@ -13,7 +13,7 @@
 
 use std::panic::catch_unwind;
 
-use super::{Reactor, TIMER_ACCEPT};
+use super::{Reactor, TIMER_ACCEPT, TIMER_PACE};
 use crate::acceptor::PAUSE_MS;
 use crate::canary::{Canary, sings};
 use crate::door::Refusal;
@@ -40,12 +40,37 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             let timer = self.connections.slots.capacity() + TIMER_ACCEPT;
             self.wheel.arm(timer, self.connections.now_ms() + PAUSE_MS);
         }
+        self.connections.counters.accepts_paced += failures.paced;
+        if failures.paced > 0 {
+            self.arm_pace_timer();
+        }
         while self.clients_left > 0 {
             let Some((descriptor, listener)) = self.acceptor.poll_client() else { return };
             self.clients_left -= 1;
             self.short = None;
             self.take_in(descriptor, listener);
         }
+    }
+
+    /// The acceptor looks again when there is a token for the first of its listeners that waits for one.
+    fn arm_pace_timer(&mut self) {
+        if let Some(at_us) = self.acceptor.next_token_us()
+            && !sings(Canary::PacedForEver)
+        {
+            let timer = self.connections.slots.capacity() + TIMER_PACE;
+            self.wheel.arm(timer, at_us.div_ceil(1000));
+        }
+    }
+
+    pub(super) fn on_pace_timer(&mut self) {
+        self.acceptor.look_for_tokens(self.connections.now_us());
+        self.arm_pace_timer();
+    }
+
+    /// Whether the acceptor waits for a token, and nothing will wake it for one.
+    pub(super) fn is_paced_for_ever(&self) -> bool {
+        let timer = self.connections.slots.capacity() + TIMER_PACE;
+        self.acceptor.next_token_us().is_some() && !self.wheel.is_armed(timer)
     }
 
     /// Serves a client, hands it over, or turns it away.

@@ -41,9 +41,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn accept_for(&mut self, stalled: usize) {
         let front = Arc::clone(&self.front);
         let Some(borrowed) = front.borrow_listeners(stalled) else { return };
+        let now_us = self.connections.now_us();
         for (listener, number) in borrowed.listeners().iter().zip(0..) {
             for _ in 0..CLIENTS_MAX {
-                if !self.acceptor.let_in_from(*listener, number, &mut self.driver) {
+                if !self.acceptor.let_in_from(*listener, number, now_us, &mut self.driver) {
                     break;
                 }
                 self.connections.counters.stood_in += 1;

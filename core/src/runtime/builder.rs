@@ -16,7 +16,9 @@ use crate::connections::slot_bytes;
 use crate::door::Door;
 use crate::error::SetupError;
 use crate::handler::Handler;
-use crate::listen::{Listen, Placement};
+use crate::listen::{Listen, OnFull, Placement};
+use crate::pace::Pace;
+use crate::rates::Rate;
 use crate::sources::{SourceLimits, Sources};
 use crate::sys::memory::ring_bytes;
 use crate::sys::{descriptors_max, ensure_descriptors};
@@ -46,6 +48,8 @@ pub struct Builder {
     timeouts: Timeouts,
     poll: Poll,
     placement: Placement,
+    on_full: OnFull,
+    accept_rate: Option<Rate>,
     access: Option<Arc<Access>>,
     sources: SourceLimits,
     drain: Duration,
@@ -60,6 +64,8 @@ impl Builder {
             timeouts: Timeouts::default(),
             poll: Poll::default(),
             placement: Placement::default(),
+            on_full: OnFull::default(),
+            accept_rate: None,
             access: None,
             sources: SourceLimits::default(),
             drain: Duration::from_secs(30),
@@ -121,6 +127,21 @@ impl Builder {
         self
     }
 
+    /// What becomes of clients for whom there is no place, at listeners that do not say so themselves. Default
+    /// [`OnFull::Backlog`].
+    pub fn on_full(mut self, on_full: OnFull) -> Self {
+        self.on_full = on_full;
+        self
+    }
+
+    /// The process lets clients in at this rate, over all listeners and reactors; who comes sooner waits in the
+    /// backlog, and nobody is refused for it. A drain does not keep to it. Default: no limit.
+    /// [`Listen::accept_rate`] does the same for one listener; where both say something, both hold.
+    pub fn accept_rate(mut self, rate: Rate) -> Self {
+        self.accept_rate = Some(rate);
+        self
+    }
+
     /// From where clients may come, at listeners that do not say so themselves. Default: from anywhere. Others are
     /// reset.
     pub fn access(mut self, access: Access) -> Self {
@@ -173,7 +194,8 @@ impl Builder {
         };
         let access = listen.iter().map(|how| how.access.clone()).collect();
         let team = Team::new((reactors, &listen), self.limits, self.timeouts, self.poll, drain_ms);
-        Ok(team.with_door(Door::new(access, sources)))
+        let pace = Pace::new(self.accept_rate, listen.iter().map(|how| how.accept_rate));
+        Ok(team.with_door(Door::new(access, sources)).with_pace(pace))
     }
 
     fn check(&self, reactors: usize) -> Result<(), SetupError> {
@@ -205,6 +227,7 @@ impl Builder {
         let mut listens = self.listen.clone();
         for (_, how) in &mut listens {
             how.placement.get_or_insert(self.placement);
+            how.on_full.get_or_insert(self.on_full);
             if how.access.is_none() {
                 how.access.clone_from(&self.access);
             }

@@ -13,6 +13,7 @@ use crate::door::Door;
 use crate::driver::Wake;
 use crate::front::Front;
 use crate::listen::{Listen, Placement};
+use crate::pace::Pace;
 use crate::reactor::Setup;
 use crate::token::Descriptor;
 
@@ -28,6 +29,7 @@ pub struct Team {
     admission: Arc<Admission>,
     front: Arc<Front>,
     door: Arc<Door>,
+    pace: Arc<Pace>,
 }
 
 impl Team {
@@ -44,7 +46,7 @@ impl Team {
         let cap = limits.accepted_max;
         let admission = Admission::new(cap, limits.dialed_max, limits.backlog, reactors)
             .with_listeners(listen.iter().map(|how| how.max_connections))
-            .with_on_full(listen.iter().map(|how| how.on_full));
+            .with_on_full(listen.iter().map(|how| how.on_full.unwrap_or_default()));
         let control = Arc::new(Control::new(reactors, drain_ms));
         let front = Front::new(reactors, limits.messages_max);
         Self {
@@ -57,6 +59,7 @@ impl Team {
             admission: Arc::new(admission),
             front: Arc::new(front),
             door: Arc::default(),
+            pace: Arc::default(),
         }
     }
 
@@ -64,6 +67,13 @@ impl Team {
     #[must_use]
     pub fn with_door(mut self, door: Door) -> Self {
         self.door = Arc::new(door);
+        self
+    }
+
+    /// How often clients may come in by these listeners. Without it, as often as they like.
+    #[must_use]
+    pub fn with_pace(mut self, pace: Pace) -> Self {
+        self.pace = Arc::new(pace);
         self
     }
 
@@ -81,6 +91,7 @@ impl Team {
             front: Arc::clone(&self.front),
             placements: self.placements.clone(),
             door: Arc::clone(&self.door),
+            pace: Arc::clone(&self.pace),
             seed: self.seed.wrapping_add(number as u64),
             first_generation: 0,
         }

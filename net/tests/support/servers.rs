@@ -334,6 +334,7 @@ pub(crate) fn sum(counters: &[Counters]) -> Counters {
         sum.accept_pauses += one.accept_pauses;
         sum.refused_full += one.refused_full;
         sum.evicted += one.evicted;
+        sum.accepts_paced += one.accepts_paced;
         sum.handler_panics += one.handler_panics;
         sum.phase_timeouts += one.phase_timeouts;
         sum.drain_aborted += one.drain_aborted;

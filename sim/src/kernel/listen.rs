@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::stream::{Phase, Stream};
 use super::{Event, FileId, Kernel, Kind, Owner};
 use crate::marks::Mark;
+use crate::paced::Accepted;
 use crate::trace::What;
 
 /// How long a dial that nobody answers takes to fail, microseconds.
@@ -105,7 +106,17 @@ impl Kernel {
         }
         let client = self.accept(id, Owner::Rings).ok_or(libc::EAGAIN)?;
         self.marks.meet(if self.draining { Mark::DrainTookQueued } else { Mark::AcceptedAlone });
+        self.note_accepted(id, client);
         self.install(client)
+    }
+
+    /// Somebody was accepted, for whoever counts them.
+    pub(super) fn note_accepted(&mut self, listener: FileId, client: FileId) {
+        let now_us = self.now_us;
+        if let Some(listener) = self.listener_mut(listener) {
+            let at = listener.address;
+            self.accepted.push(Accepted { client, at, now_us });
+        }
     }
 
     /// SO_LINGER with no time: the next close is a reset.

@@ -231,9 +231,11 @@ impl Kernel {
                 let errno = self.fail_accept(listener);
                 return self.finish(id, -errno, 0);
             }
-            let client =
-                self.accept(listener, Owner::Rings).and_then(|file| self.install(file).ok());
-            let Some(client) = client else { return self.arm(id, listener) };
+            let Some(file) = self.accept(listener, Owner::Rings) else {
+                return self.arm(id, listener);
+            };
+            let Ok(client) = self.install(file) else { return self.arm(id, listener) };
+            self.note_accepted(listener, file);
             let flags = if self.queued(listener) > 0 { F_SOCK_NONEMPTY } else { 0 };
             if self.is_raw(id) {
                 return self.finish(id, client as i32, flags);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use slipring_core::driver::Abilities;
-use slipring_core::{Handler, Limits, Listen, Placement, Poll, SourceLimits, Timeouts};
+use slipring_core::{Handler, Limits, Listen, Placement, Poll, Rate, SourceLimits, Timeouts};
 
 use super::Sim;
 use super::story::SharedStory;
@@ -79,6 +79,7 @@ pub struct SimBuilder {
     poll: Poll,
     placement: Placement,
     per_source: SourceLimits,
+    accept_rate: Option<Rate>,
     drain: Duration,
     pub(super) patience: Duration,
     tolerates_panics: bool,
@@ -105,6 +106,7 @@ impl SimBuilder {
             poll: Poll::Off,
             placement: Placement::default(),
             per_source: SourceLimits::default(),
+            accept_rate: None,
             drain: Duration::from_secs(30),
             patience: Duration::from_secs(600),
             tolerates_panics: false,
@@ -116,6 +118,14 @@ impl SimBuilder {
     #[must_use]
     pub fn per_source(mut self, limits: SourceLimits) -> Self {
         self.per_source = limits;
+        self
+    }
+
+    /// How often clients are let in, over all reactors and listeners. That no more come in is looked at all the
+    /// while.
+    #[must_use]
+    pub fn accept_rate(mut self, rate: Rate) -> Self {
+        self.accept_rate = Some(rate);
         self
     }
 
@@ -280,6 +290,7 @@ impl SimBuilder {
             poll: self.poll,
             placement: self.placement,
             per_source: self.per_source,
+            accept_rate: self.accept_rate,
             drain_ms: u32::try_from(self.drain.as_millis()).unwrap_or(u32::MAX),
             ring,
             first_generation: 0,

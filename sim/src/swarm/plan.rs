@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use slipring_core::driver::Abilities;
-use slipring_core::{Limits, Listen, OnFull, Placement, Poll, SourceLimits, Timeout, Timeouts};
+use slipring_core::{
+    Limits, Listen, OnFull, Placement, Poll, Rate, SourceLimits, Timeout, Timeouts,
+};
 
 use crate::dice::Dice;
 use crate::engine::Plan;
@@ -45,6 +47,19 @@ pub(super) struct Draw {
     pub(super) patience: Patience,
     /// Handlers that do anything set phases, too.
     pub(super) phases: bool,
+    /// Who has an accept rate, if there is one.
+    paced: Whose,
+    /// And the burst of it.
+    burst: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Nobody,
+    Process,
+    FirstListener,
+    LastListener,
+    All,
 }
 
 fn address(host: u8, port: u16) -> SocketAddr {
@@ -72,6 +87,24 @@ impl Draw {
     pub(super) fn turn(&mut self, knobs: Knobs) {
         self.plan.knobs = knobs;
         self.plan.placement = placement(&knobs);
+        self.pace(knobs.accept_rate);
+    }
+
+    /// Clients are let in so many a second: low enough for some to wait, high enough for all to come in soon.
+    fn pace(&mut self, per_second: u32) {
+        let rate = Rate::with_burst(per_second, self.burst).ok();
+        let of_process = matches!(self.paced, Whose::Process | Whose::All);
+        self.plan.accept_rate = rate.filter(|_| of_process);
+        let last = self.plan.listen_as.len() - 1;
+        for (number, how) in self.plan.listen_as.iter_mut().enumerate() {
+            let is_paced = match self.paced {
+                Whose::Nobody | Whose::Process => false,
+                Whose::FirstListener => number == 0,
+                Whose::LastListener => number == last,
+                Whose::All => true,
+            };
+            how.accept_rate = rate.filter(|_| is_paced);
+        }
     }
 
     pub(super) fn new(seed: u64) -> Self {
@@ -109,6 +142,7 @@ impl Draw {
             poll: dice.pick(&[Poll::Off, Poll::Off, Poll::Adaptive, Poll::Always]),
             placement: Placement::Kernel,
             per_source: draw_sources(&dice),
+            accept_rate: None,
             drain_ms: dice.log_between(1, 30_000) as u32,
             ring,
             first_generation: if dice.coin() { 0 } else { u32::MAX - dice.below(3) },
@@ -122,6 +156,7 @@ impl Draw {
         let descriptors = reactors * usize::from(listeners) + dice.between(1, 12) as usize;
         let patience = patience(&plan, service);
         let phases = dice.aside("phases").permille(400);
+        let (paced, burst) = draw_paced(&dice);
         Self {
             service,
             clients: dice.log_between(1, 80) as u32,
@@ -136,6 +171,8 @@ impl Draw {
             safety_us: 120_000_000,
             patience,
             phases,
+            paced,
+            burst,
             plan,
         }
     }
@@ -145,6 +182,15 @@ impl Draw {
 fn draw_sources(dice: &Dice) -> SourceLimits {
     let counts = dice.aside("per_source").coin();
     SourceLimits { connections_max: counts.then_some(u32::MAX), ..SourceLimits::default() }
+}
+
+/// Who has an accept rate when the knob is turned, nobody half of the time: without one, listeners accept by
+/// multishot.
+fn draw_paced(dice: &Dice) -> (Whose, u32) {
+    let mut dice = dice.aside("accept_rate of");
+    let one = [Whose::Process, Whose::FirstListener, Whose::LastListener, Whose::All];
+    let whose = if dice.coin() { Whose::Nobody } else { dice.pick(&one) };
+    (whose, dice.log_between(1, 8) as u32)
 }
 
 /// Which reactor clients go to: the kernel's choice, unless the knob is turned.

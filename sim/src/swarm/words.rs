@@ -1,6 +1,6 @@
 //! The plan of a run in words, for whoever reads about a seed.
 
-use slipring_core::{Limits, Listen, Timeout, Timeouts};
+use slipring_core::{Limits, Listen, Rate, Timeout, Timeouts};
 
 use super::plan::{Draw, Service};
 use crate::trace::duration;
@@ -28,7 +28,7 @@ pub(super) fn describe(draw: &Draw) -> Vec<String> {
             count(draw.upstreams.len(), "upstream"),
         ),
         format!("limits    {}", limits(&plan.limits)),
-        format!("listeners {}", listeners(&plan.listen_as)),
+        format!("listeners {}", listeners(&plan.listen_as, plan.accept_rate)),
         format!("timeouts  {}", timeouts(&plan.timeouts)),
         format!(
             "rings     submissions={} completions={} receive_cap={} zero_copy={} buffers_from={} poll={:?} \
@@ -97,12 +97,17 @@ fn limits(limits: &Limits) -> String {
     format!("{parts} zero_copy_from={from}")
 }
 
-fn listeners(listen_as: &[Listen]) -> String {
-    let words = |how: &Listen| match how.max_connections {
-        Some(max) => format!("accepted={max} on_full={:?}", how.on_full),
-        None => format!("no cap, on_full={:?}", how.on_full),
+fn listeners(listen_as: &[Listen], of_process: Option<Rate>) -> String {
+    let rate = |rate: Option<Rate>| rate.map_or_else(String::new, |rate| format!(" rate={rate}"));
+    let words = |how: &Listen| {
+        let cap = how.max_connections.map_or("no cap".to_owned(), |max| format!("accepted={max}"));
+        format!("{cap} on_full={:?}{}", how.on_full.unwrap_or_default(), rate(how.accept_rate))
     };
-    listen_as.iter().map(words).collect::<Vec<_>>().join(", ")
+    let each = listen_as.iter().map(words).collect::<Vec<_>>().join(", ");
+    format!(
+        "{each}; of the process:{}",
+        of_process.map_or(" no rate".to_owned(), |of| rate(Some(of)))
+    )
 }
 
 fn timeouts(timeouts: &Timeouts) -> String {
