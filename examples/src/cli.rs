@@ -5,7 +5,7 @@
 //! it starts. `cli/values.rs` reads what stands behind an option.
 //!
 //! ```text
-//! text -> duration | timeout | cores | address | addresses | count | placement | prefix -> value
+//! text -> duration | timeout | cores | address | addresses | count | placement | prefix | rate | on_full -> value
 //!      -> Err("CAUSE; REMEDY") -> clap -> parse -> one line on stderr, exit code 2
 //! ```
 //!
@@ -19,10 +19,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 pub use slipring::Timeout;
-use slipring::{Placement, Prefix};
+use slipring::{OnFull, Placement, Prefix, Rate};
 
 pub use values::{
-    Addresses, Cores, address, addresses, cores, count, duration, placement, prefix, timeout,
+    Addresses, Cores, address, addresses, cores, count, duration, on_full, placement, prefix, rate,
+    timeout,
 };
 
 /// The exit code for everything the caller can put right: bad input, a taken port, limits too low,
@@ -36,7 +37,7 @@ pub struct SharedOptions {
     #[arg(long, value_name = "LIST", value_parser = cores)]
     pub cores: Option<Cores>,
 
-    /// Accepted connections at once, over all cores; clients beyond wait in the kernel's backlog
+    /// Accepted connections at once, over all cores; what becomes of clients beyond, --on-full says
     /// [default: 16384, or what the limit of descriptors has room for]
     #[arg(long, value_name = "N", value_parser = count)]
     pub max_connections: Option<u32>,
@@ -86,6 +87,16 @@ pub struct SharedOptions {
     /// reset [default: no limit]
     #[arg(long, value_name = "N", value_parser = count)]
     pub per_source: Option<u32>,
+
+    /// Clients let in a second, over all cores, `R`, `R/s` or, with another burst than a second's worth,
+    /// `R:BURST`; those who come sooner wait in the kernel's backlog [default: no limit]
+    #[arg(long, value_name = "R", value_parser = rate)]
+    pub accept_rate: Option<Rate>,
+
+    /// What becomes of a client for whom there is no place: it waits in the kernel's `backlog`, `reject` resets
+    /// it, `evict` closes the connection that has been idle for longest [default: backlog]
+    #[arg(long, value_name = "backlog|reject|evict", value_parser = on_full)]
+    pub on_full: Option<OnFull>,
 
     /// Show a table on stderr once a second, a row for each reactor
     #[arg(long)]
@@ -189,7 +200,7 @@ mod tests {
             "--listen :1 --listen [::1]:2 --to 127.0.0.1:3,127.0.0.1:4 --cores 0-1 \
              --max-connections 100 --idle-timeout never --first-byte-timeout 5s --drain-deadline 0s --poll always \
              --buffers 64 --buffer-size 16384 --placement cpu --stats --allow 10.0.0.0/8,::1 \
-             --deny 10.1.0.0/16 --per-source 3",
+             --deny 10.1.0.0/16 --per-source 3 --accept-rate 100/s:20 --on-full evict",
         )
         .expect("all of it is well formed");
         assert_eq!(proxy.listen.len(), 2);
@@ -208,6 +219,8 @@ mod tests {
             allow: vec!["10.0.0.0/8".parse().expect("a prefix"), "::1".parse().expect("a prefix")],
             deny: vec!["10.1.0.0/16".parse().expect("a prefix")],
             per_source: Some(3),
+            accept_rate: Some(Rate::with_burst(100, 20).expect("a rate")),
+            on_full: Some(OnFull::EvictIdle),
         };
         assert_eq!(proxy.common, common);
     }
@@ -221,6 +234,11 @@ mod tests {
                  for seconds",
             ),
             ("--cores 3-1", "the range 3-1 runs backwards; write 1-3"),
+            (
+                "--accept-rate 0",
+                "invalid value '0' for '--accept-rate <R>': a rate of 0 lets nobody in; write at least 1",
+            ),
+            ("--on-full wait", "`wait` is not known; write backlog, reject or evict"),
             ("--poll hard", "[possible values: off, adaptive, always]; see --help"),
             ("--lisen :1", "unexpected argument '--lisen' found; a similar argument exists"),
             (

@@ -77,6 +77,12 @@ pub fn builder(
     if let Some(placement) = options.placement {
         builder = builder.placement(placement);
     }
+    if let Some(rate) = options.accept_rate {
+        builder = builder.accept_rate(rate);
+    }
+    if let Some(on_full) = options.on_full {
+        builder = builder.on_full(on_full);
+    }
     if let Some(deadline) = options.drain_deadline {
         builder = builder.drain_deadline(deadline);
     }

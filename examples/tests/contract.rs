@@ -144,6 +144,50 @@ fn with_one_connection_at_most_the_second_client_waits() {
 }
 
 #[test]
+fn clients_are_let_in_at_the_rate_asked_for() {
+    let mut echo = Serving::start(ECHO, &["--listen", FREE, "--accept-rate", "10:2"]);
+    let started = now();
+    let address = echo.address();
+    let clients: Vec<TcpStream> = (0..5).map(|_| connect(address)).collect();
+    clients.iter().for_each(|client| ping(client, b"hello"));
+    let took = started.elapsed();
+    assert!(
+        took >= Duration::from_millis(300),
+        "three more than the burst came in within {took:?}"
+    );
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    drop(clients);
+    echo.signal("TERM");
+    let (status, stderr, _) = echo.ended();
+    assert_eq!(status.code(), Some(0), "{stderr}");
+}
+
+#[test]
+fn who_finds_no_place_meets_what_was_asked_for() {
+    let start = |on_full| {
+        let one = ["--listen", FREE, "--max-connections", "1", "--on-full", on_full];
+        let mut echo = Serving::start(ECHO, &one);
+        let address = echo.address();
+        let first = connect(address);
+        ping(&first, b"first");
+        (echo, address, first)
+    };
+    let (_echo, address, first) = start("reject");
+    // The reset may come before the connect returns.
+    if let Ok(second) = TcpStream::connect(address) {
+        second.set_read_timeout(Some(support::PATIENCE)).expect("an open socket");
+        let reset = read_one(&second).expect_err("it is reset");
+        assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    ping(&first, b"still");
+    let (_echo, address, first) = start("evict");
+    let second = connect(address);
+    assert_eq!(read_one(&first).expect("an orderly end"), 0);
+    drop(first);
+    ping(&second, b"its place");
+}
+
+#[test]
 fn a_proxy_serves_two_upstreams_in_turn() {
     let mut upstreams =
         [Serving::start(ECHO, &["--listen", FREE]), Serving::start(ECHO, &["--listen", FREE])];
@@ -186,9 +230,11 @@ fn without_arguments_a_proxy_is_its_own_demonstration() {
 
 #[test]
 fn bad_input_is_refused_in_one_line() {
-    let cases: [(&str, &[&str], &str); 14] = [
+    let cases: [(&str, &[&str], &str); 16] = [
         (ECHO, &["--listen", "localhost:7000"], "host name"),
         (ECHO, &["--listen", "127.0.0.1"], "port"),
+        (ECHO, &["--accept-rate", "60/m"], "10/s"),
+        (ECHO, &["--on-full", "drop"], "evict"),
         (ECHO, &["--listen", "127.0.0.1:99999"], "65535"),
         (ECHO, &["--cores", "a"], "list of CPUs"),
         (ECHO, &["--listen", FREE, "--cores", "1023"], "core 1023"),

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use slipring::{Placement, Prefix, PrefixError, Timeout};
+use slipring::{OnFull, Placement, Prefix, PrefixError, Rate, RateError, Timeout};
 
 /// The longest duration a command line takes. Timers count milliseconds in 32 bits (49 days).
 const DURATION_MAX: Duration = Duration::from_hours(1000);
@@ -216,6 +216,31 @@ pub fn placement(text: &str) -> Result<Placement, String> {
     text.parse()
 }
 
+// ---------------------------------------------------------------------------------------- on full
+
+/// What becomes of a client for whom there is no place: `backlog`, `reject` or `evict`.
+///
+/// # Errors
+/// Cause and remedy, for another word.
+pub fn on_full(text: &str) -> Result<OnFull, String> {
+    match text {
+        "backlog" => Ok(OnFull::Backlog),
+        "reject" => Ok(OnFull::Reject),
+        "evict" => Ok(OnFull::EvictIdle),
+        _ => Err(format!("`{text}` is not known; write backlog, reject or evict")),
+    }
+}
+
+// ------------------------------------------------------------------------------------------ rates
+
+/// So many a second: `1000`, `1000/s`, or `1000:50` with a burst of 50.
+///
+/// # Errors
+/// Cause and remedy, for what is none, a rate or a burst of 0, and more than a million a second.
+pub fn rate(text: &str) -> Result<Rate, String> {
+    text.parse().map_err(|error: RateError| error.to_string())
+}
+
 // --------------------------------------------------------------------------------------- prefixes
 
 /// Addresses that begin with the same bits: `10.0.0.0/8`, `2001:db8::/32`, or one address.
@@ -422,6 +447,41 @@ mod tests {
                 ("10.0.0.1/8", "10.0.0.1/8", "10.0.0.0/8"),
                 ("10.0.0.0/33", "33", "32"),
                 ("here", "`here` is not an IP address", "write addresses"),
+            ],
+        );
+    }
+
+    #[test]
+    fn rates_are_read() {
+        let cases = [("1", 1, 1), ("100", 100, 100), ("100/s", 100, 100), ("100/s:7", 100, 7)];
+        for (text, per_second, burst) in cases {
+            let read = rate(text).expect(text);
+            assert_eq!((read.per_second(), read.burst()), (per_second, burst), "{text}");
+        }
+        assert_refused(
+            rate,
+            &[
+                ("0", "a rate of 0 lets nobody in", "at least 1"),
+                ("5:0", "a burst of 0 lets nobody in", "at least 1"),
+                ("60/m", "`/m` is not /s", "10/s"),
+                ("1000001", "more than is told apart", "at most 1000000"),
+                ("fast", "`fast` is not a whole number", "1000/s"),
+                ("", "not a whole number", "1000/s"),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_done_when_full_has_three_names() {
+        assert_eq!(on_full("backlog"), Ok(OnFull::Backlog));
+        assert_eq!(on_full("reject"), Ok(OnFull::Reject));
+        assert_eq!(on_full("evict"), Ok(OnFull::EvictIdle));
+        assert_refused(
+            on_full,
+            &[
+                ("wait", "`wait` is not known", "backlog, reject or evict"),
+                ("", "`` is not known", "backlog"),
+                ("Reject", "`Reject` is not known", "reject"),
             ],
         );
     }
