@@ -47,9 +47,11 @@ impl<H: Handler> Run<'_, H> {
             let told = kernel.told_of(*who)?;
             let opened_us = book.open.get(who)? * 1_000;
             let (until_us, span_us) = phase.until_us()?;
-            let over = phase.until_first_byte && (told.heard_us > 0 || told.end_us > 0);
-            // What ends in order has other deadlines, and so has what waits for room to do so.
-            let ends = told.shut || told.blocked || self.engine.has_given_up(*who);
+            let over = phase.until_first_byte && told.heard_us > 0;
+            // What ends in order has other deadlines, and so has what waits for room to do so. A handler that is told
+            // of the peer's end asks for its own, in the very turn whose timers come behind.
+            let asked = told.shut || told.end_us > 0;
+            let ends = asked || told.blocked || self.engine.has_given_up(*who);
             // A turn that began after the deadline has kept it by its end.
             let turn_us = kernel.turn_before_us(*who);
             let late_us = turn_us.saturating_sub(until_us.max(opened_us));
