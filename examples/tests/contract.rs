@@ -165,7 +165,9 @@ fn clients_are_let_in_at_the_rate_asked_for() {
 #[test]
 fn who_finds_no_place_meets_what_was_asked_for() {
     let start = |on_full| {
-        let one = ["--listen", FREE, "--max-connections", "1", "--on-full", on_full];
+        // One reactor: each evicts of its own connections.
+        let one =
+            ["--listen", FREE, "--cores", "0", "--max-connections", "1", "--on-full", on_full];
         let mut echo = Serving::start(ECHO, &one);
         let address = echo.address();
         let first = connect(address);
