@@ -20,8 +20,8 @@ use crate::span::Span;
 use crate::token::Op;
 
 impl Connection {
-    /// The send that [`Action::Send`](super::Action::Send) asked for carries `bytes`; whether it should avoid the copy, if it may
-    /// keep its buffers.
+    /// The send that [`Action::Send`](super::Action::Send) asked for carries `bytes`; whether it should avoid the
+    /// copy, if it may keep its buffers.
     #[inline]
     pub fn begin_send(
         &mut self,
