@@ -113,7 +113,10 @@ impl<H: Handler> Run<'_, H> {
             return Some(format!("{who}: {why} after {waited_us} us of {span_us}"));
         }
         // Progress shows at the second of four looks within the time, and at those behind it.
-        let stalls = why == CloseReason::WriteStall && self.draw.plan.knobs.stalled_turn == 0;
+        // A reactor that stalls looks too late.
+        let knobs = &self.draw.plan.knobs;
+        let in_time = knobs.stalled_turn == 0 && knobs.stalled_reactor == 0;
+        let stalls = why == CloseReason::WriteStall && in_time;
         let stuck_us = stuck_us.filter(|stuck_us| stalls && stuck_us + LATE_US < span_us * 5 / 8);
         stuck_us.map(|stuck_us| format!("{who}: {why}, {stuck_us} us after bytes left its socket"))
     }
