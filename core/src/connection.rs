@@ -215,6 +215,11 @@ impl Connection {
         self.blocked
     }
 
+    /// Its receive waits for a buffer, until [`Input::Unparked`].
+    pub fn park(&mut self) {
+        self.parked = true;
+    }
+
     /// Whether its receive waits for a buffer.
     #[must_use]
     pub fn is_parked(&self) -> bool {
@@ -466,7 +471,7 @@ impl Connection {
             Fault::TimedOut if sings(Canary::LostPeerIgnored) => Event::None,
             Fault::NoBuffers if matches!(self.state, State::Closing { .. }) => Event::None,
             Fault::NoBuffers => {
-                self.parked = true;
+                self.park();
                 Event::Parked
             }
             fault => {

@@ -536,7 +536,14 @@ impl<S> Connections<S> {
             now_ms,
         };
         let event = slot.connection.handle(input, around);
-        if !slot.dirty && !slot.connection.is_settled() {
+        if slot.dirty {
+            // What it had to move is of no interest now.
+            let ends = matches!(slot.connection.state(), State::Closing { .. });
+            if slot.is_large && ends {
+                slot.is_large = false;
+                self.dirty.push(key);
+            }
+        } else if !slot.connection.is_settled() {
             slot.dirty = true;
             self.dirty.push(key);
         }

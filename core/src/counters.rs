@@ -24,7 +24,7 @@ pub struct Counters {
     pub bytes_sent: u64,
     /// Completions of a connection that no longer was there, or of an earlier activation.
     pub stale_completions: u64,
-    /// Receives that found no free buffer and were parked.
+    /// Receives that found no free buffer, or that left the last ones to others, and were parked.
     pub receives_parked: u64,
     /// Completions put off to the next turn because their connection had used its share of this one.
     pub completions_deferred: u64,

@@ -15,7 +15,7 @@
 //!
 //! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/front.rs` clients,
 //! `reactor/evicting.rs` makes room for them, `reactor/apply.rs` carries wishes out, `reactor/large.rs` those of who
-//! has much to move, `reactor/ending.rs` ends it all, `reactor/audit.rs` says whether it all still fits together.
+//! has much to move, `reactor/parking.rs` has receives that wait for a buffer, `reactor/ending.rs` ends it all, `reactor/audit.rs` says whether it all still fits together.
 
 mod apply;
 mod audit;
@@ -24,10 +24,10 @@ mod ending;
 mod evicting;
 mod front;
 mod large;
+mod parking;
 mod shedding;
 mod standing_in;
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -61,9 +61,8 @@ use crate::token::{Descriptor, Key};
 use crate::wheel::Wheel;
 
 use large::Large;
+use parking::Parked;
 
-/// Below this part of all buffers, stalled readers give theirs up: one eighth.
-const SPILL_SHARE: u32 = 8;
 /// The reactor's own timers stand behind those of the slots.
 const TIMER_ACCEPT: u32 = 0;
 const TIMER_DRAIN: u32 = 1;
@@ -135,7 +134,7 @@ pub struct Reactor<D, H: Handler> {
     due: Vec<u32>,
     more_due: bool,
     /// Receives that wait for a buffer, first come first served.
-    parked: VecDeque<Key>,
+    parked: Parked,
     polling: Polling,
     drain: Option<Drain>,
     /// Where the next look for an idle connection begins.
@@ -197,7 +196,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             large: Large::new(limits.turn_bytes_max),
             due: Vec::with_capacity(TIMERS_PER_TURN_MAX),
             more_due: false,
-            parked: VecDeque::new(),
+            parked: Parked::default(),
             polling: Polling::new(poll),
             drain: None,
             evict_from: 0,
@@ -265,7 +264,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let buffer_bytes = u64::from(memory.buffer_bytes());
         let buffers_held = memory.buffers() - memory.buffers_free();
         let slots = &self.connections.slots;
-        let parked = self.parked.iter().filter(|key| slots.get(**key).is_some());
+        let parked = self.parked.iter().filter(|key| slots.get(*key).is_some());
         Snapshot {
             counters: *self.counters(),
             at_us: self.connections.now_us(),
@@ -448,11 +447,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    /// Whether a receive is parked that would find a buffer.
-    fn can_unpark(&self) -> bool {
-        !self.parked.is_empty() && self.connections.memory.buffers_published() > 0
-    }
-
     fn expire(&mut self) {
         let now_ms = self.connections.now_ms();
         self.more_due = self.wheel.expire(now_ms, TIMERS_PER_TURN_MAX, &mut self.due);
@@ -495,25 +489,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.free(key);
         } else {
             self.connections.ask(key, Input::Abort(CloseReason::HandlerPanic));
-        }
-    }
-
-    /// Gives buffers back, and lets parked receives have a go at them.
-    fn tend_buffers(&mut self) {
-        let memory = &self.connections.memory;
-        let enough = memory.buffers() / SPILL_SHARE;
-        if memory.buffers_free() < enough.max(1) && !self.connections.stalled.is_empty() {
-            self.connections.spill(enough.max(1));
-        }
-        self.driver.recycle();
-        // One attempt for each buffer there is, in the order of parking.
-        let attempts = self.connections.memory.buffers_published() as usize;
-        for _ in 0..self.parked.len().min(attempts) {
-            if let Some(key) = self.parked.pop_front()
-                && !sings(Canary::ParkedForgotten)
-            {
-                self.connections.handle(key, Input::Unparked);
-            }
         }
     }
 

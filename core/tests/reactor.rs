@@ -26,6 +26,8 @@ mod large;
 mod paced;
 #[path = "reactor/panic.rs"]
 mod panic;
+#[path = "reactor/parking.rs"]
+mod parking;
 #[path = "reactor/receive.rs"]
 mod receive;
 #[path = "reactor/send.rs"]

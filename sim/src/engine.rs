@@ -467,8 +467,9 @@ impl<H: Handler> Engine<H> {
         mark_counters(&mut kernel, &lane.before, &after);
         let bytes = |counters: &Counters| (counters.bytes_received, counters.bytes_sent);
         lane.moved = bytes(&after) != bytes(&lane.before);
-        // Those who take turns with their bytes leave no time to sleep.
-        let take_turns = lane.moved && after.large_put_off > lane.before.large_put_off;
+        // Those who take turns with their bytes, or with the buffers for them, leave no time to sleep.
+        let put_off = after.large_put_off > lane.before.large_put_off;
+        let take_turns = lane.moved && (put_off || lane.reactor.snapshot().receives_waiting > 0);
         lane.turns_in_a_row += u32::from(!take_turns);
         let spins = lane.turns_in_a_row > TURNS_MAX;
         lane.before = after;

@@ -40,19 +40,21 @@ impl<S> Connections<S> {
             return Received::Stale;
         }
         let (mut used_bytes, mut used_receives) = (0, 0);
-        if slot.share_turn != turn {
-            // Nothing of the share is used: there is always room for the first.
-            slot.share_turn = turn;
-            slot.deferred = false;
-        } else {
+        if slot.share_turn == turn {
             if slot.has_to_wait(bytes.is_some(), self.turn_bytes_max, self.turn_receives_max) {
                 return Received::Later;
             }
             (used_bytes, used_receives) = (slot.share_bytes, slot.share_receives);
         }
-        slot.share_bytes = used_bytes + bytes.unwrap_or(0);
-        slot.share_receives = used_receives + u16::from(bytes.is_some());
+        // An end uses nothing, and what the last receives brought tells what the next will.
         let Some(bytes) = bytes else { return Received::Now(Event::None) };
+        if slot.share_turn != turn {
+            // Nothing of the share is used: there is always room for the first.
+            slot.share_turn = turn;
+            slot.deferred = false;
+        }
+        slot.share_bytes = used_bytes + bytes;
+        slot.share_receives = used_receives + 1;
         let event = slot.connection.on_received(bytes, more, now_ms);
         // Bytes for the handler change no wish, as long as the receive goes on.
         let settled = (more && event == Event::Data) || slot.connection.is_settled();

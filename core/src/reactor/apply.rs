@@ -58,7 +58,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             return connections.dirty.push(key);
         }
-        if slot.connection.outbox.bytes() >= self.large.much_bytes && slot.connection.sends_now() {
+        if self.large.is_much(slot.connection.outbox.bytes()) && slot.connection.sends_now() {
             cold_path();
             return self.put_to_large(key);
         }
@@ -116,13 +116,20 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     #[cold]
     fn apply_rarer(&mut self, key: Key, share: Share) -> bool {
         const ROOM: &str = "room was made for all that a connection can want";
+        let Some(slot) = self.connections.slots.get(key) else { return false };
+        let is_much = self.large.is_much(slot.share_bytes);
+        if is_much && slot.connection.receives_now() {
+            if !self.large.is_their_time {
+                self.put_to_large(key);
+                return false;
+            }
+            if self.leaves_buffers() {
+                self.park(key);
+            }
+        }
+        let cap = self.large.cap(self.receive_cap, self.connections.now_ms());
         let Some(slot) = self.connections.slots.get_mut(key) else { return false };
         let connection = &mut slot.connection;
-        let is_much = slot.share_bytes >= self.large.much_bytes;
-        if is_much && !self.large.is_their_time && connection.receives_now() {
-            self.put_to_large(key);
-            return false;
-        }
         let Some(action) = connection.poll_action(&self.connections.rules) else { return false };
         let descriptor = connection.descriptor();
         let (op, submission) = match action {
@@ -143,7 +150,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Action::Send => unreachable!("dealt with by the caller"),
             Action::Receive => {
                 let descriptor = descriptor.expect(SOCKET);
-                let cap = self.large.cap(self.receive_cap);
                 if is_much {
                     self.large.moved_bytes += u64::from(cap);
                 }

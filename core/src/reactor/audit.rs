@@ -63,13 +63,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if open != u64::from(connections.len()) {
             return Err(format!("{} connections, but {open} counted", connections.len()));
         }
-        let large = &self.large.keys;
+        let waits = |key: &&Key| connections.slots.get(**key).is_some_and(|slot| slot.is_large);
+        let large: Vec<Key> = self.large.keys.iter().filter(waits).copied().collect();
         let listed = connections.dirty.len() + large.len();
-        let dirty: BTreeSet<Key> = connections.dirty.iter().chain(large).copied().collect();
+        let dirty: BTreeSet<Key> = connections.dirty.iter().chain(&large).copied().collect();
         if dirty.len() != listed {
             return Err("a dirty connection stands on a list twice".to_owned());
         }
-        let parked: BTreeSet<Key> = self.parked.iter().copied().collect();
+        let parked: BTreeSet<Key> = self.parked.iter().collect();
         let mut pieces = 0;
         for key in connections.slots.keys() {
             let Some(slot) = connections.slots.get(key) else { continue };

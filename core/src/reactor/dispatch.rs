@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::Reactor;
 use crate::canary::{Canary, sings};
 use crate::connection::{Event, Input};
-use crate::connections::{Placed, Received, forget_the_dead};
+use crate::connections::{Placed, Received};
 use crate::driver::{Completion, Driver};
 use crate::error::{CloseReason, Fault};
 use crate::handler::{Ctx, Handler, Origin};
@@ -214,11 +214,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Event::EndOfStream => self.handler.on_eof(ctx),
             Event::Writable => self.handler.on_writable(ctx),
             Event::KeepAlive => self.handler.on_keep_alive(ctx),
-            Event::Parked => {
-                self.connections.counters.receives_parked += 1;
-                forget_the_dead(&mut self.parked, &self.connections.slots);
-                self.parked.push_back(key);
-            }
+            Event::Parked => self.park(key),
             Event::None | Event::Data | Event::Discard | Event::Blocked => {}
         }
         self.current = None;

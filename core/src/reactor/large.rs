@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 
 use super::Reactor;
 use super::apply::has_room;
-use crate::connection::State;
+use crate::connections::Slot;
 use crate::driver::{Driver, Share};
 use crate::handler::Handler;
 use crate::token::Key;
@@ -43,10 +43,11 @@ const MUCH_MEMORY: u8 = 64;
 /// The connections with much to move.
 #[derive(Debug)]
 pub(super) struct Large {
-    /// Those that want to, whoever came first first. Each is dirty, and stands on no other list.
+    /// Those that want to, whoever came first first. Each is dirty, and stands on no other list; but for those
+    /// that have ended since.
     pub(super) keys: VecDeque<Key>,
     /// From so many bytes on it is much.
-    pub(super) much_bytes: u32,
+    much_bytes: u32,
     /// What they may move together in a turn while others wait.
     tight_bytes: u32,
     /// What they have moved in this turn.
@@ -69,9 +70,19 @@ impl Large {
         }
     }
 
+    #[inline]
+    pub(super) fn is_much(&self, bytes: u32) -> bool {
+        bytes >= self.much_bytes
+    }
+
+    /// Whether others were there with little to move, in this turn or a moment ago.
+    pub(super) fn is_tight(&self, now_ms: u64) -> bool {
+        self.small_at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < TIGHT_MS)
+    }
+
     /// What a receive may bring that is armed now.
-    pub(super) fn cap(&self, receive_cap: u32) -> u32 {
-        let is_tight = self.is_their_time && self.small_at_ms.is_some();
+    pub(super) fn cap(&self, receive_cap: u32, now_ms: u64) -> u32 {
+        let is_tight = self.is_their_time && self.is_tight(now_ms);
         if is_tight { receive_cap.min(self.tight_bytes) } else { receive_cap }
     }
 }
@@ -81,23 +92,23 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     #[inline(never)]
     pub(super) fn apply_large(&mut self, asked: usize) {
         self.look_for_small(asked);
-        let share_bytes = match self.large.small_at_ms {
-            Some(_) => u64::from(self.large.tight_bytes),
-            None => u64::MAX,
+        let share_bytes = match self.large.is_tight(self.connections.now_ms()) {
+            true => u64::from(self.large.tight_bytes),
+            false => u64::MAX,
         };
         self.large.moved_bytes = 0;
         self.large.is_their_time = true;
         while self.large.moved_bytes < share_bytes {
             let Some(key) = self.large.keys.pop_front() else { break };
-            let Some(slot) = self.connections.slots.get_mut(key) else { continue };
-            let ending = matches!(slot.connection.state(), State::Closing { .. });
-            let share = if ending { Share::Management } else { Share::Data };
-            if !has_room(&mut self.driver, share) {
+            // Who has ended since was not here.
+            let waits = |slot: &&mut Slot<H::State>| slot.is_large;
+            let Some(slot) = self.connections.slots.get_mut(key).filter(waits) else { continue };
+            if !has_room(&mut self.driver, Share::Data) {
                 self.large.keys.push_front(key);
                 break;
             }
             (slot.dirty, slot.is_large, slot.much) = (false, false, MUCH_MEMORY);
-            self.apply_all_of(key, share);
+            self.apply_all_of(key, Share::Data);
         }
         self.large.is_their_time = false;
         self.connections.counters.large_put_off += self.large.keys.len() as u64;
@@ -111,7 +122,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.large.keys.push_back(key);
     }
 
-    /// Whether somebody with little to move was asked in this turn, or a moment ago.
+    /// Looks whether somebody with little to move was asked in this turn.
     fn look_for_small(&mut self, asked: usize) {
         let now_ms = self.connections.now_ms();
         for at in 0..asked {
@@ -126,7 +137,5 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             slot.much -= 1;
         }
-        let is_recent = |at_ms: &u64| now_ms.saturating_sub(*at_ms) < TIGHT_MS;
-        self.large.small_at_ms = self.large.small_at_ms.filter(is_recent);
     }
 }

@@ -169,16 +169,23 @@ fn a_receive_that_will_bring_much_waits_for_its_turn_and_brings_half_of_a_share(
 }
 
 #[test]
-fn who_is_put_off_and_aborted_meanwhile_ends_like_any_other() {
-    let (mut stage, clients) = served(3, &conditions());
-    much(&mut stage, clients[0]);
-    much(&mut stage, clients[1]);
+fn who_is_put_off_and_aborted_meanwhile_ends_at_once() {
+    let (mut stage, clients) = served(4, &conditions());
+    let receive = stage.driver().expect(Op::Receive, clients[3]);
+    for hog in [0, 1, 3] {
+        much(&mut stage, clients[hog]);
+    }
     stage.driver().receive(clients[2], b"little");
     assert!(!turn(&mut stage).1);
-    let key = stage.handler().keys[1];
+    much(&mut stage, clients[3]);
+    let key = stage.handler().keys[3];
     stage.reactor().connections().abort_of(key);
+    // It does not wait for its turn: another has this one.
+    assert_eq!(turn(&mut stage).0, [(clients[1], HALF)]);
+    stage.turn();
+    let _ = stage.driver().expect_cancel(receive);
     stage.settle();
-    assert!(stage.driver().is_closed(clients[1]));
+    assert!(stage.driver().is_closed(clients[3]));
     assert_eq!(crate::support::buffers_free(&mut stage), 16);
 }
 
