@@ -88,6 +88,10 @@ canaries! {
     AcceptStaysPaused,
     /// A receive that waits for a buffer waits for ever.
     ParkedForgotten,
+    /// A connection that was to leave, and is needed here after all, is not read from.
+    StayerForgotten,
+    /// A connection that arrives from another reactor counts as heard from just now: its idle timeout begins anew.
+    ArrivesFresh,
     /// A connection held back for another's outbox is not let go when that one ends.
     FeederForgotten,
     /// Of those that feed one outbox, only the last is held back for it.

@@ -46,9 +46,11 @@
 mod actions;
 mod deadlines;
 mod ending;
+mod moving;
 mod sending;
 mod words;
 
+pub use self::moving::Packed;
 pub use self::words::{Action, Event, Input, Pause, Rules, Side, State};
 
 use crate::canary::{Canary, sings};

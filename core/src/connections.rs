@@ -9,6 +9,7 @@
 //! peers send without end.
 
 mod feeders;
+mod moving;
 mod share;
 mod stalled;
 
@@ -448,16 +449,24 @@ impl<S> Connections<S> {
 
     /// Holds the reading of a connection back: see [`Ctx::pause`](crate::Ctx::pause).
     pub fn pause_of(&mut self, key: Key) {
+        self.pause_for(key, Pause::Handler);
+    }
+
+    pub(crate) fn pause_for(&mut self, key: Key, why: Pause) {
         if let Some(slot) = self.slots.get_mut(key) {
-            slot.connection.pause(Pause::Handler);
+            slot.connection.pause(why);
             self.mark_dirty(key);
         }
     }
 
     /// Lets the reading of a connection go on.
     pub fn resume_of(&mut self, key: Key) {
+        self.resume_for(key, Pause::Handler);
+    }
+
+    pub(crate) fn resume_for(&mut self, key: Key, why: Pause) {
         if let Some(slot) = self.slots.get_mut(key) {
-            slot.connection.resume(Pause::Handler);
+            slot.connection.resume(why);
             self.mark_dirty(key);
         }
     }

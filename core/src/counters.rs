@@ -16,7 +16,7 @@ pub struct Counters {
     pub accepted: u64,
     /// Dials begun.
     pub dialed: u64,
-    /// Connections that ended; `accepted + dialed - closed` are open.
+    /// Connections that ended here.
     pub closed: u64,
     /// Bytes received.
     pub bytes_received: u64,
@@ -43,6 +43,12 @@ pub struct Counters {
     pub handed_over: u64,
     /// See `handed_over`.
     pub taken_over: u64,
+    /// Connections that came from other reactors when those had too many, and that went to others.
+    pub moved_in: u64,
+    /// See `moved_in`.
+    pub moved_out: u64,
+    /// Connections that were to go to others, and were needed here or kept by their handler.
+    pub moves_given_up: u64,
     /// Clients that were to be handed over and stayed, because the other's mailbox was full.
     pub mailboxes_full: u64,
     /// Clients accepted from the listeners of a reactor that did not turn.
@@ -84,6 +90,12 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Connections that are open.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.accepted + self.dialed + self.moved_in - self.closed - self.moved_out
+    }
+
     /// Clients that were turned away, for whatever reason.
     #[must_use]
     pub fn refused(&self) -> u64 {

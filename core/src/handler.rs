@@ -9,6 +9,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::connections::Connections;
 use crate::error::CloseReason;
+use crate::moving::Luggage;
 use crate::sys::memory::Lease;
 use crate::token::Key;
 
@@ -67,6 +68,25 @@ pub trait Handler: Sized {
     /// Nothing moved for the time of [`Ctx::set_keep_alive`]: the moment for a ping.
     fn on_keep_alive(&mut self, ctx: &mut Ctx<'_, Self::State>) {
         let _ = ctx;
+    }
+
+    /// The connection could go to a reactor that has less to do ([`Builder::rebalance`](crate::Builder::rebalance)).
+    /// It has been idle for a second, nothing of it is with the kernel, and nothing of it waits to be sent. What is
+    /// returned goes along, and is given to [`on_arrive`](Self::on_arrive); with `None`, the default, it stays.
+    ///
+    /// After `Some` its key means nothing any more here, its state is dropped, and
+    /// [`on_close`](Self::on_close) is called where it is then. Leases and keys belong to a reactor and cannot go
+    /// along.
+    fn on_leave(&mut self, ctx: &mut Ctx<'_, Self::State>) -> Option<Luggage> {
+        let _ = ctx;
+        None
+    }
+
+    /// A connection came from another reactor, with what [`on_leave`](Self::on_leave) gave it along there. Its key
+    /// is a new one, its state a default; timeouts that were set for it are as they were. If it could not leave
+    /// after all, the same reactor gets it back so, under the key it had, and with its state.
+    fn on_arrive(&mut self, ctx: &mut Ctx<'_, Self::State>, luggage: Luggage) {
+        let _ = (ctx, luggage);
     }
 
     /// The connection is over, and its key means nothing any more after this call. Called exactly once for

@@ -20,6 +20,7 @@
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
+use crate::moving::Moved;
 use crate::sources::Source;
 use crate::sync::{AtomicBool, Ordering, Slip, fence, slips, spin_loop};
 use crate::token::Descriptor;
@@ -36,10 +37,12 @@ pub struct Client {
 }
 
 /// What one reactor asks of another.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Message {
     /// Serve this client.
     Client(Client),
+    /// Go on with this connection.
+    Moved(Box<Moved>),
 }
 
 /// What a poster has to do about the owner.

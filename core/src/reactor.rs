@@ -14,7 +14,7 @@
 //! connection it was called for, which is aborted.
 //!
 //! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/front.rs` clients,
-//! `reactor/evicting.rs` makes room for them, `reactor/apply.rs` carries wishes out, `reactor/large.rs` those of who
+//! `reactor/evicting.rs` makes room for them, `reactor/moving.rs` gives some away, `reactor/apply.rs` carries wishes out, `reactor/large.rs` those of who
 //! has much to move, `reactor/parking.rs` has receives that wait for a buffer, `reactor/ending.rs` ends it all, `reactor/audit.rs` says whether it all still fits together.
 
 mod apply;
@@ -24,6 +24,7 @@ mod ending;
 mod evicting;
 mod front;
 mod large;
+mod moving;
 mod parking;
 mod shedding;
 mod standing_in;
@@ -61,6 +62,7 @@ use crate::token::{Descriptor, Key};
 use crate::wheel::Wheel;
 
 use large::Large;
+use moving::Leaving;
 use parking::Parked;
 
 /// The reactor's own timers stand behind those of the slots.
@@ -70,7 +72,8 @@ const TIMER_EVICT: u32 = 2;
 const TIMER_STAND_IN: u32 = 3;
 const TIMER_SHED: u32 = 4;
 const TIMER_PACE: u32 = 5;
-const EXTRA_TIMERS: u32 = 6;
+const TIMER_MOVE: u32 = 6;
+const EXTRA_TIMERS: u32 = 7;
 
 /// What a reactor is made with.
 #[derive(Debug)]
@@ -93,6 +96,8 @@ pub struct Setup {
     pub front: Arc<Front>,
     /// Where the clients of each listener go.
     pub placements: Vec<Placement>,
+    /// Whether idle connections go on to a reactor that has less to do.
+    pub rebalance: bool,
     /// Who may come in.
     pub door: Arc<Door>,
     /// How often.
@@ -138,7 +143,9 @@ pub struct Reactor<D, H: Handler> {
     polling: Polling,
     drain: Option<Drain>,
     /// Where the next look for an idle connection begins.
-    evict_from: u32,
+    look_from: u32,
+    /// Connections on their way to others, if any are to be moved.
+    leaving: Option<Leaving>,
     /// The connection a handler is being called for, and whether it is being told of its end.
     current: Option<(Key, bool)>,
     segments: Vec<Segment>,
@@ -199,7 +206,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             parked: Parked::default(),
             polling: Polling::new(poll),
             drain: None,
-            evict_from: 0,
+            look_from: 0,
+            leaving: setup.rebalance.then(|| Leaving::new(&setup.placements, setup.seed)),
             current: None,
             segments: Vec::with_capacity(SEGMENTS_PER_SEND_MAX),
             sends_queued: 0,
@@ -288,6 +296,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if catch_unwind(AssertUnwindSafe(|| handler.on_start(connections))).is_err() {
             self.connections.counters.handler_panics += 1;
         }
+        self.begin_to_move();
         self.work_through_panics();
     }
 
@@ -463,6 +472,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         while let Some(timer) = self.due.pop() {
             self.on_timer(timer);
         }
+        if self.leaving.as_ref().is_some_and(|leaving| !leaving.is_empty()) {
+            self.see_off();
+        }
         self.tend_buffers();
         self.watch_strain();
         self.apply_all();
@@ -501,6 +513,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Some(TIMER_STAND_IN) => self.stand_in(),
             Some(TIMER_SHED) => self.on_shed_timer(),
             Some(TIMER_PACE) => self.on_pace_timer(),
+            Some(TIMER_MOVE) => self.on_move_timer(),
             Some(_) => self.on_drain_timer(),
         }
     }

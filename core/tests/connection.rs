@@ -12,7 +12,7 @@ mod world;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use slipring_core::config::NOTIFICATIONS_MAX;
-use slipring_core::connection::{Input, Pause, Rules, State};
+use slipring_core::connection::{Action, Connection, Input, Pause, Rules, State};
 use slipring_core::token::Op;
 use slipring_core::{CloseReason, Fault};
 
@@ -29,13 +29,15 @@ enum Step {
     TimerEarly,
     Unpark,
     OpenSocket { good: bool },
-    Pause { outbox: bool, on: bool },
+    Pause { who: Pause, on: bool },
     IdleMs(u32),
     KeepAliveMs(u32),
     PhaseMs(u32),
     EndPhase,
     Ask(Input),
 }
+
+const WHO: [Pause; 3] = [Pause::Handler, Pause::Outbox, Pause::Move];
 
 fn answer() -> impl Strategy<Value = Answer> {
     let faults = prop_oneof![
@@ -68,7 +70,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::TimerEarly),
         3 => Just(Step::Unpark),
         4 => prop::bool::weighted(0.9).prop_map(|good| Step::OpenSocket { good }),
-        4 => any::<(bool, bool)>().prop_map(|(outbox, on)| Step::Pause { outbox, on }),
+        4 => (prop::sample::select(&WHO[..]), any::<bool>())
+            .prop_map(|(who, on)| Step::Pause { who, on }),
         1 => (1..100_000_u32).prop_map(Step::IdleMs),
         1 => (0..10_000_u32).prop_map(Step::KeepAliveMs),
         1 => (0..20_000_u32).prop_map(Step::PhaseMs),
@@ -98,8 +101,7 @@ fn take(world: &mut World, step: &Step) {
             }
         }
         Step::OpenSocket { good } => world.open_socket(good),
-        Step::Pause { outbox, on } => {
-            let who = if outbox { Pause::Outbox } else { Pause::Handler };
+        Step::Pause { who, on } => {
             if on {
                 world.paused.insert(who as u8);
                 world.connection.pause(who);
@@ -490,6 +492,32 @@ fn an_open_connection_that_waits_for_the_kernel_only_is_settled() {
     world.poll();
     world.ask(Input::Shutdown);
     assert!(!world.connection.is_settled(), "it is not open in both directions");
+}
+
+/// What it was told, and what it has moved, goes along; what it was asked for here does not.
+#[test]
+fn a_connection_that_is_moved_is_as_it_was() {
+    let mut world = World::new(false, rules(true, 0));
+    world.connection.set_idle_ms(7_000);
+    world.connection.set_keep_alive_ms(2_000);
+    world.wait(1_000);
+    world.complete(Op::Receive, Answer::Good { share: 1, more: true });
+    world.poll();
+    assert!(world.connection.is_quiet() && !world.connection.is_loose(), "its receive is armed");
+    take(&mut world, &Step::Pause { who: Pause::Move, on: true });
+    world.poll();
+    world.complete(Op::Receive, Answer::Bad(Fault::Cancelled));
+    assert!(!world.connection.is_loose(), "its cancel is to be answered");
+    world.complete(Op::Cancel, Answer::Good { share: 0, more: false });
+    assert!(world.connection.is_loose());
+    let (before, now_ms) = (&world.connection, world.now_ms + 500);
+    let mut after = Connection::unpacked(&before.pack(), &world.rules, now_ms);
+    assert_eq!(after.state(), State::Established);
+    assert_eq!(after.descriptor(), before.descriptor());
+    assert_eq!(after.active_at_ms(), before.active_at_ms());
+    assert_eq!(after.deadline_ms(&world.rules), before.deadline_ms(&world.rules));
+    assert_eq!(after.poll_action(&world.rules), Some(Action::Receive), "and it reads again");
+    assert!(matches!(after.poll_action(&world.rules), Some(Action::SetTimer(_))));
 }
 
 const NO_ROOM: Answer = Answer::Good { share: 0, more: true };

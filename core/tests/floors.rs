@@ -15,7 +15,7 @@
 //! 2 the kernel    driver, sys/*                          (the only unsafe)
 //! 1 the machine   slab wheel outbox connection
 //!                 tokens admission polling drain
-//!                 front mailbox loads placement pace
+//!                 front mailbox moving loads placement pace
 //!                 access rates sources                   (cannot name floor 2)
 //! 0 words         token span clock config error counters
 //!                 control canary sync                    (std)
@@ -67,7 +67,7 @@ const CORE: &[Row] = &[
     Row { floor: 1, modules: &["slab"], floors: &[0, 1], also: &[], crates: &["slab"] },
     Row {
         floor: 1,
-        modules: &["door", "front", "listen", "loads", "mailbox", "pace", "placement"],
+        modules: &["door", "front", "listen", "loads", "mailbox", "moving", "pace", "placement"],
         floors: &[0, 1],
         also: &[],
         crates: &["crossbeam_queue", "crossbeam_utils", "fastrand"],

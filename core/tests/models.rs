@@ -44,6 +44,10 @@ mod listen {
     pub(crate) use slipring_core::OnFull;
 }
 
+mod moving {
+    pub(crate) use slipring_core::moving::Moved;
+}
+
 mod sources {
     pub(crate) use slipring_core::sources::Source;
 }

@@ -64,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) timeouts: Timeouts,
     pub(crate) poll: Poll,
     pub(crate) placement: Placement,
+    /// Idle connections are moved to reactors that have less to do.
+    pub(crate) rebalance: bool,
     pub(crate) per_source: SourceLimits,
     /// How often the process lets clients in.
     pub(crate) accept_rate: Option<Rate>,
@@ -82,6 +84,7 @@ impl Plan {
             .timeouts(self.timeouts)
             .poll(self.poll)
             .placement(self.placement)
+            .rebalance(self.rebalance)
             .per_source(self.per_source)
             .drain_deadline(Duration::from_millis(self.drain_ms.into()));
         let builder = match self.accept_rate {
@@ -350,6 +353,13 @@ impl<H: Handler> Engine<H> {
         kernel.pass_to(at_us);
         drop(kernel);
         self.move_lane(place);
+        let moves = std::mem::take(&mut self.kernel.borrow_mut().moves);
+        for (from, to) in moves {
+            let before = &mut self.lanes[usize::from(from.ring())].reactor;
+            if before.connections().origin(from.key()).is_some() {
+                self.fail(format!("{to} uses the descriptor of {from}, which is open"));
+            }
+        }
         let violation = self.kernel.borrow().violations.first().cloned();
         self.check(violation);
         self.failure.is_none()
@@ -604,7 +614,7 @@ impl<H: Handler> Engine<H> {
             if open > 0 {
                 say(format!("{open} connections"));
             }
-            if counters.closed != counters.accepted + counters.dialed {
+            if counters.open() != 0 {
                 say("not every connection was closed".to_owned());
             }
             if failed {
@@ -686,6 +696,8 @@ fn mark_counters(kernel: &mut Kernel, before: &Counters, after: &Counters) {
         (rose(|c| c.drain_aborted), Mark::DrainAborted),
         (rose(|c| c.handler_panics), Mark::HandlerPanicked),
         (rose(|c| c.handed_over), Mark::HandedOver),
+        (rose(|c| c.moved_out), Mark::Moved),
+        (rose(|c| c.moves_given_up), Mark::MoveGivenUp),
         (rose(|c| c.stood_in), Mark::StoodIn),
         (rose(|c| c.strained), Mark::Strained),
         (rose(|c| c.shed), Mark::IdleShed),

@@ -104,8 +104,8 @@ struct File {
     owner: Owner,
     /// Operations armed on it.
     armed: Vec<OperationId>,
-    /// The connection whose operations these are, once there was one, as a token's key bits.
-    key: Option<u64>,
+    /// The connection whose operations these are, once there was one.
+    party: Option<Party>,
 }
 
 /// What arrives at its time.
@@ -152,6 +152,8 @@ pub(crate) struct Kernel {
     pub(crate) accepted: Vec<Accepted>,
     /// What was done that must never be done, in words.
     pub(crate) violations: Vec<String>,
+    /// Connections that have been moved to another reactor in the last step, and what they are there.
+    pub(crate) moves: Vec<(Party, Party)>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sequence: u64,
     files: Vec<Option<File>>,
@@ -187,6 +189,7 @@ impl Kernel {
             draining: false,
             accepted: Vec::new(),
             violations: Vec::new(),
+            moves: Vec::new(),
             events: BinaryHeap::new(),
             sequence: 0,
             files: Vec::new(),
@@ -306,7 +309,7 @@ impl Kernel {
     fn add_file(&mut self, kind: Kind, owner: Owner) -> FileId {
         self.lives += 1;
         let life = self.lives;
-        let file = File { life, references: 1, kind, owner, armed: Vec::new(), key: None };
+        let file = File { life, references: 1, kind, owner, armed: Vec::new(), party: None };
         let index = match self.free_files.pop() {
             Some(index) => {
                 self.files[index as usize] = Some(file);

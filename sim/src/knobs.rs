@@ -143,6 +143,8 @@ knobs! {
     empty_buffer: 50..=900, calm 0, aside;
     /// Clients are handed over from reactor to reactor: 1 to who has less to do, 2 to each in turn.
     handed_over: 1..=2, calm 0, aside;
+    /// Idle connections are moved to a reactor that has less to do, of listeners whose clients are handed over.
+    moved: 1..=1, calm 0, aside;
     /// A turn takes up to four seconds.
     stalled_reactor: 1..=20, calm 0, aside;
     /// A message from ring to ring fails.
@@ -154,7 +156,7 @@ knobs! {
 /// Knobs that only the swarm draws: what they do, a script could not tell from a fault of its handler, or has
 /// not been seen of a kernel.
 const SWARM_ONLY: &[&str] =
-    &["lost_peer", "failed_send", "empty_buffer", "handed_over", "accept_rate"];
+    &["lost_peer", "failed_send", "empty_buffer", "handed_over", "moved", "accept_rate"];
 
 impl Knobs {
     /// As [`draw_all`](Self::draw_all), for runs that say what they see.

@@ -153,6 +153,12 @@ marks! {
     PermitRung,
     /// A client was handed over to another reactor.
     HandedOver,
+    /// An idle connection was moved to another reactor.
+    Moved,
+    /// A connection that was to move was needed where it was.
+    MoveGivenUp,
+    /// A connection that had left came back: its handler had found something to do, or the mailbox was full.
+    MoveTurnedBack,
     /// A client stayed where it was because the other's mailbox was full.
     MailboxFull,
     /// A client was taken out of the mailbox of a reactor that had failed or stalled.

@@ -263,7 +263,7 @@ impl<H: Handler> Sim<H> {
     #[must_use]
     pub fn open_connections(&self) -> u64 {
         let open = self.engine.counters();
-        open.iter().map(|c| c.accepted + c.dialed - c.closed).sum()
+        open.iter().map(Counters::open).sum()
     }
 
     /// A number for all that has happened: it is the same for two runs of a seed, and hardly so if

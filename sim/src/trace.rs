@@ -66,6 +66,11 @@ impl Party {
         self.key
     }
 
+    /// The key.
+    pub(crate) fn key(self) -> Key {
+        Key::new(self.index(), self.generation())
+    }
+
     fn index(self) -> u32 {
         (self.key >> 32) as u32
     }

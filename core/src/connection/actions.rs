@@ -1,6 +1,6 @@
 //! What a connection wants done, derived from where it stands: one action at a time, in a fixed order.
 
-use super::words::{Action, Rules, Side, State};
+use super::words::{Action, Pause, Rules, Side, State};
 use super::{Connection, DISCARDED_MAX};
 use crate::canary::{Canary, sings};
 use crate::error::CloseReason;
@@ -57,8 +57,9 @@ impl Connection {
             return self.poll_closing(reason);
         }
         if self.in_flight(Op::Receive) {
-            // Without a cap the receive goes on until it is cancelled.
-            let held_back = self.paused != 0 && !rules.receive_cap && self.is_receiving_state();
+            // Without a cap the receive goes on until it is cancelled, and who is to be moved has none.
+            let goes_on = !rules.receive_cap || self.is_paused(Pause::Move);
+            let held_back = self.paused != 0 && goes_on && self.is_receiving_state();
             if held_back && let Some(cancel) = self.poll_cancel(Op::Receive) {
                 return Some(cancel);
             }

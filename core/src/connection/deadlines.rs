@@ -124,7 +124,7 @@ impl Connection {
     }
 
     /// When the phase that runs has to have ended. One that ends with the first byte did so when that came.
-    fn phase_deadline_ms(&self) -> u64 {
+    pub(super) fn phase_deadline_ms(&self) -> u64 {
         let is_over = self.until_first_byte && self.heard_at_ms != NEVER;
         if is_over || sings(Canary::PhaseForgotten) { NEVER } else { self.phase_until_ms }
     }

@@ -213,4 +213,6 @@ pub enum Pause {
     Handler = 1,
     /// The outbox that this connection's bytes go to.
     Outbox = 2,
+    /// The reactor, for a move to another: the receive is cancelled.
+    Move = 4,
 }

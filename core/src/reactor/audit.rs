@@ -59,7 +59,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub fn audit(&self) -> Result<(), String> {
         let connections = &self.connections;
         let counters = &connections.counters;
-        let open = counters.accepted + counters.dialed - counters.closed;
+        let open = counters.open();
         if open != u64::from(connections.len()) {
             return Err(format!("{} connections, but {open} counted", connections.len()));
         }
@@ -81,6 +81,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             if slot.connection.is_parked() && !parked.contains(&key) {
                 return say("its receive waits for a buffer, and nobody will arm it again");
+            }
+            let leaves = self.leaving.as_ref().is_some_and(|leaving| leaving.contains(key));
+            if slot.connection.is_paused(Pause::Move) && !leaves {
+                return say("it is not read from because it leaves, and it does not");
             }
             if slot.connection.is_high() && slot.connection.outbox.is_empty() {
                 return say("its outbox is empty and counts as high");

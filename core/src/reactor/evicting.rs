@@ -40,25 +40,35 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// The one that has been idle for longest, of this listener or of all.
     pub(super) fn find_idle(&mut self, of: Option<u16>) -> Option<Key> {
+        let part = self.next_part();
+        self.idle_in(part, of).min_by_key(|(since_ms, _)| *since_ms).map(|(_, key)| key)
+    }
+
+    /// The part of the slots that is to be looked at next: where it begins. Counts as looked at.
+    pub(super) fn next_part(&mut self) -> u32 {
+        let capacity = self.connections.slots.capacity();
+        let from = self.look_from;
+        self.look_from = (from + capacity.min(EVICTION_SLOTS_MAX)) % capacity;
+        from
+    }
+
+    /// Those that are idle in a part of the slots, of this listener or of all, and since when.
+    pub(super) fn idle_in(&self, from: u32, of: Option<u16>) -> impl Iterator<Item = (u64, Key)> {
         let slots = &self.connections.slots;
-        let latest_ms = self.connections.now_ms().checked_sub(EVICTION_IDLE_MIN_MS)?;
+        let latest_ms = self.connections.now_ms().checked_sub(EVICTION_IDLE_MIN_MS);
         let capacity = slots.capacity();
-        let looks = capacity.min(EVICTION_SLOTS_MAX);
-        let from = self.evict_from;
-        self.evict_from = (from + looks) % capacity;
-        let idle_since_ms = |key: Key| {
+        let looks = latest_ms.map_or(0, |_| capacity.min(EVICTION_SLOTS_MAX));
+        let idle_since_ms = move |key: Key| {
             let slot = slots.get(key)?;
             let Placed::Accepted(listener) = slot.origin else { return None };
             let connection = &slot.connection;
             let idle = matches!(connection.state(), State::Established)
                 && connection.outbox.is_empty()
-                && connection.active_at_ms() <= latest_ms;
+                && Some(connection.active_at_ms()) <= latest_ms;
             (idle && of.is_none_or(|of| of == listener)).then_some(connection.active_at_ms())
         };
         (0..looks)
-            .filter_map(|step| slots.key_at((from + step) % capacity))
-            .filter_map(|key| Some((idle_since_ms(key)?, key)))
-            .min_by_key(|(since_ms, _)| *since_ms)
-            .map(|(_, key)| key)
+            .filter_map(move |step| slots.key_at((from + step) % capacity))
+            .filter_map(move |key| Some((idle_since_ms(key)?, key)))
     }
 }

@@ -106,6 +106,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.front.loads().add(self.number);
                 self.open(client);
             }
+            Err(Message::Moved(_)) => unreachable!("what was posted comes back"),
         }
     }
 
@@ -140,7 +141,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Wakes another reactor, with the next enter.
-    fn notify(&mut self, other: usize) {
+    pub(super) fn notify(&mut self, other: usize) {
         if sings(Canary::MailUnannounced) {
             return;
         }
@@ -167,6 +168,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                     self.connections.counters.taken_over += 1;
                     self.open(client);
                 }
+                Some(Message::Moved(moved)) => self.arrive(*moved),
             }
         }
     }
@@ -183,8 +185,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.front.abandon(self.number);
         self.retire();
         if self.front.end() {
-            while let Some(Message::Client(client)) = self.front.take(self.number) {
-                self.drop_client(client);
+            while let Some(message) = self.front.take(self.number) {
+                match message {
+                    Message::Client(client) => self.drop_client(client),
+                    Message::Moved(moved) => self.drop_moved(*moved),
+                }
             }
         }
         self.acceptor.ring_all();
@@ -214,7 +219,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// A client that was given to this reactor comes to nothing.
     #[cold]
-    fn drop_client(&mut self, client: Client) {
+    pub(super) fn drop_client(&mut self, client: Client) {
         let Client { descriptor, listener, source } = client;
         if let Some(source) = source {
             self.door.release(source, self.connections.now_us());

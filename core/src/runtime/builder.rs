@@ -48,6 +48,7 @@ pub struct Builder {
     timeouts: Timeouts,
     poll: Poll,
     placement: Placement,
+    rebalance: bool,
     on_full: OnFull,
     accept_rate: Option<Rate>,
     access: Option<Arc<Access>>,
@@ -64,6 +65,7 @@ impl Builder {
             timeouts: Timeouts::default(),
             poll: Poll::default(),
             placement: Placement::default(),
+            rebalance: false,
             on_full: OnFull::default(),
             accept_rate: None,
             access: None,
@@ -124,6 +126,14 @@ impl Builder {
     /// [`Placement::LeastLoaded`].
     pub fn placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
+        self
+    }
+
+    /// Moves idle connections to a reactor that has clearly fewer, when one has come to have too many: of listeners
+    /// whose clients are placed by [`Placement::LeastLoaded`] or [`Placement::RoundRobin`], and if the handler lets
+    /// them go ([`Handler::on_leave`](crate::Handler::on_leave)). Default: no.
+    pub fn rebalance(mut self, rebalance: bool) -> Self {
+        self.rebalance = rebalance;
         self
     }
 
@@ -195,7 +205,10 @@ impl Builder {
         let access = listen.iter().map(|how| how.access.clone()).collect();
         let team = Team::new((reactors, &listen), self.limits, self.timeouts, self.poll, drain_ms);
         let pace = Pace::new(self.accept_rate, listen.iter().map(|how| how.accept_rate));
-        Ok(team.with_door(Door::new(access, sources)).with_pace(pace))
+        Ok(team
+            .with_door(Door::new(access, sources))
+            .with_pace(pace)
+            .with_rebalance(self.rebalance))
     }
 
     fn check(&self, reactors: usize) -> Result<(), SetupError> {

@@ -24,6 +24,7 @@ pub struct Team {
     timeouts: Timeouts,
     poll: Poll,
     placements: Vec<Placement>,
+    rebalance: bool,
     seed: u64,
     control: Arc<Control>,
     admission: Arc<Admission>,
@@ -54,6 +55,7 @@ impl Team {
             timeouts,
             poll,
             placements: listen.iter().map(|how| how.placement.unwrap_or_default()).collect(),
+            rebalance: false,
             seed: fastrand::u64(..),
             control,
             admission: Arc::new(admission),
@@ -61,6 +63,13 @@ impl Team {
             door: Arc::default(),
             pace: Arc::default(),
         }
+    }
+
+    /// Whether idle connections are moved to reactors that have clearly fewer. Without it, not.
+    #[must_use]
+    pub fn with_rebalance(mut self, rebalance: bool) -> Self {
+        self.rebalance = rebalance;
+        self
     }
 
     /// Who may come in by these listeners. Without it, everybody.
@@ -90,6 +99,7 @@ impl Team {
             control: Arc::clone(&self.control),
             front: Arc::clone(&self.front),
             placements: self.placements.clone(),
+            rebalance: self.rebalance,
             door: Arc::clone(&self.door),
             pace: Arc::clone(&self.pace),
             seed: self.seed.wrapping_add(number as u64),

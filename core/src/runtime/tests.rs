@@ -77,20 +77,20 @@ fn a_turn_is_as_long_as_it_lasts() {
 
 // ------------------------------------------------------------------------------------------ front
 
-fn client(number: u32) -> Message {
+fn client(number: u32) -> Client {
     let (listener, source) = (0, None);
-    Message::Client(Client { descriptor: Descriptor(number), listener, source })
+    Client { descriptor: Descriptor(number), listener, source }
 }
 
 #[test]
 fn what_a_failed_reactor_leaves_is_taken_by_another() {
     let front = Front::new(3, 8);
-    let _ = front.mail(1).post(client(7));
-    assert_eq!(front.take(0), None);
+    let _ = front.mail(1).post(Message::Client(client(7)));
+    assert!(front.take(0).is_none());
     assert!(front.is_empty(0) && !front.is_empty(1));
     front.abandon(1);
     assert!(!front.is_empty(0));
-    assert_eq!(front.take(0), Some(client(7)));
+    assert!(matches!(front.take(0), Some(Message::Client(it)) if it == client(7)));
     assert!(front.is_empty(0));
 }
 

@@ -312,7 +312,7 @@ impl World {
         assert_eq!(self.connection.expects_notification(), self.notifications > 0);
         assert_eq!(self.connection.is_parked(), self.parked, "who waits for a buffer");
         assert!(!self.connection.is_unwatched(), "nobody tells when the socket empties");
-        for who in [Pause::Handler, Pause::Outbox] {
+        for who in [Pause::Handler, Pause::Outbox, Pause::Move] {
             let held_back = self.paused.contains(&(who as u8));
             assert_eq!(self.connection.is_paused(who), held_back, "held back: {who:?}");
         }
@@ -341,6 +341,10 @@ impl World {
                 return assert!(held, "closing, and waiting for nothing");
             }
         }
+        if self.connection.is_loose() {
+            let held = !self.flights.is_empty() || self.cancels > 0 || self.notifications > 0;
+            assert!(!held && empty && state == State::Established, "loose, and held");
+        }
         let watched = flies(Op::Watch) && (self.connection.is_blocked() || !self.watches_on);
         assert_eq!(!empty, flies(Op::Send) || watched, "bytes wait, or none");
         assert!(!empty || !self.connection.is_high(), "empty, and high");
@@ -352,7 +356,8 @@ impl World {
             let held_back = !self.paused.is_empty();
             assert!(held_back || self.parked || flies(Op::Receive), "nobody reads");
             let cancelled = self.cancel_asked.contains(&Op::Receive);
-            let stays = self.rules.receive_cap || !flies(Op::Receive) || cancelled;
+            let ends = self.rules.receive_cap && !self.connection.is_paused(Pause::Move);
+            let stays = ends || !flies(Op::Receive) || cancelled;
             assert!(!held_back || stays, "held back, and reading without a cap");
         }
     }

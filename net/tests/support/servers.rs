@@ -7,8 +7,8 @@ use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use slipring::{
-    Builder, CloseReason, Connections, Counters, Ctx, Handle, Handler, Key, Lease, Origin, Running,
-    Runtime,
+    Builder, CloseReason, Connections, Counters, Ctx, Handle, Handler, Key, Lease, Luggage, Origin,
+    Running, Runtime,
 };
 
 use super::{PATIENCE, cores, eventually, now};
@@ -51,6 +51,13 @@ impl Journal {
     pub(crate) fn note(&self, reactor: usize, key: Key, what: What) {
         self.lock().push(Entry { at: now(), reactor, key, what });
         self.shared.1.notify_all();
+    }
+
+    /// A connection was moved: what was noted of it was of the one that it is now.
+    fn renamed(&self, from: (usize, Key), (reactor, key): (usize, Key)) {
+        for entry in self.lock().iter_mut().filter(|entry| (entry.reactor, entry.key) == from) {
+            (entry.reactor, entry.key) = (reactor, key);
+        }
     }
 
     pub(crate) fn entries(&self) -> Vec<Entry> {
@@ -164,6 +171,17 @@ impl<H: Handler> Handler for Logged<H> {
     fn on_keep_alive(&mut self, ctx: &mut Ctx<'_, H::State>) {
         self.journal.note(self.reactor, ctx.key(), What::KeepAlive);
         self.handler.on_keep_alive(ctx);
+    }
+
+    fn on_leave(&mut self, ctx: &mut Ctx<'_, H::State>) -> Option<Luggage> {
+        let me = (self.reactor, ctx.key());
+        Some(Box::new((me, self.handler.on_leave(ctx)?)))
+    }
+
+    fn on_arrive(&mut self, ctx: &mut Ctx<'_, H::State>, luggage: Luggage) {
+        let (from, luggage): ((usize, Key), Luggage) = *luggage.downcast().expect("as it left");
+        self.journal.renamed(from, (self.reactor, ctx.key()));
+        self.handler.on_arrive(ctx, luggage);
     }
 
     fn on_close(&mut self, ctx: &mut Ctx<'_, H::State>, reason: CloseReason) {
@@ -319,6 +337,8 @@ pub(crate) fn sum(counters: &[Counters]) -> Counters {
         sum.stale_completions += one.stale_completions;
         sum.receives_parked += one.receives_parked;
         sum.handed_over += one.handed_over;
+        sum.moved_in += one.moved_in;
+        sum.moved_out += one.moved_out;
         sum.stalls += one.stalls;
         sum.stood_in += one.stood_in;
         sum.refused_access += one.refused_access;

@@ -38,7 +38,7 @@ impl Kernel {
         if stream.phase == Phase::Connecting {
             return say("dialed", since(stream.moved_us), patience.dial);
         }
-        if stream.phase != Phase::Connected || self.file(id)?.key.is_none() {
+        if stream.phase != Phase::Connected || self.file(id)?.party.is_none() {
             return None;
         }
         let watched = self.file(id)?.armed.iter().any(|id| is_write_watch(self, *id));

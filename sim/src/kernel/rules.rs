@@ -13,6 +13,7 @@ use slipring_core::token::{Op, Token};
 use super::queues::{Pending, Work};
 use super::{FileId, Kernel};
 use crate::marks::Mark;
+use crate::trace::Party;
 
 /// What a token says of its connection: slot and generation.
 const KEY_BITS: u64 = (1 << 52) - 1;
@@ -75,9 +76,15 @@ impl Kernel {
     fn check_use(&mut self, ring: u16, op: Op, token: Token, id: FileId) {
         if is_of_connection(op) {
             let key = token.to_bits() & KEY_BITS;
-            let owner = self.file_mut(id).and_then(|file| file.key.replace(key));
-            if owner.is_some_and(|owner| owner != key) {
-                self.violate(format!("{op:?} on the descriptor of another connection"));
+            let party = Party::new(ring, key);
+            let before = self.file_mut(id).and_then(|file| file.party.replace(party));
+            if let Some(before) = before.filter(|before| *before != party) {
+                let busy = |op: &Pending| op.file == Some(id);
+                let used = self.ring(before.ring()).pending.values().any(busy);
+                if used || self.told_of(party).is_some() {
+                    self.violate(format!("{op:?} on the descriptor of another connection"));
+                }
+                self.note_moved(before, party);
             }
             if let Some(other) = self.stream(id).and_then(|stream| stream.other)
                 && let Some(other) = self.stream_mut(other)

@@ -77,6 +77,14 @@ impl Kernel {
         }
     }
 
+    /// A connection has been moved: what it was told is known there.
+    pub(super) fn note_moved(&mut self, from: Party, to: Party) {
+        if let Some(told) = self.ring(from.ring()).told.remove(&from.key_bits()) {
+            self.ring(to.ring()).told.insert(to.key_bits(), told);
+        }
+        self.moves.push((from, to));
+    }
+
     /// The owner of a ring takes the result of an operation of a connection.
     pub(super) fn note_told(&mut self, ring: u16, token: Token, result: i32) {
         let now_us = self.now_us;
@@ -106,7 +114,8 @@ impl Kernel {
         let now_us = self.now_us;
         let id = self.lookup(descriptor)?;
         let unsent = self.stream(id)?.unsent() as u32;
-        let told = self.file(id)?.key.and_then(|key| self.ring(ring).told.get_mut(&key));
+        let party = self.file(id)?.party.filter(|party| party.ring() == ring);
+        let told = party.and_then(|party| self.ring(ring).told.get_mut(&party.key_bits()));
         if let Some(told) = told {
             if told.looked.is_some_and(|before| unsent < before) {
                 told.moved_us = now_us;

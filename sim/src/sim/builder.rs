@@ -39,6 +39,7 @@ const AT_REST: &[&str] = &[
 /// | timeouts | a runtime's |
 /// | polling | off |
 /// | placement | a runtime's |
+/// | idle connections are moved | no |
 /// | faults | drawn from the seed, each off half of the time; none that ends a connection or denies a dial |
 /// | time for a drain | 30 s |
 /// | patience | 10 min of virtual time |
@@ -78,6 +79,7 @@ pub struct SimBuilder {
     timeouts: Timeouts,
     poll: Poll,
     placement: Placement,
+    rebalance: bool,
     per_source: SourceLimits,
     accept_rate: Option<Rate>,
     drain: Duration,
@@ -105,6 +107,7 @@ impl SimBuilder {
             timeouts: Timeouts::default(),
             poll: Poll::Off,
             placement: Placement::default(),
+            rebalance: false,
             per_source: SourceLimits::default(),
             accept_rate: None,
             drain: Duration::from_secs(30),
@@ -133,6 +136,12 @@ impl SimBuilder {
     #[must_use]
     pub fn placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
+        self
+    }
+
+    /// Moves idle connections to reactors that have clearly fewer, as a runtime's `rebalance` does.
+    pub fn rebalance(mut self, rebalance: bool) -> Self {
+        self.rebalance = rebalance;
         self
     }
 
@@ -289,6 +298,7 @@ impl SimBuilder {
             timeouts: self.timeouts,
             poll: self.poll,
             placement: self.placement,
+            rebalance: self.rebalance,
             per_source: self.per_source,
             accept_rate: self.accept_rate,
             drain_ms: u32::try_from(self.drain.as_millis()).unwrap_or(u32::MAX),

@@ -110,6 +110,8 @@ pub(crate) struct Book {
     pub(crate) uncertain: BTreeSet<Party>,
     /// Those that are established, and since when, milliseconds.
     pub(crate) open: BTreeMap<Party, u64>,
+    /// What those are called now that were moved.
+    names: BTreeMap<Party, Party>,
     /// Idle timeouts that handlers set.
     idle: BTreeMap<Party, Idle>,
     /// Phases that connections are or were in.
@@ -163,6 +165,34 @@ impl Book {
         if self.open.insert(who, now_ms).is_some() {
             self.complain(format!("{who:?} was opened twice"));
         }
+    }
+
+    /// A connection is another reactor's from now on, under a name of its own.
+    pub(crate) fn renamed(&mut self, from: Party, to: Party) {
+        if !self.open.contains_key(&from) {
+            self.complain(format!("{to:?} arrives, and {from:?} was not open"));
+        }
+        rename(&mut self.given, from, to);
+        rename(&mut self.open, from, to);
+        rename(&mut self.idle, from, to);
+        rename(&mut self.phases, from, to);
+        for set in [&mut self.asked_to_end, &mut self.uncertain] {
+            if set.remove(&from) {
+                set.insert(to);
+            }
+        }
+        self.names.insert(from, to);
+        for talk in &mut self.talks {
+            talk.party = talk.party.map(|party| if party == from { to } else { party });
+        }
+    }
+
+    /// What a connection is called that was called so when the kernel last heard of it.
+    pub(crate) fn name_of(&self, mut who: Party) -> Party {
+        while let Some(next) = self.names.get(&who).filter(|next| **next != who) {
+            who = *next;
+        }
+        who
     }
 
     /// A handler sets an idle timeout.
@@ -226,5 +256,11 @@ impl Book {
         if self.reasons.insert(who, reason).is_some() {
             self.complain(format!("{who:?} was told twice of its end"));
         }
+    }
+}
+
+fn rename<T>(map: &mut BTreeMap<Party, T>, from: Party, to: Party) {
+    if let Some(value) = map.remove(&from) {
+        map.insert(to, value);
     }
 }

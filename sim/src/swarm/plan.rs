@@ -87,6 +87,7 @@ impl Draw {
     pub(super) fn turn(&mut self, knobs: Knobs) {
         self.plan.knobs = knobs;
         self.plan.placement = placement(&knobs);
+        self.plan.rebalance = knobs.moved > 0;
         self.pace(knobs.accept_rate);
     }
 
@@ -141,6 +142,7 @@ impl Draw {
             timeouts,
             poll: dice.pick(&[Poll::Off, Poll::Off, Poll::Adaptive, Poll::Always]),
             placement: Placement::Kernel,
+            rebalance: false,
             per_source: draw_sources(&dice),
             accept_rate: None,
             drain_ms: dice.log_between(1, 30_000) as u32,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use slipring_core::sys::memory::Memory;
 use slipring_core::{
-    CloseReason, Connections, Ctx, Handler, Key, Lease, Origin, Outgoing, Timeout,
+    CloseReason, Connections, Ctx, Handler, Key, Lease, Luggage, Origin, Outgoing, Timeout,
 };
 
 use super::book::{Book, party};
@@ -17,6 +17,7 @@ use super::pattern::Reader;
 use super::states::Fragile;
 use crate::dice::Dice;
 use crate::marks::Mark;
+use crate::trace::Party;
 
 /// Sends everything back.
 #[derive(Debug)]
@@ -28,7 +29,14 @@ impl Handler for Echo {
     fn on_data(&mut self, ctx: &mut Ctx<'_, ()>, data: Lease) {
         ctx.send(data);
     }
+
+    fn on_leave(&mut self, _: &mut Ctx<'_, ()>) -> Option<Luggage> {
+        Some(Box::new(()))
+    }
 }
+
+/// What goes along when an observed connection is moved: its name, and what its handler gives it.
+struct Labelled(Party, Luggage);
 
 /// A handler whose connections are written down as they open and close; otherwise as it is.
 #[derive(Debug)]
@@ -64,6 +72,17 @@ impl<H: Handler> Handler for Observed<H> {
 
     fn on_keep_alive(&mut self, ctx: &mut Ctx<'_, Self::State>) {
         self.handler.on_keep_alive(ctx);
+    }
+
+    fn on_leave(&mut self, ctx: &mut Ctx<'_, Self::State>) -> Option<Luggage> {
+        let me = party(self.reactor, ctx.key());
+        Some(Box::new(Labelled(me, self.handler.on_leave(ctx)?)))
+    }
+
+    fn on_arrive(&mut self, ctx: &mut Ctx<'_, Self::State>, luggage: Luggage) {
+        let Labelled(from, luggage) = *luggage.downcast().expect("what was given along");
+        self.book.borrow_mut().renamed(from, party(self.reactor, ctx.key()));
+        self.handler.on_arrive(ctx, luggage);
     }
 
     fn on_close(&mut self, ctx: &mut Ctx<'_, Self::State>, reason: CloseReason) {
@@ -158,6 +177,14 @@ impl Busy {
         }
     }
 
+    /// A connection is here no more. With the last one goes what was kept: nobody would give it back.
+    fn forget(&mut self, key: Key) {
+        self.keys.retain(|other| *other != key);
+        if self.keys.is_empty() {
+            self.kept.clear();
+        }
+    }
+
     fn end(&mut self, to: Key) {
         self.book.borrow_mut().asked_to_end.insert(party(self.reactor, to));
     }
@@ -180,7 +207,7 @@ impl Busy {
         let now_ms = connections.now_ms();
         let backwards = now_ms < std::mem::replace(&mut self.seen_ms, now_ms);
         let counters = *connections.counters();
-        let open = counters.accepted + counters.dialed - counters.closed;
+        let open = counters.open();
         let sums = open == u64::from(connections.len()) && connections.is_empty() == (open == 0);
         let Some(key) = self.somebody() else { return };
         let known = connections.state_of(key).is_some() && connections.origin(key).is_some();
@@ -453,12 +480,39 @@ impl Handler for Busy {
         self.act(ctx);
     }
 
+    fn on_leave(&mut self, ctx: &mut Ctx<'_, Notes>) -> Option<Luggage> {
+        let key = ctx.key();
+        self.may_panic();
+        if self.dice.permille(100) {
+            return None;
+        }
+        let reader = std::mem::take(&mut ctx.state().reader);
+        self.forget(key);
+        // It may do something to others, or to this one, which stays then.
+        self.act(ctx);
+        if self.dice.permille(100) {
+            self.give(ctx, key, Outgoing::Static(b"left too early"));
+        }
+        Some(Box::new((party(self.reactor, key), reader)))
+    }
+
+    fn on_arrive(&mut self, ctx: &mut Ctx<'_, Notes>, luggage: Luggage) {
+        let key = ctx.key();
+        let (from, reader): (Party, Reader) = *luggage.downcast().expect("what was given along");
+        let me = party(self.reactor, key);
+        if from == me {
+            self.book.borrow_mut().marks.meet(Mark::MoveTurnedBack);
+        }
+        self.book.borrow_mut().renamed(from, me);
+        ctx.state().reader = reader;
+        self.keys.push(key);
+        self.may_panic();
+        self.act_on_own(ctx);
+    }
+
     fn on_close(&mut self, ctx: &mut Ctx<'_, Notes>, reason: CloseReason) {
         let key = ctx.key();
-        self.keys.retain(|other| *other != key);
-        if self.keys.is_empty() {
-            self.kept.clear();
-        }
+        self.forget(key);
         self.book.borrow_mut().closed(party(self.reactor, key), reason);
         self.act(ctx);
         if self.may_panic_now() {

@@ -183,6 +183,7 @@ impl Talker {
             kernel.note_peer(What::PeerBegins, self.stream, self.id);
         }
         if let Some(party) = kernel.behind(self.stream) {
+            let party = self.book.borrow().name_of(party);
             self.book.borrow_mut().talk(self.id).party = Some(party);
         }
         let healed = self.book.borrow().healed;

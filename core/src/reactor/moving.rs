@@ -1,0 +1,231 @@
+//! Idle connections go to a reactor that has less to do.
+//!
+//! ```text
+//!   tick: clearly more than another? --- yes ---> leaving: its receive is cancelled
+//!                                                    |
+//!          stays, and reads on <--- bytes came ------+------ nothing flies ---> handler: on_leave
+//!                                                                                   |
+//!          stays: on_arrive here <--- the other's mailbox is full ---- its luggage -+
+//!                                                                                   |
+//!                                                     on_arrive there <--- post ----+
+//! ```
+//!
+//! Placement spreads connections as they come; how long they last is up to them, and after hours one reactor may
+//! have most of those that are left. Only those are moved that have been idle for a second, so nobody's bytes
+//! wait for it, and only to a reactor to which a new client would be handed over too.
+//!
+//! A connection whose socket was once full has a watch in flight that goes on, and stays.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Reactor, TIMER_MOVE};
+use crate::canary::{Canary, sings};
+use crate::connection::Pause;
+use crate::connections::Placed;
+use crate::driver::Driver;
+use crate::handler::{Ctx, Handler};
+use crate::listen::Placement;
+use crate::mailbox::{Client, Message, Posted};
+use crate::moving::{Luggage, Moved};
+use crate::placement::{Place, policy};
+use crate::token::Key;
+
+/// How often a reactor compares itself with others, milliseconds.
+const LOOK_MS: u64 = 1000;
+/// And while it has too much.
+const LOOK_AGAIN_MS: u64 = 50;
+/// Connections that leave at a time.
+const LEAVING_MAX: u32 = 64;
+
+/// Who leaves, and where to.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    policy: Box<dyn Place>,
+    /// Of each listener: whether its clients go where there is least to do. Others stay where they were put.
+    may_move: Vec<bool>,
+    to: usize,
+    /// Their receives are being cancelled.
+    keys: Vec<Key>,
+}
+
+impl Leaving {
+    /// For listeners whose clients are placed so; what it draws comes from the seed.
+    pub(super) fn new(placements: &[Placement], seed: u64) -> Self {
+        let spread = |placement: &Placement| {
+            matches!(placement, Placement::LeastLoaded | Placement::RoundRobin)
+        };
+        Self {
+            policy: policy(Placement::LeastLoaded, seed),
+            may_move: placements.iter().map(spread).collect(),
+            to: 0,
+            keys: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    pub(super) fn contains(&self, key: Key) -> bool {
+        self.keys.contains(&key)
+    }
+}
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// Compares itself with others from now on, if connections are to be moved at all.
+    pub(super) fn begin_to_move(&mut self) {
+        if self.leaving.is_some() && self.front.loads().reactors() > 1 {
+            self.look_in_ms(LOOK_MS);
+        }
+    }
+
+    fn look_in_ms(&mut self, ms: u64) {
+        let timer = self.connections.slots.capacity() + TIMER_MOVE;
+        self.wheel.arm(timer, self.connections.now_ms() + ms);
+    }
+
+    pub(super) fn on_move_timer(&mut self) {
+        let Some(mut leaving) = self.leaving.take() else { return };
+        if self.drain.is_none() {
+            let in_ms = self.choose(&mut leaving);
+            self.look_in_ms(in_ms);
+        }
+        self.leaving = Some(leaving);
+    }
+
+    /// Chooses who leaves, if somebody should; when to look again, milliseconds.
+    fn choose(&mut self, leaving: &mut Leaving) -> u64 {
+        if !leaving.is_empty() {
+            return LOOK_AGAIN_MS;
+        }
+        let (loads, now_us) = (self.front.loads(), self.connections.now_us());
+        leaving.to = leaving.policy.place(self.number, loads, now_us);
+        let more = loads.connections(self.number).saturating_sub(loads.connections(leaving.to));
+        if leaving.to == self.number || more < 2 {
+            return LOOK_MS;
+        }
+        let part = self.next_part();
+        let slots = &self.connections.slots;
+        let moves = |key: &Key| {
+            slots.get(*key).is_some_and(|slot| match slot.origin {
+                Placed::Accepted(listener) => {
+                    let may_move = leaving.may_move[usize::from(listener)];
+                    may_move && slot.held_by == 0 && slot.connection.is_quiet()
+                }
+                Placed::Dialed => false,
+            })
+        };
+        let idle = self.idle_in(part, None).map(|(_, key)| key).filter(moves);
+        leaving.keys = idle.take((more / 2).min(LEAVING_MAX) as usize).collect();
+        for &key in &leaving.keys {
+            self.connections.pause_for(key, Pause::Move);
+        }
+        // If nobody was idle in this part of the slots, the next look is at the next one.
+        LOOK_AGAIN_MS
+    }
+
+    /// Those whose receives have ended go; those that are needed here after all read on. Each is taken off the list
+    /// before a handler is asked: one that panics is asked once.
+    #[cold]
+    pub(super) fn see_off(&mut self) {
+        let mut at = 0;
+        while let Some(leaving) = &mut self.leaving
+            && let Some(&key) = leaving.keys.get(at)
+        {
+            let slot = self.connections.slots.get(key);
+            let is_quiet = slot.is_some_and(|slot| slot.connection.is_quiet());
+            let is_loose = slot.is_some_and(|slot| slot.connection.is_loose());
+            let stays = !is_quiet || self.drain.is_some();
+            if !stays && !is_loose {
+                at += 1;
+                continue;
+            }
+            let to = leaving.to;
+            leaving.keys.swap_remove(at);
+            if !sings(Canary::StayerForgotten) || !stays {
+                self.connections.resume_for(key, Pause::Move);
+            }
+            if stays || !self.ask_to_leave(key, to) {
+                self.connections.counters.moves_given_up += 1;
+            }
+        }
+    }
+
+    /// Nothing holds it here but its handler. Whether it has left.
+    fn ask_to_leave(&mut self, key: Key, to: usize) -> bool {
+        self.current = Some((key, false));
+        let luggage = self.handler.on_leave(&mut Ctx::new(&mut self.connections, key));
+        self.current = None;
+        let Some(luggage) = luggage else { return false };
+        let Some(slot) = self.connections.slots.get(key) else { return false };
+        let Placed::Accepted(listener) = slot.origin else { return false };
+        // The handler may have found something to do for it.
+        if !slot.connection.is_loose() {
+            self.unpack(key, luggage);
+            return false;
+        }
+        let connection = slot.connection.pack();
+        let source = self.sources.get_mut(key.index() as usize).and_then(Option::take);
+        // Counted before it is there, as for a client that is handed over.
+        self.front.loads().add(to);
+        let message = Message::Moved(Box::new(Moved { connection, listener, source, luggage }));
+        match self.front.mail(to).post(message) {
+            Ok(posted) => {
+                if posted == Posted::Wake {
+                    self.notify(to);
+                }
+                self.front.loads().remove(self.number);
+                self.wheel.disarm(key.index());
+                let slot = self.connections.leave(key);
+                if catch_unwind(AssertUnwindSafe(|| drop(slot))).is_err() {
+                    self.connections.counters.handler_panics += 1;
+                }
+                true
+            }
+            Err(Message::Moved(moved)) => {
+                self.connections.counters.mailboxes_full += 1;
+                self.front.loads().remove(to);
+                if let Some(place) = self.sources.get_mut(key.index() as usize) {
+                    *place = moved.source;
+                }
+                self.unpack(key, moved.luggage);
+                false
+            }
+            Err(Message::Client(_)) => unreachable!("what was posted comes back"),
+        }
+    }
+
+    /// A connection of another reactor is this one's from now on.
+    pub(super) fn arrive(&mut self, moved: Moved) {
+        let Ok(state) = catch_unwind(H::State::default) else {
+            self.connections.counters.handler_panics += 1;
+            tracing::error!("the making of a state panicked; the connection that came is reset");
+            return self.drop_moved(moved);
+        };
+        let Moved { connection, listener, source, luggage } = moved;
+        let Some(key) = self.connections.arrive(&connection, listener, state) else {
+            unreachable!("a permit means a slot: the slab holds as many as the process may accept");
+        };
+        if let Some(place) = self.sources.get_mut(key.index() as usize) {
+            *place = source;
+        }
+        self.unpack(key, luggage);
+        self.abort_latecomer(key);
+    }
+
+    fn unpack(&mut self, key: Key, luggage: Luggage) {
+        self.current = Some((key, false));
+        self.handler.on_arrive(&mut Ctx::new(&mut self.connections, key), luggage);
+        self.current = None;
+    }
+
+    /// There is no reactor left for it.
+    #[cold]
+    pub(super) fn drop_moved(&mut self, moved: Moved) {
+        let Moved { connection, listener, source, luggage } = moved;
+        if catch_unwind(AssertUnwindSafe(|| drop(luggage))).is_err() {
+            self.connections.counters.handler_panics += 1;
+        }
+        self.drop_client(Client { descriptor: connection.descriptor, listener, source });
+    }
+}
