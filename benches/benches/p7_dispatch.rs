@@ -115,7 +115,16 @@ fn steady_state() -> u64 {
     allocations
 }
 
+/// So many turns and nothing else, for who counts instructions (`scripts/instructions`).
+fn only_turns() -> Option<u64> {
+    std::env::var("SLIPRING_P7_TURNS").ok()?.parse().ok()
+}
+
 fn main() -> ExitCode {
+    if let Some(count) = only_turns() {
+        turns(&mut prepare(), count);
+        return ExitCode::SUCCESS;
+    }
     if let Err(error) = pin_to_cpu(CLIENT_CPU) {
         note(format_args!("p7_dispatch: not pinned, figures will waver: {error}"));
     }
