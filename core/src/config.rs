@@ -26,8 +26,10 @@ pub const COMPLETIONS_PER_TURN_MAX: usize = 1024;
 pub const REFUSALS_PER_TURN_MAX: u32 = 32;
 /// Most clients that one listener with a rate lets in in one turn, as there are tokens.
 pub const PACED_PER_TURN_MAX: u32 = 32;
-/// Most slots looked at for one connection to evict; the next look goes on behind them.
-pub const EVICTION_SLOTS_MAX: u32 = 1024;
+/// Most connections looked at in one look for idle ones; the next look goes on behind them.
+pub const IDLE_LOOKED_AT_MAX: u32 = 1024;
+/// And most slots, with a connection or without.
+pub const IDLE_SLOTS_MAX: u32 = 16 * 1024;
 /// What has moved something within this time is not evicted, milliseconds.
 pub const EVICTION_IDLE_MIN_MS: u64 = 1000;
 /// Most idle connections that a reactor with too much closes in one look.
@@ -133,8 +135,8 @@ pub struct Limits {
     pub submissions: u32,
     /// Pending clients the kernel keeps for a listener. Default 4096, clipped by `net.core.somaxconn`.
     pub backlog: u32,
-    /// Messages of other reactors that wait for one at most: clients handed over. Whoever finds no room serves
-    /// its client itself. Default 1024 †.
+    /// Messages of other reactors that wait for one at most: clients handed over, and connections that
+    /// are moved. Whoever finds no room serves them itself. Default 1024 †.
     pub messages_max: u32,
     /// Bytes in an outbox at which the reading that feeds it stops. Default 64 KiB.
     pub outbox_high_bytes: u32,

@@ -37,6 +37,8 @@ struct Load {
     gone: AtomicBool,
     /// It does not turn.
     stalled: AtomicBool,
+    /// It has too much, and accepts nobody.
+    strained: AtomicBool,
 }
 
 /// All reactors' loads.
@@ -125,6 +127,17 @@ impl Loads {
     #[must_use]
     pub fn is_stalled(&self, reactor: usize) -> bool {
         self.each[reactor].stalled.load(Ordering::Relaxed)
+    }
+
+    /// A reactor has too much, or no longer.
+    pub(crate) fn set_strained(&self, reactor: usize, strained: bool) {
+        self.each[reactor].strained.store(strained, Ordering::Relaxed);
+    }
+
+    /// Whether a reactor has too much: others give it nobody either.
+    #[must_use]
+    pub fn is_strained(&self, reactor: usize) -> bool {
+        self.each[reactor].strained.load(Ordering::Relaxed)
     }
 
     /// A reactor takes no more clients.

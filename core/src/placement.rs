@@ -114,7 +114,9 @@ fn slack(score: u64) -> u64 {
 }
 
 fn may_get(reactor: usize, loads: &Loads, now_us: u64) -> bool {
-    !loads.is_gone(reactor) && loads.turning_for_us(reactor, now_us) < LATE_US
+    !loads.is_gone(reactor)
+        && !loads.is_strained(reactor)
+        && loads.turning_for_us(reactor, now_us) < LATE_US
 }
 
 #[cfg(test)]
@@ -217,10 +219,11 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_or_late_gets_none() {
+    fn who_is_gone_or_late_or_strained_gets_none() {
         for placement in [Placement::LeastLoaded, Placement::RoundRobin] {
-            let loads = Loads::new(3);
+            let loads = Loads::new(4);
             loads.leave(1);
+            loads.set_strained(3, true);
             loads.begin_turn(2, 1000);
             (0..10).for_each(|_| loads.add(0));
             let mut policy = policy(placement, 0);
@@ -229,6 +232,9 @@ mod tests {
             }
             let placed: Vec<_> = (0..20).map(|_| policy.place(0, &loads, 1001)).collect();
             assert!(placed.contains(&2) && !placed.contains(&1), "{placement}: {placed:?}");
+            assert!(!placed.contains(&3), "{placement}: {placed:?}");
+            loads.set_strained(3, false);
+            assert!((0..20).any(|_| policy.place(0, &loads, 1001) == 3), "{placement}");
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Slab<T> {
     /// The life that each slot is in, or will be in once it is used again. Looked at by `insert_with` and
     /// `remove` only: a value has its own beside it, for the look-ups.
     generations: Vec<u32>,
+    /// No slot from this one on has ever been used.
+    reach: u32,
 }
 
 impl<T> Slab<T> {
@@ -48,6 +50,7 @@ impl<T> Slab<T> {
         Self {
             slots: slab::Slab::with_capacity(capacity as usize),
             generations: vec![generation; capacity as usize],
+            reach: 0,
         }
     }
 
@@ -85,6 +88,7 @@ impl<T> Slab<T> {
         let generation = self.generations[index];
         let key = Key::new(index as u32, generation);
         entry.insert(Life { generation, value: make(key) });
+        self.reach = self.reach.max(key.index() + 1);
         Some(key)
     }
 
@@ -121,6 +125,16 @@ impl<T> Slab<T> {
             self.generations[index] = self.generations[index].wrapping_add(1);
         }
         self.slots.try_remove(index).map(|life| life.value)
+    }
+
+    /// The keys of the values in the next `slots` slots behind this one, itself the first, and around the end. Slots
+    /// that were never used are none: what is there stands in the first of a slab, however many it could hold.
+    pub fn keys_from(&self, index: u32, slots: u32) -> impl Iterator<Item = Key> + '_ {
+        let reach = self.reach;
+        (0..slots.min(reach)).filter_map(move |step| {
+            let at = (u64::from(index) + u64::from(step)) % u64::from(reach);
+            self.key_at(at as u32)
+        })
     }
 
     /// The keys of all values, by slot.

@@ -1,6 +1,6 @@
 //! The slab against a list of what was put in: keys of this life find their value, all others nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -24,6 +24,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Behind the last slot that was ever used; whoever begins there begins somewhere.
+fn living_reach(known: &[Key]) -> u32 {
+    known.iter().map(|key| key.index() + 1).max().unwrap_or(0)
+}
+
 fn check(slab: &Slab<u64>, living: &BTreeMap<Key, u64>, known: &[Key]) {
     assert_eq!(slab.len() as usize, living.len());
     assert_eq!(slab.is_empty(), living.is_empty());
@@ -31,6 +36,17 @@ fn check(slab: &Slab<u64>, living: &BTreeMap<Key, u64>, known: &[Key]) {
     assert!(slab.keys().eq(living.keys().copied()), "keys by slot");
     for key in known {
         assert_eq!(slab.get(*key), living.get(key), "{key:?}");
+    }
+    for from in 0..CAPACITY {
+        let (before, behind): (Vec<Key>, Vec<Key>) = living.keys().partition(|k| k.index() < from);
+        let around: Vec<Key> = slab.keys_from(from, CAPACITY).collect();
+        assert!(
+            around == [behind, before].concat() || from >= living_reach(known),
+            "from {from}: {around:?}"
+        );
+        assert!(
+            around.iter().copied().collect::<BTreeSet<_>>().into_iter().eq(living.keys().copied())
+        );
     }
     for index in 0..CAPACITY + 2 {
         let key = living.keys().find(|key| key.index() == index).copied();

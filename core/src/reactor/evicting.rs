@@ -4,12 +4,12 @@
 //! is that of any other that is closed in order.
 //!
 //! Only connections that were accepted, have moved nothing for a second and have nothing to send are chosen:
-//! whoever is being served is not ended for one who might be. Of 1024 slots the one that has been idle for
+//! whoever is being served is not ended for one who might be. Of 1024 connections the one that has been idle for
 //! longest is taken, and the next look goes on behind them: exact in a small reactor, and a sample in a large
 //! one, whose turn must not take as long as it has connections.
 
 use super::{Reactor, TIMER_EVICT};
-use crate::config::{EVICTION_IDLE_MIN_MS, EVICTION_SLOTS_MAX};
+use crate::config::{EVICTION_IDLE_MIN_MS, IDLE_LOOKED_AT_MAX, IDLE_SLOTS_MAX};
 use crate::connection::{Input, State};
 use crate::connections::Placed;
 use crate::driver::Driver;
@@ -40,35 +40,32 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// The one that has been idle for longest, of this listener or of all.
     pub(super) fn find_idle(&mut self, of: Option<u16>) -> Option<Key> {
-        let part = self.next_part();
-        self.idle_in(part, of).min_by_key(|(since_ms, _)| *since_ms).map(|(_, key)| key)
+        self.idle_in_part(of).into_iter().min().map(|(_, key)| key)
     }
 
-    /// The part of the slots that is to be looked at next: where it begins. Counts as looked at.
-    pub(super) fn next_part(&mut self) -> u32 {
-        let capacity = self.connections.slots.capacity();
-        let from = self.look_from;
-        self.look_from = (from + capacity.min(EVICTION_SLOTS_MAX)) % capacity;
-        from
+    /// Those that are idle in the next part of the connections, of this listener or of all, and since when,
+    /// milliseconds. The part counts as looked at.
+    pub(super) fn idle_in_part(&mut self, of: Option<u16>) -> Vec<(u64, Key)> {
+        let (slots, now_ms) = (&self.connections.slots, self.connections.now_ms());
+        let part = slots.keys_from(self.look_from, IDLE_SLOTS_MAX);
+        let mut idle = Vec::new();
+        let mut last = self.look_from;
+        for key in part.take(IDLE_LOOKED_AT_MAX as usize) {
+            last = key.index();
+            idle.extend(self.idle_since_ms(key, of, now_ms).map(|since_ms| (since_ms, key)));
+        }
+        self.look_from = last + 1;
+        idle
     }
 
-    /// Those that are idle in a part of the slots, of this listener or of all, and since when.
-    pub(super) fn idle_in(&self, from: u32, of: Option<u16>) -> impl Iterator<Item = (u64, Key)> {
-        let slots = &self.connections.slots;
-        let latest_ms = self.connections.now_ms().checked_sub(EVICTION_IDLE_MIN_MS);
-        let capacity = slots.capacity();
-        let looks = latest_ms.map_or(0, |_| capacity.min(EVICTION_SLOTS_MAX));
-        let idle_since_ms = move |key: Key| {
-            let slot = slots.get(key)?;
-            let Placed::Accepted(listener) = slot.origin else { return None };
-            let connection = &slot.connection;
-            let idle = matches!(connection.state(), State::Established)
-                && connection.outbox.is_empty()
-                && Some(connection.active_at_ms()) <= latest_ms;
-            (idle && of.is_none_or(|of| of == listener)).then_some(connection.active_at_ms())
-        };
-        (0..looks)
-            .filter_map(move |step| slots.key_at((from + step) % capacity))
-            .filter_map(move |key| Some((idle_since_ms(key)?, key)))
+    /// Since when a connection has been idle, if it may be closed for a client of this listener, or of any.
+    fn idle_since_ms(&self, key: Key, of: Option<u16>, now_ms: u64) -> Option<u64> {
+        let slot = self.connections.slots.get(key)?;
+        let Placed::Accepted(listener) = slot.origin else { return None };
+        let connection = &slot.connection;
+        let idle = matches!(connection.state(), State::Established)
+            && connection.outbox.is_empty()
+            && connection.active_at_ms() + EVICTION_IDLE_MIN_MS <= now_ms;
+        (idle && of.is_none_or(|of| of == listener)).then_some(connection.active_at_ms())
     }
 }

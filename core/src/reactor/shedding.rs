@@ -39,6 +39,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if self.shedding.look(strain) {
             let level = self.shedding.level();
             self.acceptor.hold(level >= Level::Hold || sings(Canary::HeldForEver));
+            self.front.loads().set_strained(self.number, level >= Level::Hold);
             self.connections.counters.strained += u64::from(level >= Level::Hold);
         }
         if self.shedding.level() > Level::Calm || strain.short_since_ms.is_some() {
@@ -55,8 +56,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         // It has been tried again since, and did not fail.
         self.short = self.short.filter(|(_, last_ms)| now_ms < last_ms + 3 * PAUSE_MS);
         if self.shedding.sheds(&self.strain()) {
-            for _ in 0..SHED_PER_LOOK_MAX {
-                let Some(key) = self.find_idle(None) else { break };
+            let mut idle = self.idle_in_part(None);
+            idle.sort_unstable();
+            for (_, key) in idle.into_iter().take(SHED_PER_LOOK_MAX as usize) {
                 self.connections.counters.shed += 1;
                 self.connections.ask(key, Input::Close(CloseReason::Shed));
             }

@@ -146,6 +146,25 @@ fn who_was_idle_for_longest_makes_room() {
     assert!(!stage.driver().is_closed(next[0]) && !stage.driver().is_closed(first));
 }
 
+/// What could be there is not what is there.
+#[test]
+fn room_is_made_at_once_in_a_slab_for_many() {
+    let limits = limited(|limits| (limits.accepted_max, limits.backlog) = (16_384, 64));
+    let conditions = Conditions { listener_max: Some(2), on_full: OnFull::EvictIdle, ..limits };
+    let mut stage = stage(&conditions, ignore);
+    stage.accept();
+    stage.accept();
+    for evicted in 1..=3 {
+        stage.pass_ms(5_000);
+        queue(&mut stage, 1);
+        assert_eq!(stage.counters().evicted, evicted);
+        // It does not answer: the linger ends it.
+        stage.pass_ms(1_100);
+        announce(&mut stage);
+        assert_eq!(stage.counters().accepted, 2 + evicted);
+    }
+}
+
 #[test]
 fn one_client_costs_one_connection() {
     let mut stage = stage(&full(OnFull::EvictIdle), ignore);

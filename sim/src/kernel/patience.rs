@@ -42,7 +42,10 @@ impl Kernel {
             return None;
         }
         let watched = self.file(id)?.armed.iter().any(|id| is_write_watch(self, *id));
-        if let Some(from_us) = stream.no_room_since_us.filter(|_| watched) {
+        // Whose last send was whole has nothing to send: a watch that goes on is no wish.
+        let told = self.file(id)?.party.and_then(|party| self.told_of(party));
+        let blocked = watched && told.is_some_and(|told| told.blocked);
+        if let Some(from_us) = stream.no_room_since_us.filter(|_| blocked) {
             // Whoever closes in order waits for nothing but room.
             return say("stalled", since(stream.progress_us.max(from_us)), patience.write_stall);
         }
