@@ -180,7 +180,7 @@ pub struct Snapshot {
     pub receives_waiting: u32,
     /// Timers armed.
     pub timers: u32,
-    /// Clients that others had handed over, and that it had not looked at yet.
+    /// Clients that others had handed over, and connections that had moved, that it had not looked at yet.
     pub mail: u32,
     /// What its memory was used for.
     pub memory: Ledger,

@@ -74,9 +74,9 @@ pub trait Handler: Sized {
     /// It has been idle for a second, nothing of it is with the kernel, and nothing of it waits to be sent. What is
     /// returned goes along, and is given to [`on_arrive`](Self::on_arrive); with `None`, the default, it stays.
     ///
-    /// After `Some` its key means nothing any more here, its state is dropped, and
-    /// [`on_close`](Self::on_close) is called where it is then. Leases and keys belong to a reactor and cannot go
-    /// along.
+    /// After `Some` its key means nothing any more here, and [`on_close`](Self::on_close) is called where it is then.
+    /// Its state is dropped once it has left, maybe after it has arrived. Leases and keys belong to a reactor and
+    /// cannot go along.
     fn on_leave(&mut self, ctx: &mut Ctx<'_, Self::State>) -> Option<Luggage> {
         let _ = ctx;
         None
@@ -90,7 +90,8 @@ pub trait Handler: Sized {
     }
 
     /// The connection is over, and its key means nothing any more after this call. Called exactly once for
-    /// every connection, for a dial that failed too. Others may be acted upon by their keys.
+    /// every connection, for a dial that failed too; but not for one that was on its way between two reactors when the
+    /// last of them failed, or whose new state panicked as it was made. Others may be acted upon by their keys.
     fn on_close(&mut self, ctx: &mut Ctx<'_, Self::State>, reason: CloseReason) {
         let _ = (ctx, reason);
     }

@@ -14,8 +14,9 @@
 //! connection it was called for, which is aborted.
 //!
 //! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/front.rs` clients,
-//! `reactor/evicting.rs` makes room for them, `reactor/moving.rs` gives some away, `reactor/apply.rs` carries wishes out, `reactor/large.rs` those of who
-//! has much to move, `reactor/parking.rs` has receives that wait for a buffer, `reactor/ending.rs` ends it all, `reactor/audit.rs` says whether it all still fits together.
+//! `reactor/evicting.rs` makes room for them, `reactor/moving.rs` gives some away, `reactor/apply.rs` carries wishes
+//! out, `reactor/large.rs` those of who has much to move, `reactor/parking.rs` has receives that wait for a buffer,
+//! `reactor/ending.rs` ends it all, `reactor/audit.rs` says whether it all still fits together.
 
 mod apply;
 mod audit;
@@ -138,7 +139,7 @@ pub struct Reactor<D, H: Handler> {
     /// Timers to deal with.
     due: Vec<u32>,
     more_due: bool,
-    /// Receives that wait for a buffer, first come first served.
+    /// Receives that wait for a buffer.
     parked: Parked,
     polling: Polling,
     drain: Option<Drain>,
@@ -179,6 +180,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let mut connections =
             Connections::new(sizes, rules, Rc::clone(driver.memory()), Arc::clone(&admission));
         connections.set_now_us(driver.now_us());
+        let moves = setup.rebalance && setup.front.loads().reactors() > 1;
+        let leaving = moves.then(|| Leaving::new(&setup.placements, setup.seed)).flatten();
         let counted = if setup.door.counts_sources() { limits.slots() } else { 0 };
         let sources = (0..counted).map(|_| None);
         Self {
@@ -207,7 +210,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             polling: Polling::new(poll),
             drain: None,
             look_from: 0,
-            leaving: setup.rebalance.then(|| Leaving::new(&setup.placements, setup.seed)),
+            leaving,
             current: None,
             segments: Vec::with_capacity(SEGMENTS_PER_SEND_MAX),
             sends_queued: 0,

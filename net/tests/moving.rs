@@ -7,11 +7,13 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use slipring::{Builder, Ctx, Handler, Lease, Luggage, Placement, Timeout, Timeouts};
-use support::{Server, bounded, connect, eventually, ms, now, ping, read_bytes, two_reactors};
+use support::{Server, bounded, connect, eventually, ms, now, read_bytes, two_reactors};
 
 /// Answers each byte with the number of the reactor, and of the byte on its connection.
 struct Counting {
     reactor: usize,
+    /// Connections of so many of the first slots are not let go.
+    keeps: u32,
 }
 
 impl Handler for Counting {
@@ -26,7 +28,7 @@ impl Handler for Counting {
     }
 
     fn on_leave(&mut self, ctx: &mut Ctx<'_, u8>) -> Option<Luggage> {
-        Some(Box::new(std::mem::take(ctx.state())))
+        (ctx.key().index() >= self.keeps).then(|| Box::new(std::mem::take(ctx.state())) as Luggage)
     }
 
     fn on_arrive(&mut self, ctx: &mut Ctx<'_, u8>, luggage: Luggage) {
@@ -43,7 +45,14 @@ fn ask(mut client: &TcpStream) -> (u8, u8) {
 
 /// A server whose second reactor has lost all of its clients, and those of the first.
 fn lopsided(builder: Builder) -> (Server, Vec<TcpStream>) {
-    let server = Server::start(builder, |reactor| Counting { reactor });
+    lopsided_with(builder, |reactor| Counting { reactor, keeps: 0 })
+}
+
+fn lopsided_with(
+    builder: Builder,
+    make: impl Fn(usize) -> Counting + Send + Sync + 'static,
+) -> (Server, Vec<TcpStream>) {
+    let server = Server::start(builder, make);
     let clients: Vec<_> = (0..200).map(|_| connect(server.address)).collect();
     let mut stay = Vec::new();
     for client in clients {
@@ -115,7 +124,7 @@ fn who_was_put_where_it_is_stays_and_so_do_all_by_default() {
     bounded(|| {
         for builder in [two_reactors(), two_reactors().rebalance(true).placement(Placement::Kernel)]
         {
-            let server = Server::start(builder, |reactor| Counting { reactor });
+            let server = Server::start(builder, |reactor| Counting { reactor, keeps: 0 });
             let all: Vec<_> = (0..60).map(|_| connect(server.address)).collect();
             let clients: Vec<_> = all.into_iter().filter(|client| ask(client) == (0, 1)).collect();
             assert!(clients.len() > 8, "the kernel gave the first reactor {}", clients.len());
@@ -140,34 +149,35 @@ fn an_idle_timeout_goes_on_where_it_was() {
             server.handle.counters().iter().all(|counters| counters.open() == 0)
         });
         let took = since.elapsed();
+        assert!(took > ms(3500), "they were ended for moving: {took:?}");
         assert!(took < ms(4900), "an idle timeout of 4 s began anew: {took:?}");
         drop(clients);
         server.finish();
     });
 }
 
+/// Those in the first slots stay: they are asked once, and then the others are.
 #[test]
-fn a_handler_that_keeps_its_connections_keeps_them() {
-    struct Keeping;
-
-    impl Handler for Keeping {
-        type State = ();
-
-        fn on_data(&mut self, ctx: &mut Ctx<'_, ()>, data: Lease) {
-            ctx.send(data);
-        }
-    }
-
+fn who_is_kept_by_the_handler_stays_and_does_not_keep_others() {
     bounded(|| {
-        let server = Server::start(two_reactors().rebalance(true), |_| Keeping);
-        let clients: Vec<_> = (0..100).map(|_| connect(server.address)).collect();
-        clients.iter().for_each(|client| ping(client, b"one"));
-        // Every second connection, in the order of coming: whoever has them, the other has fewer.
-        let (left, clients): (Vec<_>, Vec<_>) =
-            clients.into_iter().enumerate().partition(|(number, _)| number % 2 == 0);
-        drop(left);
-        std::thread::park_timeout(ms(1500));
-        clients.iter().for_each(|(_, client)| ping(client, b"two"));
+        let builder = two_reactors().rebalance(true);
+        let (server, clients) = lopsided_with(builder, |reactor| Counting { reactor, keeps: 70 });
+        eventually("others go", || server.counters().moved_out > 10);
+        assert!(server.counters().moves_given_up > 0, "nobody was asked to stay");
+        let [first, second] = shares(&clients, 2);
+        assert!(first >= 70 && second > 0, "{first} and {second}");
+        drop(clients);
+        server.finish();
+    });
+}
+
+#[test]
+fn a_handler_that_keeps_all_of_them_keeps_them() {
+    bounded(|| {
+        let builder = two_reactors().rebalance(true);
+        let (server, clients) = lopsided_with(builder, |reactor| Counting { reactor, keeps: 1000 });
+        eventually("they are asked", || server.counters().moves_given_up > 0);
+        assert_eq!(shares(&clients, 2), [clients.len(), 0]);
         assert_eq!(server.counters().moved_out, 0);
         drop(clients);
         server.finish();

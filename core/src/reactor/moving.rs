@@ -12,14 +12,14 @@
 //!
 //! Placement spreads connections as they come; how long they last is up to them, and after hours one reactor may
 //! have most of those that are left. Only those are moved that have been idle for a second, so nobody's bytes
-//! wait for it, and only to a reactor to which a new client would be handed over too.
-//!
-//! A connection whose socket was once full has a watch in flight that goes on, and stays.
+//! wait for it, and only to a reactor to which a new client would be handed over too. A connection with a watch that
+//! goes on, whose peer has closed its side while our bytes waited, stays.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Reactor, TIMER_MOVE};
 use crate::canary::{Canary, sings};
+use crate::config::EVICTION_IDLE_MIN_MS;
 use crate::connection::Pause;
 use crate::connections::Placed;
 use crate::driver::Driver;
@@ -46,20 +46,24 @@ pub(super) struct Leaving {
     to: usize,
     /// Their receives are being cancelled.
     keys: Vec<Key>,
+    /// Connections that had left when these were chosen.
+    left_before: u64,
 }
 
 impl Leaving {
-    /// For listeners whose clients are placed so; what it draws comes from the seed.
-    pub(super) fn new(placements: &[Placement], seed: u64) -> Self {
+    /// For listeners whose clients are placed so; `None` if none of them may move. What it draws comes from the seed.
+    pub(super) fn new(placements: &[Placement], seed: u64) -> Option<Self> {
         let spread = |placement: &Placement| {
             matches!(placement, Placement::LeastLoaded | Placement::RoundRobin)
         };
-        Self {
+        let may_move: Vec<bool> = placements.iter().map(spread).collect();
+        may_move.contains(&true).then(|| Self {
             policy: policy(Placement::LeastLoaded, seed),
-            may_move: placements.iter().map(spread).collect(),
+            may_move,
             to: 0,
             keys: Vec::new(),
-        }
+            left_before: 0,
+        })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -74,7 +78,7 @@ impl Leaving {
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Compares itself with others from now on, if connections are to be moved at all.
     pub(super) fn begin_to_move(&mut self) {
-        if self.leaving.is_some() && self.front.loads().reactors() > 1 {
+        if self.leaving.is_some() {
             self.look_in_ms(LOOK_MS);
         }
     }
@@ -104,24 +108,33 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if leaving.to == self.number || more < 2 {
             return LOOK_MS;
         }
-        let part = self.next_part();
-        let slots = &self.connections.slots;
+        let idle = self.idle_in_part(None);
+        let (slots, rules) = (&self.connections.slots, &self.connections.rules);
+        let soon_ms = self.connections.now_ms() + LOOK_MS;
         let moves = |key: &Key| {
             slots.get(*key).is_some_and(|slot| match slot.origin {
                 Placed::Accepted(listener) => {
                     let may_move = leaving.may_move[usize::from(listener)];
-                    may_move && slot.held_by == 0 && slot.connection.is_quiet()
+                    let is_over_soon = slot.connection.deadline_ms(rules) <= soon_ms;
+                    may_move && slot.connection.is_quiet() && !is_over_soon
                 }
                 Placed::Dialed => false,
             })
         };
-        let idle = self.idle_in(part, None).map(|(_, key)| key).filter(moves);
+        let idle = idle.into_iter().map(|(_, key)| key).filter(moves);
         leaving.keys = idle.take((more / 2).min(LEAVING_MAX) as usize).collect();
+        let Some(last) = leaving.keys.last() else { return LOOK_MS };
+        // Those behind are asked next, whatever these say.
+        self.look_from = last.index() + 1;
         for &key in &leaving.keys {
             self.connections.pause_for(key, Pause::Move);
         }
-        // If nobody was idle in this part of the slots, the next look is at the next one.
-        LOOK_AGAIN_MS
+        let left = self.connections.counters.moved_out;
+        match std::mem::replace(&mut leaving.left_before, left) == left {
+            // Of the last ones nobody left.
+            true => LOOK_MS,
+            false => LOOK_AGAIN_MS,
+        }
     }
 
     /// Those whose receives have ended go; those that are needed here after all read on. Each is taken off the list
@@ -135,7 +148,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             let slot = self.connections.slots.get(key);
             let is_quiet = slot.is_some_and(|slot| slot.connection.is_quiet());
             let is_loose = slot.is_some_and(|slot| slot.connection.is_loose());
-            let stays = !is_quiet || self.drain.is_some();
+            // Bytes may have come before the cancel did.
+            let latest_ms = self.connections.now_ms().checked_sub(EVICTION_IDLE_MIN_MS);
+            let is_idle =
+                slot.is_some_and(|slot| Some(slot.connection.active_at_ms()) <= latest_ms);
+            let stays = !is_quiet || !is_idle || self.drain.is_some();
             if !stays && !is_loose {
                 at += 1;
                 continue;
@@ -157,8 +174,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let luggage = self.handler.on_leave(&mut Ctx::new(&mut self.connections, key));
         self.current = None;
         let Some(luggage) = luggage else { return false };
-        let Some(slot) = self.connections.slots.get(key) else { return false };
-        let Placed::Accepted(listener) = slot.origin else { return false };
+        let slot = self.connections.slots.get(key).expect("only the end of a turn frees a slot");
+        let Placed::Accepted(listener) = slot.origin else {
+            unreachable!("only accepted connections are chosen")
+        };
         // The handler may have found something to do for it.
         if !slot.connection.is_loose() {
             self.unpack(key, luggage);
@@ -219,10 +238,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.current = None;
     }
 
-    /// There is no reactor left for it.
+    /// There is no reactor left for it, or no state: it ends here, and nobody can be told.
     #[cold]
     pub(super) fn drop_moved(&mut self, moved: Moved) {
         let Moved { connection, listener, source, luggage } = moved;
+        self.connections.counters.moved_in += 1;
+        self.connections.counters.closed += 1;
         if catch_unwind(AssertUnwindSafe(|| drop(luggage))).is_err() {
             self.connections.counters.handler_panics += 1;
         }

@@ -31,8 +31,8 @@ const DESCRIPTORS_OF_REACTOR: u64 = 3;
 /// Fewer connections than this are not chosen by themselves.
 const FIT_CONNECTIONS_MIN: u32 = 64;
 /// Bytes beside each slot: its timer and generation, and its places in the queues of the dirty, the large, the parked
-/// and the stalled.
-const BYTES_BESIDE_SLOT: u64 = 8 + 4 + 4 * 8;
+/// (two) and the stalled.
+const BYTES_BESIDE_SLOT: u64 = 8 + 4 + 5 * 8;
 /// Bytes of the list entries of one buffer's pieces in outboxes, and of its place among the returned.
 const BYTES_BESIDE_BUFFER: u64 = 128;
 /// Bytes of a submission and of its eight completions.

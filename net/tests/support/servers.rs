@@ -339,6 +339,7 @@ pub(crate) fn sum(counters: &[Counters]) -> Counters {
         sum.handed_over += one.handed_over;
         sum.moved_in += one.moved_in;
         sum.moved_out += one.moved_out;
+        sum.moves_given_up += one.moves_given_up;
         sum.stalls += one.stalls;
         sum.stood_in += one.stood_in;
         sum.refused_access += one.refused_access;

@@ -41,6 +41,9 @@ pub(crate) struct Told {
     looked: Option<u32>,
 }
 
+/// For so long nothing has moved on a connection that goes to another reactor.
+const MOVED_IDLE_US: u64 = 1_000_000;
+
 /// A connection whose owner has just given it up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GivenUp {
@@ -80,6 +83,10 @@ impl Kernel {
     /// A connection has been moved: what it was told is known there.
     pub(super) fn note_moved(&mut self, from: Party, to: Party) {
         if let Some(told) = self.ring(from.ring()).told.remove(&from.key_bits()) {
+            // Times are of whole milliseconds.
+            if told.moved_us > 0 && self.now_us - told.moved_us < MOVED_IDLE_US - 1_000 {
+                self.violate(format!("{from} was moved, and had just moved bytes"));
+            }
             self.ring(to.ring()).told.insert(to.key_bits(), told);
         }
         self.moves.push((from, to));

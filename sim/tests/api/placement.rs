@@ -26,11 +26,7 @@ enum Faults {
 
 /// Connections of each reactor.
 fn stand(sim: &Sim<Echo>) -> Vec<u64> {
-    let of = |reactor| {
-        let counters = sim.counters(reactor);
-        counters.accepted - counters.closed
-    };
-    (0..REACTORS).map(of).collect()
+    (0..REACTORS).map(|reactor| sim.counters(reactor).open()).collect()
 }
 
 fn most_to_mean(stands: &[u64]) -> f64 {
