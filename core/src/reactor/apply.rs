@@ -123,7 +123,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.put_to_large(key);
                 return false;
             }
-            if self.leaves_buffers() {
+            if self.leaves_buffers(key) {
                 self.park(key);
             }
         }

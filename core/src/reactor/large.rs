@@ -114,21 +114,28 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.connections.counters.large_put_off += self.large.keys.len() as u64;
     }
 
-    /// One that is dirty has much to move: it is carried out in its time.
+    /// One that is dirty has much to move: it is carried out in its time, behind those that wait already.
     #[cold]
     pub(super) fn put_to_large(&mut self, key: Key) {
         let Some(slot) = self.connections.slots.get_mut(key) else { return };
         (slot.dirty, slot.is_large) = (true, true);
-        self.large.keys.push_back(key);
+        match self.parked.is_favoured(key) {
+            true => self.large.keys.push_front(key),
+            false => self.large.keys.push_back(key),
+        }
     }
 
-    /// Looks whether somebody with little to move was asked in this turn.
+    /// Looks whether somebody with little to move sends it in this turn.
     fn look_for_small(&mut self, asked: usize) {
         let now_ms = self.connections.now_ms();
         for at in 0..asked {
             let key = self.connections.dirty[at];
             let Some(slot) = self.connections.slots.get_mut(key) else { continue };
             if slot.dirty {
+                continue;
+            }
+            // Who only reads on, or ends, has nobody wait.
+            if !slot.connection.is_sending() {
                 continue;
             }
             if slot.much == 0 {

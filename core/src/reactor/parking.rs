@@ -1,14 +1,15 @@
 //! Receives that wait for a buffer: who comes next when one is back, and who leaves the last ones to others.
 //!
 //! ```text
-//!   no buffer ----------------> parked ---- a buffer each, in order ----> armed
-//!   few, and it brings much --> parked_large -- what the others leave --> armed
+//!   no buffer, brings little --------> the line of little --- a buffer each ------> armed
+//!   no buffer, or few, brings much --> the line of much ---- what they leave ----> armed
 //! ```
 //!
 //! Buffers are what all connections of a reactor share, and who streams takes as many as there are: what it has
 //! sent waits for its turn ([`large`](super::large)), and keeps them meanwhile. A message of somebody else would
-//! wait for all of that. So two lines stand for them, those with little to move come first, and while there are
-//! some, the others leave an eighth of all buffers alone. One turn in eight is the other way round, so that
+//! wait for all of that. So those that wait for a buffer stand in two lines, each in the order of parking. Those with
+//! little to move come first, and while some of them are there, or were a moment ago, the others leave an eighth of all
+//! buffers alone. Each eighth time that there are buffers the first of the others has one before anybody else, so that
 //! neither line stands still.
 
 use std::collections::VecDeque;
@@ -23,19 +24,28 @@ use crate::token::Key;
 
 /// Below this part of all buffers there are few: stalled readers give theirs up then.
 const FEW_PART: u32 = 8;
-/// In one turn of so many, those with much to move are not asked to leave anything.
-const THEIR_TURN: u64 = 8;
+/// Each time of so many that there are buffers, one with much to move comes first.
+const FAVOUR_EACH: u32 = 8;
 
 /// The connections whose receives wait for a buffer.
 #[derive(Debug, Default)]
 pub(super) struct Parked {
     little: VecDeque<Key>,
     much: VecDeque<Key>,
+    /// Times that there were buffers for those that waited.
+    times: u32,
+    /// It has much to move, and its receive is armed in this turn all the same.
+    favoured: Option<Key>,
 }
 
 impl Parked {
     pub(super) fn is_empty(&self) -> bool {
         self.little.is_empty() && self.much.is_empty()
+    }
+
+    /// Whether this one, with much to move, goes before the others of its kind in this turn.
+    pub(super) fn is_favoured(&self, key: Key) -> bool {
+        self.favoured == Some(key)
     }
 
     /// Those that wait, and some that have ended since.
@@ -52,7 +62,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.connections.spill(few);
         }
         self.driver.recycle();
-        if !self.parked.is_empty() {
+        self.parked.favoured = None;
+        if self.can_unpark() {
             self.unpark();
         }
     }
@@ -62,12 +73,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         !self.parked.is_empty() && self.connections.memory.buffers_published() > 0
     }
 
-    /// Whether a receive that will bring much has to leave the last buffers to others.
-    pub(super) fn leaves_buffers(&self) -> bool {
+    /// Whether the receive of this one, which will bring much, has to leave the last buffers to others.
+    pub(super) fn leaves_buffers(&self, key: Key) -> bool {
         self.large.is_tight(self.connections.now_ms())
             && self.connections.memory.buffers_free() <= self.few_buffers()
             && !self.large.keys.is_empty()
-            && !self.is_their_turn()
+            && !self.parked.is_favoured(key)
     }
 
     /// A receive found no buffer, or should not take one now.
@@ -82,14 +93,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.connections.counters.receives_parked += 1;
     }
 
-    /// One attempt for each buffer there is, in the order of parking.
+    /// One attempt for each buffer there is.
     #[cold]
     fn unpark(&mut self) {
-        let buffers = self.connections.memory.buffers_published();
-        if self.is_their_turn() {
-            let left = buffers - self.unpark_some(|parked| &mut parked.much, buffers);
-            self.unpark_some(|parked| &mut parked.little, left);
-            return;
+        let mut buffers = self.connections.memory.buffers_published();
+        self.parked.times = self.parked.times.wrapping_add(1);
+        if self.parked.times.is_multiple_of(FAVOUR_EACH) {
+            self.parked.favoured = self.parked.much.front().copied();
+            buffers -= self.unpark_some(|parked| &mut parked.much, 1);
         }
         let left = buffers - self.unpark_some(|parked| &mut parked.little, buffers);
         // Where none of them has anything to send, nothing would come back if they waited.
@@ -113,10 +124,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
         }
         count
-    }
-
-    fn is_their_turn(&self) -> bool {
-        self.connections.counters.turns.is_multiple_of(THEIR_TURN)
     }
 
     fn few_buffers(&self) -> u32 {

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use slipring_core::driver::Abilities;
+use slipring_core::driver::{Abilities, Wait};
 use slipring_core::token::{Descriptor, Op};
 use slipring_core::{Ctx, Fault, Lease, Limits};
 use slipring_sim::{Conditions, Submitted};
@@ -38,14 +38,6 @@ fn hoarding(buffers: u32) -> (Noted, Hoard) {
     };
     let abilities = Abilities { receive_cap: true, ..Abilities::default() };
     (stage(&Conditions { limits, abilities, ..Conditions::default() }, react), hoard)
-}
-
-/// The next turn is the `eighth`: not one in which those with much come first, or just that one.
-fn before_turn(stage: &mut Noted, eighth: bool) {
-    while (stage.counters().turns % 8 == 7) != eighth {
-        stage.turn();
-    }
-    stage.driver().take_log();
 }
 
 /// One turn; whose receives it armed.
@@ -82,7 +74,7 @@ fn starved() -> (Noted, Hoard, [Descriptor; 2]) {
 #[test]
 fn a_buffer_goes_to_who_has_little_before_who_waits_longer_for_more() {
     let (mut stage, hoard, [hog, little]) = starved();
-    before_turn(&mut stage, false);
+    stage.driver().take_log();
     hoard.borrow_mut().pop();
     assert_eq!(armed(&mut stage), [little]);
     // It was taken meanwhile, and the next one is there.
@@ -91,22 +83,31 @@ fn a_buffer_goes_to_who_has_little_before_who_waits_longer_for_more() {
 }
 
 #[test]
-fn a_buffer_in_eight_turns_goes_to_who_has_much() {
-    let (mut stage, hoard, [hog, _]) = starved();
-    before_turn(&mut stage, true);
+fn each_eighth_time_who_has_much_is_first() {
+    let (mut stage, hoard) = hoarding(1);
+    let hog = stage.accept();
+    let littles: Vec<_> = (0..8).map(|_| stage.accept()).collect();
+    stage.receive(hog, &[b'm'; MUCH - 1]);
+    starve(&mut stage, hog);
+    littles.iter().for_each(|little| starve(&mut stage, *little));
+    stage.driver().take_log();
+    // It comes back, and whoever is armed for it does not need it.
     hoard.borrow_mut().pop();
+    for little in &littles[..7] {
+        assert_eq!(armed(&mut stage), [*little]);
+    }
     assert_eq!(armed(&mut stage), [hog]);
+    assert_eq!(armed(&mut stage), [littles[7]]);
 }
 
-/// Two that stream and one with little, so that they take turns, and as many buffers free as are few; in
-/// the `eighth` turn or another.
-fn short(eighth: bool) -> (Noted, Hoard, [Descriptor; 3]) {
+/// Two that stream and one with little, so that they take turns, and as many buffers free as are few.
+fn short() -> (Noted, Hoard, [Descriptor; 3]) {
     let (mut stage, hoard) = hoarding(BUFFERS);
     let [first, second, little] = [(); 3].map(|()| stage.accept());
     while buffers_free(&mut stage) > BUFFERS / 8 + 3 {
         stage.receive(little, b"kept");
     }
-    before_turn(&mut stage, eighth);
+    stage.driver().take_log();
     stage.driver().receive_last(first, &[b'm'; MUCH]);
     stage.driver().receive_last(second, &[b'm'; MUCH]);
     stage.driver().receive(little, b"e");
@@ -116,7 +117,7 @@ fn short(eighth: bool) -> (Noted, Hoard, [Descriptor; 3]) {
 
 #[test]
 fn who_streams_leaves_the_last_buffers_to_who_has_little() {
-    let (mut stage, hoard, [first, second, _]) = short(false);
+    let (mut stage, hoard, [first, second, _]) = short();
     // The first to go is sent, and reads nothing more: what it has sent comes back before.
     assert_eq!(armed(&mut stage), []);
     assert_eq!(stage.counters().receives_parked, 1);
@@ -128,9 +129,28 @@ fn who_streams_leaves_the_last_buffers_to_who_has_little() {
     assert!(stage.driver().find(Op::Receive, first).is_some(), "it reads on");
 }
 
+/// Ten send one after the other, a turn each, and there are few buffers all the while.
 #[test]
-fn who_streams_need_not_leave_any_in_one_turn_of_eight() {
-    let (mut stage, _hoard, [first, ..]) = short(true);
-    assert_eq!(armed(&mut stage), [first]);
-    assert_eq!(stage.counters().receives_parked, 0);
+fn who_waits_for_a_buffer_behind_senders_has_the_eighth() {
+    let (mut stage, _hoard) = hoarding(BUFFERS);
+    let streams: Vec<_> = (0..10).map(|_| stage.accept()).collect();
+    let [waiting, little] = [(); 2].map(|()| stage.accept());
+    stage.receive(waiting, &[b'm'; MUCH]);
+    stage.driver().oblige();
+    stage.settle();
+    while buffers_free(&mut stage) > BUFFERS / 8 + 10 + 1 {
+        stage.receive(little, b"kept");
+    }
+    streams.iter().for_each(|stream| stage.driver().receive(*stream, &[b'm'; MUCH]));
+    stage.driver().receive(little, b"e");
+    stage.driver().take_log();
+    assert_eq!(armed(&mut stage), []);
+    let receive = stage.driver().expect(Op::Receive, waiting);
+    stage.driver().complete(receive, Err(Fault::NoBuffers));
+    for _ in 0..7 {
+        assert_eq!(armed(&mut stage), []);
+    }
+    assert_eq!(armed(&mut stage), [waiting]);
+    // There were senders left, whose buffers it could have waited for.
+    assert_eq!(stage.reactor().plan_wait(), Wait::NOT);
 }
