@@ -160,6 +160,8 @@ canaries! {
     PhaseExtendedByBytes,
     /// A listener that waits for a token of its rate waits for ever.
     PacedForEver,
+    /// A reactor sleeps as if its turn had taken no time.
+    Oversleeps,
 }
 
 #[cfg(feature = "canaries")]

@@ -359,8 +359,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn enter(&mut self) -> Result<(), DriverFailed> {
         let mut wait = self.plan_wait();
         let before_us = self.connections.now_us();
-        if wait.sleep_us != Some(0) && !self.fall_asleep() {
-            wait = Wait::NOT;
+        if wait.sleep_us != Some(0) {
+            wait = self.fall_asleep(wait);
         }
         self.driver.enter(wait)?;
         let now_us = self.driver.now_us();
@@ -400,8 +400,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         counters.polls_vain += u64::from(!paid);
     }
 
-    /// How long the next turn would wait for a completion. For whoever runs a reactor without a thread of its
-    /// own, and has to know when it would wake.
+    /// How long the next turn would wait for a completion, from the beginning of this one on. For whoever runs a
+    /// reactor without a thread of its own, and has to know when it would wake.
     pub fn plan_wait(&self) -> Wait {
         let busy = !self.deferred.is_empty()
             || !self.connections.dirty.is_empty()
@@ -425,17 +425,26 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         Wait { spin_us, sleep_us }
     }
 
-    /// It is about to wait: its turn is over, and from now on whoever has something for it wakes it. False if
-    /// somebody just has, and it must not wait.
+    /// It is about to wait: its turn is over, and from now on whoever has something for it wakes it. What is left of
+    /// the wait that it planned: a deadline does not come later by the turn that came before. [`Wait::NOT`] if
+    /// somebody just has something, and it must not wait.
     ///
     /// A part of [`turn`](Self::turn). Whoever lets the time of a wait pass between two turns says so when that
     /// begins.
-    pub fn fall_asleep(&mut self) -> bool {
+    pub fn fall_asleep(&mut self, planned: Wait) -> Wait {
+        let mut took_us = 0;
         if !std::mem::replace(&mut self.is_waiting, true) {
-            self.end_turn(self.driver.now_us());
+            let now_us = self.driver.now_us();
+            took_us = now_us - self.connections.now_us();
+            self.end_turn(now_us);
             self.front.loads().end_turn(self.number);
         }
-        self.front.fall_asleep(self.number)
+        if !self.front.fall_asleep(self.number) {
+            return Wait::NOT;
+        }
+        let is_stale = sings(Canary::Oversleeps);
+        let left_us = |us: u64| if is_stale { us } else { us.saturating_sub(took_us).max(1) };
+        Wait { sleep_us: planned.sleep_us.map(left_us), ..planned }
     }
 
     #[inline]

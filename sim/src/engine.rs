@@ -256,10 +256,12 @@ impl<H: Handler> Engine<H> {
         self.kernel.borrow().now_us
     }
 
-    /// Whether a connection is being ended at once, or has been, by the last of its reactor's turns.
-    pub(crate) fn has_given_up(&self, who: Party) -> bool {
-        let closing = &self.lanes[usize::from(who.ring())].closing;
-        closing.iter().any(|key| Party::of(usize::from(who.ring()), *key) == who)
+    /// Whether a connection ends, at once or in order, since the last of its reactor's turns or before.
+    pub(crate) fn is_ending(&self, who: Party) -> bool {
+        let place = usize::from(who.ring());
+        let lane = &self.lanes[place];
+        let mut ending = lane.closing.iter().copied().chain(lane.reactor.draining());
+        ending.any(|key| Party::of(place, key) == who)
     }
 
     /// What went wrong first, if anything has.
@@ -397,11 +399,13 @@ impl<H: Handler> Engine<H> {
         let now_us = self.now_us();
         let lane = &mut self.lanes[place];
         match lane.doing {
-            Doing::Entering { .. } if !lane.reactor.fall_asleep() => {
-                // Somebody has left a message meanwhile.
-                lane.doing = Doing::Turning { at_us: now_us };
-            }
             Doing::Entering { wait, .. } => {
+                let wait = lane.reactor.fall_asleep(wait);
+                if wait == Wait::NOT {
+                    // Somebody has left a message meanwhile.
+                    lane.doing = Doing::Turning { at_us: now_us };
+                    return;
+                }
                 // A failure shows again in the turn.
                 let _ = lane.reactor.driver().submit();
                 let mut kernel = self.kernel.borrow_mut();
@@ -466,6 +470,7 @@ impl<H: Handler> Engine<H> {
             self.look_us = Some(self.look_us.map_or(look_us, |sooner_us| sooner_us.min(look_us)));
         }
         let at_us = kernel.now_us + took_us;
+        kernel.end_turn(place as u16, at_us);
         lane.doing = match wait.sleep_us {
             _ if ended => Doing::Ended,
             Some(0) => Doing::Turning { at_us },

@@ -170,9 +170,10 @@ impl<H: Handler> Stage<H> {
     pub fn turn(&mut self) -> Wait {
         self.reactor.driver().take_waits();
         self.reactor.turn().expect("the driver does not fail");
-        if self.reactor.plan_wait().sleep_us != Some(0) {
+        let planned = self.reactor.plan_wait();
+        if planned.sleep_us != Some(0) {
             // What the test lets pass before the next turn, it sleeps.
-            let _ = self.reactor.fall_asleep();
+            let _ = self.reactor.fall_asleep(planned);
         }
         // The first is the turn's own; others make room in the queue.
         self.reactor.driver().take_waits()[0]

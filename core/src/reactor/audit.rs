@@ -23,6 +23,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         })
     }
 
+    /// The connections that are being closed in order: what waits is still sent.
+    pub fn draining(&self) -> impl Iterator<Item = Key> {
+        let slots = &self.connections.slots;
+        let drains = |key: &Key| {
+            let state = slots.get(*key).map(|slot| slot.connection.state());
+            matches!(state, Some(State::Draining { .. }))
+        };
+        slots.keys().filter(drains)
+    }
+
     /// Clients that were let in and are to be opened in the next turns: they have their places.
     pub fn clients_waiting(&self) -> usize {
         self.acceptor.waiting()

@@ -69,6 +69,23 @@ fn a_deadline_that_comes_while_a_later_timer_is_late_is_kept() {
 }
 
 #[test]
+fn a_long_turn_does_not_put_off_the_deadlines_behind_it() {
+    let mut stage = stage(&with(|t| t.idle = ms(1000)), ignore);
+    stage.accept();
+    let mut sleep_behind_us = |took_us| {
+        stage.reactor().turn().expect("the driver does not fail");
+        let planned = stage.reactor().plan_wait();
+        stage.driver().advance_us(took_us);
+        let left = stage.reactor().fall_asleep(planned);
+        (planned.sleep_us.expect("a deadline"), left.sleep_us.expect("a deadline"))
+    };
+    let (planned_us, left_us) = sleep_behind_us(300_000);
+    assert_eq!(left_us, planned_us - 300_000);
+    let (_, left_us) = sleep_behind_us(900_000);
+    assert_eq!(left_us, 1, "it has passed: no time is left, and it waits all the same");
+}
+
+#[test]
 fn a_reactor_without_work_sleeps_until_its_first_deadline() {
     let mut stage = stage(&with(|t| t.idle = ms(1000)), ignore);
     assert_eq!(stage.turn().sleep_us, None, "nothing to wake for");

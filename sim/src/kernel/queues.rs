@@ -159,6 +159,8 @@ pub(super) struct Ring {
     pub(super) told: BTreeMap<u64, Told>,
     /// When the last turns of its owner began, the one before first.
     pub(super) turns_us: [u64; 2],
+    /// Those of its turns that took long: when they began, and when they ended or will.
+    pub(super) long_turns_us: VecDeque<(u64, u64)>,
     /// What the next enter fails with.
     failure: Option<String>,
     gone: bool,
@@ -197,6 +199,7 @@ impl Kernel {
             generations: BTreeMap::new(),
             told: BTreeMap::new(),
             turns_us: [0; 2],
+            long_turns_us: VecDeque::new(),
             failure: None,
             gone: false,
             places: Vec::new(),

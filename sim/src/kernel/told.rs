@@ -14,6 +14,10 @@ use crate::trace::Party;
 
 /// What a token says of its connection: slot and generation.
 const KEY_BITS: u64 = (1 << 52) - 1;
+/// A shorter turn makes nothing late.
+const LONG_TURN_US: u64 = 1_000;
+/// Long turns are remembered for so long: nobody asks for one of before.
+const REMEMBERED_US: u64 = 120_000_000;
 
 /// What is known of one connection. Times are microseconds, zero for never.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,15 +25,16 @@ pub(crate) struct Told {
     file: Option<FileId>,
     /// Bytes of its send under way, or of its last.
     sending: usize,
-    /// Of those some were not taken, for want of room.
-    pub(crate) blocked: bool,
+    /// Of those some were not taken, for want of room; when that was heard last.
+    blocked: bool,
+    pub(crate) blocked_us: u64,
     /// Its dial was asked for, no sooner than this.
     pub(crate) dialed_us: u64,
     /// The first bytes came.
     pub(crate) heard_us: u64,
     /// Bytes came, or the kernel took some.
     pub(crate) moved_us: u64,
-    /// The kernel took bytes, or a look at the send queue found fewer than the one before.
+    /// The kernel took bytes, or has room for some, or a look at the send queue found fewer than the one before.
     pub(crate) progress_us: u64,
     /// Completions of its receives.
     receives: u64,
@@ -51,8 +56,8 @@ pub(crate) struct GivenUp {
     pub(crate) why: CloseReason,
     pub(crate) at_us: u64,
     pub(crate) told: Told,
-    /// For so long no byte has left its socket, if some wait there and nobody was about to add to them.
-    pub(crate) stuck_us: Option<u64>,
+    /// When the last byte left its socket, if some wait there and nobody was about to add to them.
+    pub(crate) left_us: Option<u64>,
 }
 
 impl Kernel {
@@ -61,6 +66,27 @@ impl Kernel {
         let now_us = self.now_us;
         let turns_us = &mut self.ring(ring).turns_us;
         *turns_us = [turns_us[1], now_us];
+    }
+
+    /// The turn that a reactor has begun just now lasts until then.
+    pub(crate) fn end_turn(&mut self, ring: u16, until_us: u64) {
+        let now_us = self.now_us;
+        if until_us - now_us < LONG_TURN_US {
+            return;
+        }
+        let long_turns_us = &mut self.ring(ring).long_turns_us;
+        while long_turns_us.front().is_some_and(|(_, end_us)| end_us + REMEMBERED_US < now_us) {
+            long_turns_us.pop_front();
+        }
+        long_turns_us.push_back((now_us, until_us));
+    }
+
+    /// When the owner of a connection begins its first turn from `at_us` on, if it is waiting for that time: then,
+    /// or when the turn ends that it is in.
+    pub(crate) fn turn_from_us(&self, who: Party, at_us: u64) -> u64 {
+        let long_turns_us = &self.rings[usize::from(who.ring())].long_turns_us;
+        let within = long_turns_us.iter().find(|(from, until)| (from + 1..*until).contains(&at_us));
+        within.map_or(at_us, |(_, until_us)| *until_us)
     }
 
     /// The owner of a ring pushes something for a connection.
@@ -109,8 +135,16 @@ impl Kernel {
                 told.progress_us = now_us;
                 told.looked = None;
                 told.blocked = (result as usize) < told.sending;
+                told.blocked_us = now_us;
             }
-            Op::Send => told.blocked = result == -libc::EAGAIN,
+            Op::Send => {
+                told.blocked = result == -libc::EAGAIN;
+                told.blocked_us = now_us;
+            }
+            Op::Watch if result > 0 && result & i32::from(libc::POLLOUT) != 0 => {
+                told.moved_us = now_us;
+                told.progress_us = now_us;
+            }
             Op::Close => drop(self.ring(ring).told.remove(&key)),
             _ => {}
         }
@@ -137,11 +171,6 @@ impl Kernel {
     /// closed.
     pub(crate) fn told_of(&self, who: Party) -> Option<Told> {
         self.rings[usize::from(who.ring())].told.get(&who.key_bits()).copied()
-    }
-
-    /// When the owner of a connection began the turn before the one that it is in, or was in last.
-    pub(crate) fn turn_before_us(&self, who: Party) -> u64 {
-        self.rings[usize::from(who.ring())].turns_us[0]
     }
 
     /// Completions of receives that a connection has had; `None` once it is closed.
@@ -185,7 +214,7 @@ impl Kernel {
         let sends = ring.pending.values().any(sending);
         let stream = told.file.and_then(|id| self.stream(id));
         let full = stream.filter(|stream| stream.unsent() > 0 && !sends);
-        let stuck_us = full.map(|stream| self.now_us - stream.progress_us);
-        GivenUp { who, why, at_us: self.now_us, told, stuck_us }
+        let left_us = full.map(|stream| stream.progress_us);
+        GivenUp { who, why, at_us: self.now_us, told, left_us }
     }
 }

@@ -1,8 +1,11 @@
 //! Deadlines from both sides: none is missed, and none passes early.
 //!
-//! Whether one is missed is told from the sockets (`kernel/patience.rs`); whether one came early from what the
-//! reactor had been told by then (`kernel/told.rs`), and of a stall from the socket
-//! as well.
+//! Whether one is missed is told from the sockets (`kernel/patience.rs`), and of a phase from what its handler asked
+//! for; whether one came early from what the reactor had been told by then (`kernel/told.rs`), and of a stall from the
+//! socket as well.
+//!
+//! A reactor in the middle of a long turn sees nothing and ends nothing: what was due meanwhile is due in its next
+//! turn. Nothing else is excused for a turn that is late.
 
 use slipring_core::{CloseReason, Handler, Timeout};
 
@@ -14,10 +17,6 @@ use crate::trace::Party;
 
 /// A reactor counts in whole milliseconds.
 const CLOCK_US: u64 = 1_000;
-/// What a look for progress may be late by while no turn stalls, beside a seventh of its time.
-const LATE_US: u64 = 20_000;
-/// What the end of a phase may be late by, beside a seventh of its time, as its reactor's turns count it.
-const PHASE_LATE_US: u64 = 20_000;
 
 impl<H: Handler> Run<'_, H> {
     /// The next thing that happens; false if there is none, or if something has gone wrong.
@@ -41,29 +40,29 @@ impl<H: Handler> Run<'_, H> {
     }
 
     /// A connection whose phase should have ended by now, or the connection with it, in words.
+    ///
+    /// By now is: in the first turn that its reactor could begin behind the deadline, however long the one before
+    /// took. Excused is who ends by the end of that turn, even if its handler has asked for it in the same turn: the
+    /// timers come behind. What ends in order has other deadlines. And whoever came at the end of a turn, or was asked
+    /// for something there, has its timer armed in the next.
     fn find_late_phase(&self) -> Option<String> {
         let (book, kernel) = (self.book.borrow(), self.engine.kernel.borrow());
-        let late_us = |who: &Party, phase: &Phase| {
+        let over_by_us = |who: &Party, phase: &Phase| {
+            // One that has just been moved has asked for nothing here.
             let told = kernel.told_of(*who)?;
             let opened_us = book.open.get(who)? * 1_000;
             let (until_us, span_us) = phase.until_us()?;
-            let over = phase.until_first_byte && told.heard_us > 0;
-            // What ends in order has other deadlines, and so has what waits for room to do so. A handler that is told
-            // of the peer's end asks for its own, in the very turn whose timers come behind.
-            let asked = told.shut || told.end_us > 0;
-            let ends = asked || told.blocked || self.engine.has_given_up(*who);
-            // A turn that began after the deadline has kept it by its end.
-            let turn_us = kernel.turn_before_us(*who);
-            let late_us = turn_us.saturating_sub(until_us.max(opened_us));
-            let is_late = late_us > span_us / 7 + PHASE_LATE_US;
-            // In a turn that comes late its handler may ask for an end before the timers have their say.
-            let knobs = &self.draw.plan.knobs;
-            let in_time = knobs.stalled_turn == 0 && knobs.stalled_reactor == 0;
-            (is_late && in_time && !over && !ends).then_some(late_us)
+            // The end of a stream, too, is something that is said.
+            let over = phase.until_first_byte && told.heard_us.max(told.end_us) > 0;
+            let asked_us = opened_us.max(until_us - span_us);
+            let armed_us = kernel.turn_from_us(*who, asked_us + CLOCK_US);
+            let turn_us = kernel.turn_from_us(*who, until_us.max(armed_us) + late_us(span_us));
+            let is_late = kernel.now_us > turn_us + CLOCK_US;
+            (is_late && !over && !self.engine.is_ending(*who)).then(|| kernel.now_us - until_us)
         };
         book.phases.iter().find_map(|(who, phase)| {
-            let late_us = late_us(who, phase)?;
-            Some(format!("{who}: its phase was to end {} ms ago", late_us / 1_000))
+            let ago_us = over_by_us(who, phase)?;
+            Some(format!("{who}: its phase was to end {} ms ago", ago_us / 1_000))
         })
     }
 
@@ -85,7 +84,7 @@ impl<H: Handler> Run<'_, H> {
 
     /// Why a connection should not have been given up yet, in words.
     fn find_early(&self, given_up: &GivenUp) -> Option<String> {
-        let GivenUp { who, why, at_us, told, stuck_us } = *given_up;
+        let GivenUp { who, why, at_us, told, left_us } = *given_up;
         let book = self.book.borrow();
         let timeouts = &self.draw.plan.timeouts;
         let opened_us = book.open.get(&who).map_or(0, |opened_ms| opened_ms * 1_000);
@@ -115,12 +114,20 @@ impl<H: Handler> Run<'_, H> {
         if waited_us + CLOCK_US < span_us {
             return Some(format!("{who}: {why} after {waited_us} us of {span_us}"));
         }
-        // Progress shows at the second of four looks within the time, and at those behind it.
-        // A reactor that stalls looks too late.
-        let knobs = &self.draw.plan.knobs;
-        let in_time = knobs.stalled_turn == 0 && knobs.stalled_reactor == 0;
-        let stalls = why == CloseReason::WriteStall && in_time;
-        let stuck_us = stuck_us.filter(|stuck_us| stalls && stuck_us + LATE_US < span_us * 5 / 8);
-        stuck_us.map(|stuck_us| format!("{who}: {why}, {stuck_us} us after bytes left its socket"))
+        // Bytes that left behind the first look show at the next, and at this one, as progress. The first is due a
+        // quarter of the time after it was blocked: a reactor that is in a turn then looks in its next, and what left
+        // before that it cannot know of.
+        let left_us = left_us.filter(|_| why == CloseReason::WriteStall)?;
+        let quarter_us = span_us.div_ceil(4);
+        let look_us = told.blocked_us + quarter_us + late_us(quarter_us);
+        let looked_us = self.engine.kernel.borrow().turn_from_us(who, look_us) + CLOCK_US;
+        let ago_us = at_us - left_us;
+        let shows = left_us > looked_us.max(told.progress_us);
+        shows.then(|| format!("{who}: {why}, {ago_us} us after bytes left its socket"))
     }
+}
+
+/// How late a timer may be that is armed for so long: it stands at the end of a granule of the wheel.
+fn late_us(span_us: u64) -> u64 {
+    span_us / 7 + CLOCK_US
 }
