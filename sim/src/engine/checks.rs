@@ -1,0 +1,236 @@
+//! What must hold of the reactors after each of their turns, while they sleep, and at the end.
+//!
+//! | asked | what |
+//! |---|---|
+//! | after a turn | structures, sums, caps and rates hold; everybody had a share; it does not spin; nobody was refused in vain |
+//! | before each step | no client waits at a listener of one that sleeps while there is room |
+//! | at the end | nothing is left: no connection, buffer, descriptor, place, load |
+//!
+//! Each is told from what the reactors, their books and the simulated kernel say of the same thing. What they say of
+//! connections over time (deadlines, streams) is for whoever plays the run.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use slipring_core::driver::Driver as _;
+use slipring_core::{Counters, Handler};
+
+use super::{Doing, Engine, Lane};
+use crate::kernel::Kernel;
+use crate::paced::Accepted;
+use crate::trace::Party;
+
+/// Turns of one reactor in a row without sleep or news, after which it spins.
+const TURNS_MAX: u32 = 2_000;
+
+/// Completions of each connection that were put off to the next turn, and how many had been taken by then.
+pub(super) type PutOff = BTreeMap<Party, (u64, u64)>;
+
+impl<H: Handler> Engine<H> {
+    /// The turn of a reactor is over; `before` is what it had counted when it began.
+    pub(super) fn check_turn(&mut self, place: usize, before: &Counters) {
+        let lane = &mut self.lanes[place];
+        let audit = lane.reactor.audit();
+        let after = &lane.before;
+        let refused = after.refused_full > before.refused_full;
+        let draining = lane.reactor.connections().is_draining();
+        let spins = note_spin(lane, before);
+        let starved = note_put_off(&self.kernel.borrow(), place, lane);
+        if let Err(contradiction) = audit {
+            self.fail(format!("reactor {place}: {contradiction}"));
+        }
+        if let Some(who) = starved {
+            self.fail(format!("{who}: what was put off to this turn was put off again, all of it"));
+        }
+        if spins {
+            self.fail(format!("reactor {place} spins: {TURNS_MAX} turns and no sleep"));
+        }
+        self.check_sums();
+        self.check_pace(draining);
+        if refused {
+            self.check_refusal();
+        }
+    }
+
+    /// No more were let in than the rates allow. Who was refused is gone already, and has not come in.
+    fn check_pace(&mut self, draining: bool) {
+        let mut kernel = self.kernel.borrow_mut();
+        let mut accepted = std::mem::take(&mut kernel.accepted);
+        accepted.retain(|one| kernel.stream(one.client).is_some());
+        drop(kernel);
+        if draining {
+            return;
+        }
+        for Accepted { at, now_us, .. } in accepted {
+            if let Err(too_soon) = self.paced.add(at, now_us) {
+                self.fail(too_soon);
+            }
+        }
+    }
+
+    /// Somebody was refused in this turn: some cap is reached. A state that could not be made gives its place back
+    /// behind the refusal.
+    fn check_refusal(&mut self) {
+        let fragile = self.kernel.borrow().knobs.failed_states > 0;
+        let own = |(number, max): (usize, &Option<u32>)| {
+            max.is_some_and(|max| self.admission.open_of(number) == Some(max))
+        };
+        let full = self.admission.open() == self.accepted_max
+            || self.listener_max.iter().enumerate().any(own);
+        if !full && !fragile {
+            self.fail("a client was refused, and there was a place for it");
+        }
+    }
+
+    fn check_sums(&mut self) {
+        if self.panics() > self.panics_meant.get() {
+            self.fail("a panic that no handler meant");
+        }
+        let stale: u64 = self.lanes.iter().map(|lane| lane.before.stale_completions).sum();
+        if stale > 0 {
+            self.fail("a completion that nobody awaited");
+        }
+        self.check_caps();
+    }
+
+    /// Neither cap is passed, by what is really open; and the books say what is.
+    fn check_caps(&mut self) {
+        let mut open_of: BTreeMap<u16, u32> = BTreeMap::new();
+        for lane in &self.lanes {
+            for (listener, open) in lane.reactor.accepted_by_listener() {
+                *open_of.entry(listener).or_default() += open;
+            }
+        }
+        // Let in or handed over, and not opened yet: they have their places.
+        let waiting = self.lanes.iter().map(|lane| lane.reactor.clients_waiting());
+        let mailed = (0..self.lanes.len()).map(|reactor| self.front.mail(reactor).len());
+        let on_the_way = waiting.chain(mailed).sum::<usize>() as u32;
+        let open: u32 = open_of.values().sum();
+        if open + on_the_way > self.accepted_max {
+            self.fail(format!("{open} accepted connections, {} allowed", self.accepted_max));
+        }
+        for (number, max) in self.listener_max.clone().into_iter().enumerate() {
+            let open = open_of.get(&(number as u16)).copied().unwrap_or(0);
+            if max.is_some_and(|max| open > max) {
+                self.fail(format!("{open} connections of listener {number}, {max:?} allowed"));
+            }
+            let booked = self.admission.open_of(number);
+            if booked.is_some_and(|booked| !(open..=open + on_the_way).contains(&booked)) {
+                self.fail(format!("{open} connections of listener {number}, {booked:?} booked"));
+            }
+        }
+        let booked = self.admission.open();
+        if booked != open + on_the_way {
+            let which = format!("{open} accepted connections, {on_the_way} on the way");
+            self.fail(format!("{which}, {booked} booked"));
+        }
+    }
+
+    /// No client waits in a backlog while there is room, and nobody will look.
+    pub(super) fn find_held_out(&self) -> Option<String> {
+        let kernel = self.kernel.borrow();
+        let held_out = |(place, lane): (usize, &Lane<H>)| {
+            let asleep = matches!(lane.doing, Doing::Asleep { .. });
+            let listener = lane.reactor.find_idle_listener()?;
+            (asleep && !kernel.has_news(place as u16)).then(|| {
+                format!("listener {listener} of reactor {place} takes nobody in, and there is room")
+            })
+        };
+        self.lanes.iter().enumerate().find_map(held_out)
+    }
+
+    /// Panics of handlers that the reactors have counted.
+    fn panics(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.reactor.counters().handler_panics).sum()
+    }
+
+    /// Everything has ended: nothing may be left, and no panic may have passed unseen.
+    pub(crate) fn check_end(&mut self) {
+        let mut left = Vec::new();
+        let (told, meant) = (self.panics(), self.panics_meant.get());
+        if told != meant {
+            left.push(format!("{told} panics were counted, and {meant} meant"));
+        }
+        for (place, lane) in self.lanes.iter_mut().enumerate() {
+            let reactor = &mut lane.reactor;
+            let counters = *reactor.counters();
+            let failed = reactor.driver().submit().is_err();
+            let mut say = |what: String| left.push(format!("reactor {place}: {what}"));
+            let open = reactor.connections().len();
+            if open > 0 {
+                say(format!("{open} connections"));
+            }
+            if counters.open() != 0 {
+                say("not every connection was closed".to_owned());
+            }
+            if failed {
+                continue;
+            }
+            let memory = Rc::clone(reactor.driver().memory());
+            if memory.buffers_free() != memory.buffers() {
+                say(format!("{} buffers held", memory.buffers() - memory.buffers_free()));
+            }
+            if memory.owned_bytes() > 0 {
+                say(format!("{} owned bytes", memory.owned_bytes()));
+            }
+            if reactor.driver().held() > 0 {
+                say("memory of zero-copy sends".to_owned());
+            }
+            let (pending, read) = self.kernel.borrow().in_flight(place as u16);
+            // The watch of its bell is never answered.
+            if pending > 1 || read > 0 {
+                say(format!("{pending} operations and {read} notifications under way"));
+            }
+        }
+        let descriptors = self.kernel.borrow().open_descriptors();
+        if descriptors > 0 {
+            left.push(format!("{descriptors} descriptors"));
+        }
+        let (open, dialed) = (self.admission.open(), self.admission.dialed());
+        if open + dialed > 0 {
+            left.push(format!("places of {open} accepted and {dialed} dialed connections"));
+        }
+        let sources = self.door.sources_known();
+        if sources > 0 {
+            left.push(format!("{sources} sources that count connections"));
+        }
+        let loads = self.front.loads();
+        let counted: Vec<u32> = (0..loads.reactors()).map(|r| loads.connections(r)).collect();
+        let failed = self.lanes.iter().any(|lane| lane.failed);
+        if counted.iter().any(|load| *load > 0) && !failed {
+            left.push(format!("loads of {counted:?}"));
+        }
+        if !left.is_empty() {
+            self.fail(format!("left behind at the end: {}", left.join("; ")));
+        }
+    }
+}
+
+/// Whether a reactor spins, by the turn that it has just had.
+fn note_spin<H: Handler>(lane: &mut Lane<H>, before: &Counters) -> bool {
+    let after = &lane.before;
+    let bytes = |counters: &Counters| (counters.bytes_received, counters.bytes_sent);
+    lane.moved = bytes(after) != bytes(before);
+    // Those who take turns with their bytes, or with the buffers for them, leave no time to sleep.
+    let put_off = after.large_put_off > before.large_put_off;
+    let take_turns = lane.moved && (put_off || lane.reactor.snapshot().receives_waiting > 0);
+    lane.turns_in_a_row += u32::from(!take_turns);
+    lane.turns_in_a_row > TURNS_MAX
+}
+
+/// Every connection has a share of every turn: of what was put off to it something was dealt with. Whose was
+/// not, if there is one.
+fn note_put_off<H: Handler>(kernel: &Kernel, place: usize, lane: &mut Lane<H>) -> Option<Party> {
+    let mut now = PutOff::new();
+    for key in lane.reactor.put_off() {
+        let who = Party::of(place, key);
+        let taken = kernel.receives_of(who).unwrap_or(0);
+        now.entry(who).or_insert((0, taken)).0 += 1;
+    }
+    let before = std::mem::replace(&mut lane.put_off, now);
+    let starved = before.into_iter().find(|(who, (waited, taken))| {
+        let new = lane.put_off.get(who).map(|(waits, now)| (*waits, now - taken));
+        new.is_some_and(|(waits, came)| waits >= waited + came)
+    });
+    starved.map(|(who, _)| who)
+}
