@@ -45,7 +45,7 @@ use crate::paced::Paced;
 use crate::ring::{SimRing, SimRingSetup};
 use crate::trace::{Party, What};
 
-use checks::PutOff;
+use checks::{PutOff, Restless};
 
 /// Something outside the reactors that acts on the network: a peer, another service.
 pub(crate) trait Actor {
@@ -129,9 +129,7 @@ enum Doing {
 struct Lane<H: Handler> {
     reactor: Reactor<SimRing, H>,
     doing: Doing,
-    turns_in_a_row: u32,
-    /// Bytes came or went in its last turn.
-    moved: bool,
+    restless: Restless,
     before: Counters,
     /// The connections that are being closed.
     closing: BTreeSet<Key>,
@@ -201,8 +199,7 @@ impl<H: Handler> Engine<H> {
             lanes.push(Lane {
                 reactor,
                 doing,
-                turns_in_a_row: 0,
-                moved: false,
+                restless: Restless::default(),
                 before,
                 closing,
                 put_off: PutOff::new(),
@@ -409,14 +406,14 @@ impl<H: Handler> Engine<H> {
                 // A failure shows again in the turn.
                 let _ = lane.reactor.driver().submit();
                 let mut kernel = self.kernel.borrow_mut();
-                // It does not sleep if its own submissions wake it at once, and that is news if bytes move.
-                if lane.moved || !kernel.has_news(place as u16) {
-                    lane.turns_in_a_row = 0;
-                }
                 if kernel.unsubmitted(place as u16) > 0 {
                     // Interrupted, or told that it was not all taken: it does not sleep on that.
                     lane.doing = Doing::Turning { at_us: now_us + 1 };
                     return;
+                }
+                // It does not sleep if its own submissions wake it at once.
+                if !kernel.has_news(place as u16) {
+                    lane.restless.sleep();
                 }
                 let mut until_us = wait.sleep_us.map(|sleep_us| now_us + sleep_us);
                 let chance = kernel.knobs.early_return;

@@ -20,11 +20,39 @@ use crate::kernel::Kernel;
 use crate::paced::Accepted;
 use crate::trace::Party;
 
-/// Turns of one reactor in a row without sleep or news, after which it spins.
-const TURNS_MAX: u32 = 2_000;
+/// Turns of one reactor for nothing since it slept, after which it spins.
+const TURNS_MAX: u32 = 500;
+/// Turns for nothing that one pays for which moves bytes. Who takes turns with others waits for eight at most, with
+/// the bytes and with the buffers.
+const TURNS_PER_MOVE: u32 = 16;
 
 /// Completions of each connection that were put off to the next turn, and how many had been taken by then.
 pub(super) type PutOff = BTreeMap<Party, (u64, u64)>;
+
+/// The turns that a reactor has made for nothing since it slept.
+///
+/// Bytes pay for turns: each moves once, and of those to be moved there are so many. A reactor that moves one now and
+/// then, and turns without end in between, does not get away with that.
+#[derive(Debug, Default)]
+pub(super) struct Restless {
+    turns: u32,
+}
+
+impl Restless {
+    /// It sleeps, and nothing that it has done itself wakes it.
+    pub(super) fn sleep(&mut self) {
+        self.turns = 0;
+    }
+
+    /// It has turned; whether it spins.
+    fn turn(&mut self, moved: bool) -> bool {
+        self.turns = match moved {
+            true => self.turns.saturating_sub(TURNS_PER_MOVE),
+            false => self.turns + 1,
+        };
+        self.turns > TURNS_MAX
+    }
+}
 
 impl<H: Handler> Engine<H> {
     /// The turn of a reactor is over; `before` is what it had counted when it began.
@@ -34,7 +62,8 @@ impl<H: Handler> Engine<H> {
         let after = &lane.before;
         let refused = after.refused_full > before.refused_full;
         let draining = lane.reactor.connections().is_draining();
-        let spins = note_spin(lane, before);
+        let bytes = |counters: &Counters| (counters.bytes_received, counters.bytes_sent);
+        let spins = lane.restless.turn(bytes(after) != bytes(before));
         let starved = note_put_off(&self.kernel.borrow(), place, lane);
         if let Err(contradiction) = audit {
             self.fail(format!("reactor {place}: {contradiction}"));
@@ -43,7 +72,9 @@ impl<H: Handler> Engine<H> {
             self.fail(format!("{who}: what was put off to this turn was put off again, all of it"));
         }
         if spins {
-            self.fail(format!("reactor {place} spins: {TURNS_MAX} turns and no sleep"));
+            self.fail(format!(
+                "reactor {place} spins: {TURNS_MAX} turns for nothing, and no sleep"
+            ));
         }
         self.check_sums();
         self.check_pace(draining);
@@ -204,18 +235,6 @@ impl<H: Handler> Engine<H> {
             self.fail(format!("left behind at the end: {}", left.join("; ")));
         }
     }
-}
-
-/// Whether a reactor spins, by the turn that it has just had.
-fn note_spin<H: Handler>(lane: &mut Lane<H>, before: &Counters) -> bool {
-    let after = &lane.before;
-    let bytes = |counters: &Counters| (counters.bytes_received, counters.bytes_sent);
-    lane.moved = bytes(after) != bytes(before);
-    // Those who take turns with their bytes, or with the buffers for them, leave no time to sleep.
-    let put_off = after.large_put_off > before.large_put_off;
-    let take_turns = lane.moved && (put_off || lane.reactor.snapshot().receives_waiting > 0);
-    lane.turns_in_a_row += u32::from(!take_turns);
-    lane.turns_in_a_row > TURNS_MAX
 }
 
 /// Every connection has a share of every turn: of what was put off to it something was dealt with. Whose was
