@@ -45,7 +45,7 @@ use crate::paced::Paced;
 use crate::ring::{SimRing, SimRingSetup};
 use crate::trace::{Party, What};
 
-use checks::{PutOff, Restless};
+use checks::{PutOff, Restless, find_overslept};
 
 /// Something outside the reactors that acts on the network: a peer, another service.
 pub(crate) trait Actor {
@@ -416,6 +416,7 @@ impl<H: Handler> Engine<H> {
                     lane.restless.sleep();
                 }
                 let mut until_us = wait.sleep_us.map(|sleep_us| now_us + sleep_us);
+                let overslept = find_overslept(place, lane, (now_us, until_us));
                 let chance = kernel.knobs.early_return;
                 if kernel.dice.permille(chance) {
                     let early_us = now_us + kernel.dice.log_between(1, 1_000_000);
@@ -424,7 +425,7 @@ impl<H: Handler> Engine<H> {
                 lane.doing = Doing::Asleep { until_us };
                 let unwoken = kernel.find_unwoken(place as u16);
                 drop(kernel);
-                self.check(unwoken);
+                self.check(overslept.or(unwoken));
             }
             _ => self.turn(place),
         }

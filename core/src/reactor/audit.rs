@@ -62,6 +62,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         open
     }
 
+    /// When the first of its timers fires, microseconds: it must not sleep for longer.
+    pub fn first_deadline_us(&self) -> Option<u64> {
+        Some(self.wheel.next_expiry_ms()? * 1000)
+    }
+
     /// Looks whether all structures agree with one another.
     ///
     /// # Errors

@@ -2,7 +2,8 @@
 //!
 //! | asked | what |
 //! |---|---|
-//! | after a turn | structures, sums, caps and rates hold; everybody had a share; it does not spin; nobody was refused in vain |
+//! | after a turn | structures, sums, caps and rates hold; each had a share; it does not spin; nobody is refused in vain |
+//! | as it falls asleep | it does not sleep past its first timer |
 //! | before each step | no client waits at a listener of one that sleeps while there is room |
 //! | at the end | nothing is left: no connection, buffer, descriptor, place, load |
 //!
@@ -235,6 +236,17 @@ impl<H: Handler> Engine<H> {
             self.fail(format!("left behind at the end: {}", left.join("; ")));
         }
     }
+}
+
+/// A reactor falls asleep for longer than until the first of its timers; one that has passed wakes it at once.
+pub(super) fn find_overslept<H: Handler>(
+    place: usize,
+    lane: &Lane<H>,
+    (now_us, until_us): (u64, Option<u64>),
+) -> Option<String> {
+    let first_us = lane.reactor.first_deadline_us()?.max(now_us + 1);
+    let late_us = until_us.map_or(u64::MAX, |until_us| until_us.saturating_sub(first_us));
+    (late_us > 0).then(|| format!("reactor {place} sleeps, and {late_us} us past its first timer"))
 }
 
 /// Every connection has a share of every turn: of what was put off to it something was dealt with. Whose was
