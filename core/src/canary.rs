@@ -162,6 +162,18 @@ canaries! {
     PacedForEver,
     /// A reactor sleeps as if its turn had taken no time.
     Oversleeps,
+    /// A connection with much to move that is put off to the next turn is forgotten.
+    LargeForgotten,
+    /// A receive that waits for a buffer and will bring much waits for ever.
+    LargeParkedForgotten,
+    /// A listener that closes an idle connection for a client does so once.
+    EvictionForgotten,
+    /// A listener that finds nobody idle does not look again.
+    NobodyIdleForEver,
+    /// A listener that was borrowed for a reactor that does not turn is not given back.
+    BorrowKept,
+    /// A client that is turned away keeps its place.
+    TurnedAwayKeepsPlace,
 }
 
 #[cfg(feature = "canaries")]

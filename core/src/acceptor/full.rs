@@ -17,6 +17,7 @@
 //! that would be refused wait in the backlog.
 
 use super::Acceptor;
+use crate::canary::{Canary, sings};
 use crate::config::REFUSALS_PER_TURN_MAX;
 use crate::driver::Driver;
 use crate::error::Fault;
@@ -54,11 +55,25 @@ impl Acceptor {
     /// One that was to make room is over, if it was one.
     pub(crate) fn eviction_over(&mut self, key: Key) {
         for listener in &mut self.listeners {
-            if listener.eviction == Eviction::Closing(key) {
+            if listener.eviction == Eviction::Closing(key) && !sings(Canary::EvictionForgotten) {
                 listener.eviction = Eviction::None;
                 self.changed = true;
             }
         }
+    }
+
+    /// Whether a listener waits for the end of a connection that is over.
+    pub(crate) fn waits_for_the_dead(&self, lives: impl Fn(Key) -> bool) -> bool {
+        let waits = |listener: &super::Listener| match listener.eviction {
+            Eviction::Closing(key) => !lives(key),
+            Eviction::None | Eviction::Wanted | Eviction::Vain => false,
+        };
+        self.listeners.iter().any(waits)
+    }
+
+    /// Whether a listener has found nobody idle, and is to look again.
+    pub(crate) fn has_looked_in_vain(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.eviction == Eviction::Vain)
     }
 
     /// Somebody may be idle by now.

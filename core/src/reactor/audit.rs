@@ -136,6 +136,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if self.is_paced_for_ever() {
             return Err("a listener waits for a token, and nobody will look for one".to_owned());
         }
+        if self.has_given_up_on_room() {
+            return Err("a listener wants a place, and nobody will look for one".to_owned());
+        }
         self.audit_feeders()
     }
 

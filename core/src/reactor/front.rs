@@ -234,6 +234,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.driver.set_abortive(descriptor);
         self.driver.close_now(descriptor);
         self.acceptor.descriptor_returned();
-        self.acceptor.release(listener);
+        if !sings(Canary::TurnedAwayKeepsPlace) {
+            self.acceptor.release(listener);
+        }
     }
 }

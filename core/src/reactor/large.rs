@@ -26,6 +26,7 @@ use std::collections::VecDeque;
 
 use super::Reactor;
 use super::apply::has_room;
+use crate::canary::{Canary, sings};
 use crate::connections::Slot;
 use crate::driver::{Driver, Share};
 use crate::handler::Handler;
@@ -111,6 +112,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.apply_all_of(key, Share::Data);
         }
         self.large.is_their_time = false;
+        if sings(Canary::LargeForgotten) {
+            self.large.keys.pop_back();
+        }
         self.connections.counters.large_put_off += self.large.keys.len() as u64;
     }
 

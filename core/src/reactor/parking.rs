@@ -100,7 +100,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.parked.times = self.parked.times.wrapping_add(1);
         if self.parked.times.is_multiple_of(FAVOUR_EACH) {
             self.parked.favoured = self.parked.much.front().copied();
-            buffers -= self.unpark_some(|parked| &mut parked.much, 1);
+            buffers -= self.unpark_much(1);
         }
         let left = buffers - self.unpark_some(|parked| &mut parked.little, buffers);
         // Where none of them has anything to send, nothing would come back if they waited.
@@ -110,7 +110,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             true => free.saturating_sub(self.few_buffers()).max(least),
             false => left,
         };
-        self.unpark_some(|parked| &mut parked.much, spare.min(left));
+        self.unpark_much(spare.min(left));
+    }
+
+    /// Unparks so many of those with much to move; how many there were.
+    fn unpark_much(&mut self, most: u32) -> u32 {
+        if sings(Canary::LargeParkedForgotten) {
+            return 0;
+        }
+        self.unpark_some(|parked| &mut parked.much, most)
     }
 
     /// Unparks so many of a line; how many there were.
