@@ -134,6 +134,9 @@ struct Lane<H: Handler> {
     /// The connections that are being closed.
     closing: BTreeSet<Key>,
     put_off: PutOff,
+    /// Connections that each listener has accepted and that are open here, as of its last turn: they open and end in
+    /// no other's.
+    accepted: BTreeMap<u16, u32>,
     /// Its ring has failed.
     failed: bool,
 }
@@ -203,6 +206,7 @@ impl<H: Handler> Engine<H> {
                 before,
                 closing,
                 put_off: PutOff::new(),
+                accepted: BTreeMap::new(),
                 failed: false,
             });
         }
@@ -275,8 +279,9 @@ impl<H: Handler> Engine<H> {
         self.lanes.iter().all(|lane| matches!(lane.doing, Doing::Ended))
     }
 
-    pub(crate) fn counters(&self) -> Vec<Counters> {
-        self.lanes.iter().map(|lane| *lane.reactor.counters()).collect()
+    /// What the reactors have counted, in their order.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = &Counters> {
+        self.lanes.iter().map(|lane| lane.reactor.counters())
     }
 
     pub(crate) fn reactors(&mut self) -> impl Iterator<Item = &mut Reactor<SimRing, H>> {
@@ -443,6 +448,7 @@ impl<H: Handler> Engine<H> {
         if let ControlFlow::Break(Err(error)) = step {
             lane.doing = Doing::Ended;
             lane.failed = true;
+            lane.accepted = lane.reactor.accepted_by_listener();
             let mut kernel = self.kernel.borrow_mut();
             kernel.marks.meet(Mark::DriverFailed);
             kernel.exit_ring(place as u16);

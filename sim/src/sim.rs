@@ -255,15 +255,14 @@ impl<H: Handler> Sim<H> {
     #[must_use]
     #[track_caller]
     pub fn counters(&self, reactor: usize) -> Counters {
-        let all = self.engine.counters();
-        *all.get(reactor).unwrap_or_else(|| panic!("there is no reactor {reactor}"))
+        let found = self.engine.counters().nth(reactor);
+        *found.unwrap_or_else(|| panic!("there is no reactor {reactor}"))
     }
 
     /// Connections that are open, accepted and dialed, of all reactors; those that are closing are.
     #[must_use]
     pub fn open_connections(&self) -> u64 {
-        let open = self.engine.counters();
-        open.iter().map(Counters::open).sum()
+        self.engine.counters().map(Counters::open).sum()
     }
 
     /// A number for all that has happened: it is the same for two runs of a seed, and hardly so if

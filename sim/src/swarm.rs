@@ -262,7 +262,7 @@ impl<'a, H: Handler> Run<'a, H> {
         self.engine.kernel.borrow_mut().marks.add(&self.book.borrow().marks);
         let words = self.book.borrow().words;
         self.engine.kernel.borrow_mut().note(trace::What::Said, words, 0);
-        let completions = self.engine.counters().iter().map(|c| c.completions).sum();
+        let completions = self.engine.counters().map(|c| c.completions).sum();
         (self.engine.failure().map(ToOwned::to_owned), completions)
     }
 

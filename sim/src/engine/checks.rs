@@ -2,7 +2,7 @@
 //!
 //! | asked | what |
 //! |---|---|
-//! | after a turn | structures, sums, caps and rates hold; each had a share; it does not spin; nobody is refused in vain |
+//! | after a turn | structures, sums, caps, rates hold; each had a share; it does not spin; nobody is refused in vain |
 //! | as it falls asleep | it does not sleep past its first timer |
 //! | before each step | no client waits at a listener of one that sleeps while there is room |
 //! | at the end | nothing is left: no connection, buffer, descriptor, place, load |
@@ -60,6 +60,7 @@ impl<H: Handler> Engine<H> {
     pub(super) fn check_turn(&mut self, place: usize, before: &Counters) {
         let lane = &mut self.lanes[place];
         let audit = lane.reactor.audit();
+        lane.accepted = lane.reactor.accepted_by_listener();
         let after = &lane.before;
         let refused = after.refused_full > before.refused_full;
         let draining = lane.reactor.connections().is_draining();
@@ -128,10 +129,8 @@ impl<H: Handler> Engine<H> {
     /// Neither cap is passed, by what is really open; and the books say what is.
     fn check_caps(&mut self) {
         let mut open_of: BTreeMap<u16, u32> = BTreeMap::new();
-        for lane in &self.lanes {
-            for (listener, open) in lane.reactor.accepted_by_listener() {
-                *open_of.entry(listener).or_default() += open;
-            }
+        for (listener, open) in self.lanes.iter().flat_map(|lane| &lane.accepted) {
+            *open_of.entry(*listener).or_default() += open;
         }
         // Let in or handed over, and not opened yet: they have their places.
         let waiting = self.lanes.iter().map(|lane| lane.reactor.clients_waiting());
@@ -163,10 +162,13 @@ impl<H: Handler> Engine<H> {
         let kernel = self.kernel.borrow();
         let held_out = |(place, lane): (usize, &Lane<H>)| {
             let asleep = matches!(lane.doing, Doing::Asleep { .. });
+            if !asleep || kernel.has_news(place as u16) {
+                return None;
+            }
             let listener = lane.reactor.find_idle_listener()?;
-            (asleep && !kernel.has_news(place as u16)).then(|| {
-                format!("listener {listener} of reactor {place} takes nobody in, and there is room")
-            })
+            Some(format!(
+                "listener {listener} of reactor {place} takes nobody in, and there is room"
+            ))
         };
         self.lanes.iter().enumerate().find_map(held_out)
     }

@@ -52,7 +52,7 @@ impl<H: Handler> Sim<H> {
         let until_us = self.engine.now_us() + PARTING_US;
         // One that has just connected may still have to be accepted.
         let clients = self.cast.borrow().connected_clients();
-        let accepted = |sim: &Self| sim.engine.counters().iter().map(|c| c.accepted).sum::<u64>();
+        let accepted = |sim: &Self| sim.engine.counters().map(|c| c.accepted).sum::<u64>();
         let goes_on = |sim: &Self| sim.open_connections() > 0 || accepted(sim) < clients;
         while goes_on(self) && self.step(until_us)? {}
         self.look_for_lingering()?;
