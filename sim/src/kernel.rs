@@ -35,6 +35,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use slipring_core::token::Op;
+
 use crate::dice::Dice;
 use crate::knobs::Knobs;
 use crate::marks::{Mark, Marks};
@@ -104,6 +106,8 @@ struct File {
     owner: Owner,
     /// Operations armed on it.
     armed: Vec<OperationId>,
+    /// What owners of rings have under way on it, from the push to the reaping: ring, token's bits, operation.
+    pending: Vec<(u16, u64, Op)>,
     /// The connection whose operations these are, once there was one.
     party: Option<Party>,
 }
@@ -309,7 +313,15 @@ impl Kernel {
     fn add_file(&mut self, kind: Kind, owner: Owner) -> FileId {
         self.lives += 1;
         let life = self.lives;
-        let file = File { life, references: 1, kind, owner, armed: Vec::new(), party: None };
+        let file = File {
+            life,
+            references: 1,
+            kind,
+            owner,
+            armed: Vec::new(),
+            pending: Vec::new(),
+            party: None,
+        };
         let index = match self.free_files.pop() {
             Some(index) => {
                 self.files[index as usize] = Some(file);
@@ -437,7 +449,7 @@ impl Kernel {
 
     /// Whether no descriptor is left.
     fn is_out_of_descriptors(&self) -> bool {
-        self.open_descriptors() >= self.descriptors_max
+        self.descriptors_max < usize::MAX && self.open_descriptors() >= self.descriptors_max
     }
 
     /// Descriptors that are open.

@@ -48,6 +48,9 @@ impl Kernel {
         self.mark_push(ring, token, work);
         if op != Op::Cancel {
             self.ring(ring).pending.insert(bits, Pending { op: Some(op), file });
+            if let Some(file) = file.and_then(|file| self.file_mut(file)) {
+                file.pending.push((ring, bits, op));
+            }
         }
     }
 
@@ -92,14 +95,12 @@ impl Kernel {
                 other.behind = Some((ring, key));
             }
         }
-        let others: Vec<Op> = {
-            let pending = self.ring(ring).pending.values();
-            pending.filter(|other| other.file == Some(id)).filter_map(|other| other.op).collect()
-        };
-        let sending = others.contains(&Op::Send);
+        let bit = |op: Op| 1_u32 << op as u32;
+        let others = self.others(ring, id).fold(0, |others, op| others | bit(op));
+        let sending = others & bit(Op::Send) != 0;
         match op {
             Op::Send if sending => self.violate("two sends in flight on one socket"),
-            Op::Send if others.contains(&Op::Shutdown) => self.violate("a send beside a FIN"),
+            Op::Send if others & bit(Op::Shutdown) != 0 => self.violate("a send beside a FIN"),
             Op::Send if self.stream(id).is_some_and(|stream| stream.has_sent_fin()) => {
                 self.violate("a send after the FIN");
             }
@@ -107,14 +108,21 @@ impl Kernel {
             Op::Shutdown if self.stream(id).is_some_and(|stream| stream.has_sent_fin()) => {
                 self.violate("two FINs on one socket");
             }
-            Op::Close | Op::CloseOther if !others.is_empty() => {
+            Op::Close | Op::CloseOther if others != 0 => {
+                let others: Vec<Op> = self.others(ring, id).collect();
                 self.violate(format!("a close beside {others:?} in flight"));
             }
-            Op::Receive | Op::Watch if others.contains(&op) => {
+            Op::Receive | Op::Watch if others & bit(op) != 0 => {
                 self.violate(format!("{op:?} armed twice on one socket"));
             }
             _ => {}
         }
+    }
+
+    /// What the ring's owner has under way on a file.
+    fn others(&self, ring: u16, id: FileId) -> impl Iterator<Item = Op> {
+        let pending = self.file(id).into_iter().flat_map(|file| &file.pending);
+        pending.filter(move |(of, ..)| *of == ring).map(|(.., op)| *op)
     }
 
     /// The ring's owner has taken a completion.
@@ -127,7 +135,10 @@ impl Kernel {
         // After the result of a send only its notification follows.
         let last = !notification && (!more || token.is_of(Op::Send));
         if last {
-            self.ring(ring).pending.remove(&user_data);
+            let file = self.ring(ring).pending.remove(&user_data).and_then(|pending| pending.file);
+            if let Some(file) = file.and_then(|file| self.file_mut(file)) {
+                file.pending.retain(|(of, bits, _)| (*of, *bits) != (ring, user_data));
+            }
         }
     }
 }
