@@ -174,6 +174,8 @@ canaries! {
     BorrowKept,
     /// A client that is turned away keeps its place.
     TurnedAwayKeepsPlace,
+    /// A callback that is over is still named.
+    CallStillNamed,
 }
 
 #[cfg(feature = "canaries")]

@@ -11,6 +11,7 @@
 mod acceptor;
 pub mod access;
 pub mod admission;
+pub mod calling;
 pub mod canary;
 pub mod clock;
 pub mod config;

@@ -10,8 +10,11 @@
 //!
 //! What is read here was true a moment ago. Nothing but balance depends on it: no permit, no limit, no owner.
 
+use std::sync::Arc;
+
 use crossbeam_utils::CachePadded;
 
+use crate::calling::Calling;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What a reactor that is always busy counts for, in connections.
@@ -45,13 +48,19 @@ struct Load {
 #[derive(Debug)]
 pub struct Loads {
     each: Box<[CachePadded<Load>]>,
+    /// The callback that each is in, if it is in one. Its own, and not a part of the load: it is written for every
+    /// message, and those who look at loads would take its line away.
+    calling: Box<[Arc<Calling>]>,
 }
 
 impl Loads {
     /// For so many reactors, none of which has anything to do.
     #[must_use]
     pub fn new(reactors: usize) -> Self {
-        Self { each: (0..reactors).map(|_| CachePadded::new(Load::default())).collect() }
+        Self {
+            each: (0..reactors).map(|_| CachePadded::new(Load::default())).collect(),
+            calling: (0..reactors).map(|_| Arc::default()).collect(),
+        }
     }
 
     /// Reactors.
@@ -109,6 +118,12 @@ impl Loads {
             0 => 0,
             since_us => now_us.saturating_sub(since_us),
         }
+    }
+
+    /// Where a reactor says which callback it is in.
+    #[must_use]
+    pub fn calling(&self, reactor: usize) -> &Arc<Calling> {
+        &self.calling[reactor]
     }
 
     fn tell_busy(&self, reactor: usize, busy: u32, now_us: u64) {

@@ -37,6 +37,7 @@ use std::sync::Arc;
 
 use crate::acceptor::Acceptor;
 use crate::admission::Admission;
+use crate::calling::{Callback, Calling};
 use crate::canary::{Canary, sings};
 use crate::config::{
     CLIENTS_PER_TURN_MAX, COMPLETIONS_PER_TURN_MAX, Limits, Poll, SEGMENTS_PER_SEND_MAX,
@@ -51,7 +52,7 @@ use crate::drain::Drain;
 use crate::driver::{Completion, Driver, DriverFailed, Wait};
 use crate::error::CloseReason;
 use crate::front::Front;
-use crate::handler::Handler;
+use crate::handler::{Ctx, Handler};
 use crate::listen::Placement;
 use crate::pace::Pace;
 use crate::placement::{Place, policy};
@@ -147,8 +148,8 @@ pub struct Reactor<D, H: Handler> {
     look_from: u32,
     /// Connections on their way to others, if any are to be moved.
     leaving: Option<Leaving>,
-    /// The connection a handler is being called for, and whether it is being told of its end.
-    current: Option<(Key, bool)>,
+    /// The callback that it is in, and the connection which that is called for.
+    calling: Arc<Calling>,
     segments: Vec<Segment>,
     /// Sends queued since the last enter: they complete in the next one, which is no news.
     sends_queued: u32,
@@ -184,6 +185,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let leaving = moves.then(|| Leaving::new(&setup.placements, setup.seed)).flatten();
         let counted = if setup.door.counts_sources() { limits.slots() } else { 0 };
         let sources = (0..counted).map(|_| None);
+        let calling = Arc::clone(setup.front.loads().calling(number));
         Self {
             acceptor: Acceptor::new(
                 listeners,
@@ -211,7 +213,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             drain: None,
             look_from: 0,
             leaving,
-            current: None,
+            calling,
             segments: Vec::with_capacity(SEGMENTS_PER_SEND_MAX),
             sends_queued: 0,
             is_waiting: false,
@@ -295,10 +297,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Tells the handler that the reactor runs, and queues what is wanted from the first turn on.
     pub fn start(&mut self) {
+        self.front.loads().begin_turn(self.number, self.driver.now_us());
         let Self { handler, connections, .. } = self;
+        self.calling.begin_start();
         if catch_unwind(AssertUnwindSafe(|| handler.on_start(connections))).is_err() {
             self.connections.counters.handler_panics += 1;
         }
+        self.calling.end();
         self.begin_to_move();
         self.work_through_panics();
     }
@@ -503,13 +508,33 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.taken = 0;
     }
 
+    /// Calls the handler for a connection. Whoever looks meanwhile sees which callback the reactor is in; a panic
+    /// leaves it standing there.
+    #[inline(always)]
+    fn call<T>(
+        &mut self,
+        callback: Callback,
+        key: Key,
+        call: impl FnOnce(&mut H, &mut Ctx<'_, H::State>) -> T,
+    ) -> T {
+        self.calling.begin(callback, key);
+        let result = call(&mut self.handler, &mut Ctx::new(&mut self.connections, key));
+        if !sings(Canary::CallStillNamed) {
+            self.calling.end();
+        }
+        result
+    }
+
     /// A handler panicked: its connection ends, everything else goes on.
     fn after_panic(&mut self) {
         self.connections.counters.handler_panics += u64::from(!sings(Canary::PanicUncounted));
         self.connections.forget_the_asked();
-        let Some((key, ending)) = self.current.take() else { return };
-        tracing::error!(slot = key.index(), "a handler panicked; its connection is aborted");
-        if ending {
+        let Some(call) = self.calling.get() else { return };
+        self.calling.end();
+        let Some(key) = call.key else { return };
+        let (slot, callback) = (key.index(), call.callback.name());
+        tracing::error!(slot, callback, "a handler panicked; its connection is aborted");
+        if call.callback == Callback::OnClose {
             self.free(key);
         } else {
             self.connections.ask(key, Input::Abort(CloseReason::HandlerPanic));

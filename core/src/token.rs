@@ -116,6 +116,18 @@ impl Key {
     pub fn generation(self) -> u32 {
         self.0 as u32
     }
+
+    /// The key as one word: the bits above those of a token's key are zero.
+    #[inline]
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The key in a word, whatever stands in the bits above it.
+    #[inline]
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits & ((1 << (INDEX_BITS + GENERATION_BITS)) - 1))
+    }
 }
 
 impl fmt::Debug for Key {
@@ -170,7 +182,7 @@ impl Token {
     /// What the operation is on.
     #[inline]
     pub fn key(self) -> Key {
-        Key(self.0 & ((1 << (INDEX_BITS + GENERATION_BITS)) - 1))
+        Key::from_bits(self.0)
     }
 
     /// Which time the operation was armed.

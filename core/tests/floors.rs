@@ -18,7 +18,7 @@
 //!                 front mailbox moving loads placement pace
 //!                 access rates sources                   (cannot name floor 2)
 //! 0 words         token span clock config error counters
-//!                 control canary sync                    (std)
+//!                 control calling canary sync            (std)
 //! ```
 //!
 //! Why a test and not crates: the floors of one crate share private types, and a package a floor
@@ -59,7 +59,9 @@ const CORE: &[Row] = &[
     Row { floor: 0, modules: &["error"], floors: &[0], also: &[], crates: &["thiserror"] },
     Row {
         floor: 0,
-        modules: &["token", "span", "clock", "config", "counters", "control", "canary", "sync"],
+        modules: &[
+            "token", "span", "clock", "config", "counters", "control", "calling", "canary", "sync",
+        ],
         floors: &[0],
         also: &[],
         crates: &[],

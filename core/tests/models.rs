@@ -40,6 +40,10 @@ mod canary {
     }
 }
 
+mod calling {
+    pub(crate) use slipring_core::calling::Calling;
+}
+
 mod listen {
     pub(crate) use slipring_core::OnFull;
 }

@@ -8,6 +8,8 @@
 mod accept;
 #[path = "reactor/budget.rs"]
 mod budget;
+#[path = "reactor/calling.rs"]
+mod calling;
 #[path = "reactor/close.rs"]
 mod close;
 #[path = "reactor/deadlines.rs"]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use slipring_core::admission::Admission;
 use slipring_core::control::Control;
 use slipring_core::driver::{Abilities, Wait};
+use slipring_core::front::Front;
 use slipring_core::pace::Pace;
 use slipring_core::reactor::Reactor;
 use slipring_core::token::{Descriptor, Op};
@@ -101,6 +102,7 @@ pub struct Stage<H: Handler> {
     listeners: Vec<Descriptor>,
     control: Arc<Control>,
     admission: Arc<Admission>,
+    front: Arc<Front>,
 }
 
 impl<H: Handler> Stage<H> {
@@ -120,8 +122,9 @@ impl<H: Handler> Stage<H> {
         let pace = Pace::new(conditions.accept_rate, how.iter().map(|_| conditions.listener_rate));
         let team = Team::new((1, &how), limits, timeouts, poll, drain_ms).with_pace(pace);
         let (control, admission) = (Arc::clone(team.control()), Arc::clone(team.admission()));
+        let front = Arc::clone(team.front());
         let reactor = Reactor::new(driver, handler, team.setup(0, listeners.clone()));
-        let mut stage = Self { reactor, listeners, control, admission };
+        let mut stage = Self { reactor, listeners, control, admission, front };
         stage.reactor.start();
         stage.turn();
         stage
@@ -151,6 +154,12 @@ impl<H: Handler> Stage<H> {
     #[must_use]
     pub fn admission(&self) -> &Arc<Admission> {
         &self.admission
+    }
+
+    /// What others see of the reactor.
+    #[must_use]
+    pub fn front(&self) -> &Arc<Front> {
+        &self.front
     }
 
     /// The first listener.

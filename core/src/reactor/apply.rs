@@ -3,12 +3,13 @@
 use std::hint::cold_path;
 
 use super::Reactor;
+use crate::calling::Callback;
 use crate::canary::{Canary, sings};
 use crate::config::{SEGMENTS_PER_SEND_MAX, SUBMISSIONS_PER_CONNECTION_MAX};
 use crate::connection::{Action, Connection, Input, Rules, State};
 use crate::driver::{Driver, QueueFull, Share, Submission, Wait};
 use crate::error::{CloseReason, Fault};
-use crate::handler::{Ctx, Handler};
+use crate::handler::Handler;
 use crate::span::Segment;
 use crate::sys::memory::Memory;
 use crate::token::{Key, Op, Token};
@@ -215,9 +216,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// The kernel holds nothing of the connection any more: tell, and free.
     fn end(&mut self, key: Key, reason: CloseReason) {
         self.connections.counters.phase_timeouts += u64::from(reason == CloseReason::PhaseTimeout);
-        self.current = Some((key, true));
-        self.handler.on_close(&mut Ctx::new(&mut self.connections, key), reason);
-        self.current = None;
+        self.call(Callback::OnClose, key, |handler, ctx| handler.on_close(ctx, reason));
         self.free(key);
     }
 }

@@ -72,6 +72,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// # Errors
     /// The first contradiction, in words.
     pub fn audit(&self) -> Result<(), String> {
+        if let Some(call) = self.calling.get() {
+            return Err(format!("between two turns it says that it is in {call}"));
+        }
         let connections = &self.connections;
         let counters = &connections.counters;
         let open = counters.open();

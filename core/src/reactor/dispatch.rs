@@ -4,12 +4,13 @@ use std::hint::cold_path;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Reactor;
+use crate::calling::Callback;
 use crate::canary::{Canary, sings};
 use crate::connection::{Event, Input};
 use crate::connections::{Placed, Received};
 use crate::driver::{Completion, Driver};
 use crate::error::{CloseReason, Fault};
-use crate::handler::{Ctx, Handler, Origin};
+use crate::handler::{Handler, Origin};
 use crate::span::{Segment, Span};
 use crate::token::{Key, Op, Token};
 
@@ -78,9 +79,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.discard(span.into_segment());
         }
         let lease = self.connections.memory.lease(span);
-        self.current = Some((key, false));
-        self.handler.on_data(&mut Ctx::new(&mut self.connections, key), lease);
-        self.current = None;
+        self.call(Callback::OnData, key, |handler, ctx| handler.on_data(ctx, lease));
     }
 
     /// Bytes came that nobody wants any more.
@@ -204,22 +203,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Tells the handler what it has to know.
     #[inline]
     fn tell(&mut self, key: Key, event: Event) {
-        if event == Event::None {
-            return;
-        }
-        self.current = Some((key, false));
-        let ctx = &mut Ctx::new(&mut self.connections, key);
         match event {
-            Event::Opened => self.handler.on_open(ctx, Origin::Dialed),
-            Event::EndOfStream => self.handler.on_eof(ctx),
-            Event::Writable => self.handler.on_writable(ctx),
-            Event::KeepAlive => self.handler.on_keep_alive(ctx),
+            Event::Opened => {
+                self.call(Callback::OnOpen, key, |h, ctx| h.on_open(ctx, Origin::Dialed));
+                self.abort_latecomer(key);
+            }
+            Event::EndOfStream => self.call(Callback::OnEof, key, H::on_eof),
+            Event::Writable => self.call(Callback::OnWritable, key, H::on_writable),
+            Event::KeepAlive => self.call(Callback::OnKeepAlive, key, H::on_keep_alive),
             Event::Parked => self.park(key),
             Event::None | Event::Data | Event::Discard | Event::Blocked => {}
-        }
-        self.current = None;
-        if event == Event::Opened {
-            self.abort_latecomer(key);
         }
     }
 

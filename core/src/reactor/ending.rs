@@ -3,11 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Reactor, TIMER_DRAIN};
+use crate::calling::Callback;
 use crate::connection::Input;
 use crate::drain::{Drain, Step};
 use crate::driver::{Driver, Wait};
 use crate::error::CloseReason;
-use crate::handler::{Ctx, Handler};
+use crate::handler::Handler;
 use crate::token::{Key, Op};
 
 /// How often a failed ring is asked for more. Not until there is no more: somebody may connect all the time.
@@ -69,11 +70,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.take_in_the_last();
         let keys: Vec<Key> = self.connections.slots.keys().collect();
         for key in keys {
-            let Self { handler, connections, .. } = self;
-            let mut ctx = Ctx::new(connections, key);
             let told = catch_unwind(AssertUnwindSafe(|| {
-                handler.on_close(&mut ctx, CloseReason::DriverFailed);
+                self.call(Callback::OnClose, key, |handler, ctx| {
+                    handler.on_close(ctx, CloseReason::DriverFailed);
+                });
             }));
+            self.calling.end();
             self.connections.counters.handler_panics += u64::from(told.is_err());
             let slot = self.connections.slots.get(key);
             if let Some(descriptor) = slot.and_then(|slot| slot.connection.descriptor_to_close()) {

@@ -15,10 +15,11 @@ use std::panic::catch_unwind;
 
 use super::{Reactor, TIMER_ACCEPT, TIMER_PACE};
 use crate::acceptor::PAUSE_MS;
+use crate::calling::Callback;
 use crate::canary::{Canary, sings};
 use crate::door::Refusal;
 use crate::driver::{Driver, Share, Submission};
-use crate::handler::{Ctx, Handler, Origin};
+use crate::handler::{Handler, Origin};
 use crate::mailbox::{Client, Message, Posted};
 use crate::sources::Source;
 use crate::token::{Descriptor, Key, Op, Token};
@@ -210,10 +211,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if let Some(place) = self.sources.get_mut(key.index() as usize) {
             *place = source;
         }
-        self.current = Some((key, false));
         let origin = Origin::Accepted(usize::from(listener));
-        self.handler.on_open(&mut Ctx::new(&mut self.connections, key), origin);
-        self.current = None;
+        self.call(Callback::OnOpen, key, |handler, ctx| handler.on_open(ctx, origin));
         self.abort_latecomer(key);
     }
 

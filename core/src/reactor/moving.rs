@@ -18,12 +18,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Reactor, TIMER_MOVE};
+use crate::calling::Callback;
 use crate::canary::{Canary, sings};
 use crate::config::EVICTION_IDLE_MIN_MS;
 use crate::connection::Pause;
 use crate::connections::Placed;
 use crate::driver::Driver;
-use crate::handler::{Ctx, Handler};
+use crate::handler::Handler;
 use crate::listen::Placement;
 use crate::mailbox::{Client, Message, Posted};
 use crate::moving::{Luggage, Moved};
@@ -170,9 +171,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Nothing holds it here but its handler. Whether it has left.
     fn ask_to_leave(&mut self, key: Key, to: usize) -> bool {
-        self.current = Some((key, false));
-        let luggage = self.handler.on_leave(&mut Ctx::new(&mut self.connections, key));
-        self.current = None;
+        let luggage = self.call(Callback::OnLeave, key, H::on_leave);
         let Some(luggage) = luggage else { return false };
         let slot = self.connections.slots.get(key).expect("only the end of a turn frees a slot");
         let Placed::Accepted(listener) = slot.origin else {
@@ -233,9 +232,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn unpack(&mut self, key: Key, luggage: Luggage) {
-        self.current = Some((key, false));
-        self.handler.on_arrive(&mut Ctx::new(&mut self.connections, key), luggage);
-        self.current = None;
+        self.call(Callback::OnArrive, key, |handler, ctx| handler.on_arrive(ctx, luggage));
     }
 
     /// There is no reactor left for it, or no state: it ends here, and nobody can be told.

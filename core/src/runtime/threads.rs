@@ -252,12 +252,7 @@ fn start_watch(
                 watch.note_busy(reactor, now_us, thread.ran_us());
             }
             for stall in watch.look(now_us) {
-                let for_ms = stall.for_us / 1000;
-                tracing::warn!(
-                    reactor = stall.reactor,
-                    for_ms,
-                    "a reactor does not turn: a handler blocks it"
-                );
+                tracing::warn!("{stall}");
             }
             std::thread::park_timeout(Duration::from_micros(LOOK_US));
         }

@@ -1,7 +1,7 @@
 //! Looks whether every reactor turns.
 //!
 //! A handler that blocks holds up all connections of its reactor. Nothing can be done for those, but the reactor
-//! is named, and nobody else has to wait: whoever notices says so to all ([`Loads`](crate::loads::Loads)), and the others
+//! is named, with the callback that it is in and the connection which that is called for, and nobody else has to wait: whoever notices says so to all ([`Loads`](crate::loads::Loads)), and the others
 //! take what is in its mailbox, and accept the clients that come to its listeners, until it turns again.
 //!
 //! It also tells how busy each is, which placement asks.
@@ -9,9 +9,11 @@
 //! Not a part of any reactor, since it has to run while they do not: a thread of its own looks ten times a second
 //! at one word of each. It holds nothing and decides nothing about connections.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::admission::Admission;
+use crate::calling::Call;
 use crate::front::Front;
 use crate::loads::Business;
 
@@ -27,6 +29,19 @@ pub struct Stall {
     pub reactor: usize,
     /// For how long it has been in its turn, microseconds.
     pub for_us: u64,
+    /// The callback that it is in. None if that has just ended, or if something else than a handler holds it up.
+    pub call: Option<Call>,
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (reactor, seconds) = (self.reactor, self.for_us as f64 / 1e6);
+        write!(f, "reactor {reactor} has not turned for {seconds:.1} s: ")?;
+        match self.call {
+            Some(call) => write!(f, "{call}"),
+            None => f.write_str("it is in no callback of its handler"),
+        }
+    }
 }
 
 /// See the module's documentation.
@@ -53,7 +68,10 @@ impl Watch {
     pub fn look(&mut self, now_us: u64) -> Vec<Stall> {
         let loads = self.front.loads();
         let stalls: Vec<Stall> = (0..loads.reactors())
-            .map(|reactor| Stall { reactor, for_us: loads.turning_for_us(reactor, now_us) })
+            .map(|reactor| {
+                let for_us = loads.turning_for_us(reactor, now_us);
+                Stall { reactor, for_us, call: loads.calling(reactor).get() }
+            })
             .filter(|stall| stall.for_us >= STALL_US && self.front.begin_stall(stall.reactor))
             .collect();
         if !stalls.is_empty() {
@@ -72,8 +90,9 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calling::Callback;
     use crate::mailbox::{Client, Message};
-    use crate::token::Descriptor;
+    use crate::token::{Descriptor, Key};
 
     #[test]
     fn who_stalls_is_named_once_and_its_mail_is_for_all() {
@@ -88,15 +107,22 @@ mod tests {
         front.loads().begin_turn(1, 100);
         assert_eq!(watch.look(100 + STALL_US - 1), []);
         assert!(front.take(0).is_none());
-        let stall = Stall { reactor: 1, for_us: STALL_US };
+        front.loads().calling(1).begin(Callback::OnData, Key::new(17, 4));
+        let call = front.loads().calling(1).get();
+        let stall = Stall { reactor: 1, for_us: STALL_US, call };
+        assert_eq!(stall.to_string(), "reactor 1 has not turned for 1.0 s: on_data of slot 17");
         assert_eq!(watch.look(100 + STALL_US), [stall]);
         assert_eq!(watch.look(100 + 2 * STALL_US), [], "told once");
         assert!(!front.is_empty(0));
         assert!(matches!(front.take(0), Some(Message::Client(it)) if it == client()));
         assert_eq!((front.loads().connections(0), front.loads().connections(1)), (1, 0));
         assert!(front.end_stall(1) && !front.end_stall(1));
+        front.loads().calling(1).end();
         front.loads().begin_turn(1, 5 * STALL_US);
-        assert_eq!(watch.look(7 * STALL_US).len(), 1, "it can stall again");
+        let again = watch.look(7 * STALL_US);
+        assert_eq!(again.len(), 1, "it can stall again");
+        let line = "reactor 1 has not turned for 2.0 s: it is in no callback of its handler";
+        assert_eq!(again[0].to_string(), line);
     }
 
     #[test]
