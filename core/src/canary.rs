@@ -174,6 +174,8 @@ canaries! {
     BorrowKept,
     /// A client that is turned away keeps its place.
     TurnedAwayKeepsPlace,
+    /// In a drain, one whose bytes wait for a buffer counts as quiet.
+    UnheardIsQuiet,
     /// A callback that is over is still named.
     CallStillNamed,
 }

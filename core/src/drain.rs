@@ -39,10 +39,11 @@ impl Drain {
         (self.span_ms / 2 / STEPS).max(1)
     }
 
-    /// How long a connection has to be silent to count as quiet, milliseconds.
+    /// How long a connection has to be silent to count as quiet, milliseconds. At the least so long that none does which
+    /// moved something in this very turn: the rest of that may have been put off to the next.
     #[must_use]
     pub(crate) fn quiet_ms(&self) -> u64 {
-        QUIET_MS.min(self.span_ms / 8)
+        QUIET_MS.min(self.span_ms / 8).max(1)
     }
 
     /// Whether slot `index` is among those a nudge asks.
@@ -92,6 +93,13 @@ mod tests {
     #[test]
     fn a_drain_without_time_aborts_at_once() {
         assert_eq!(Drain::new(5, 0).poll(5), Step::Abort);
+    }
+
+    #[test]
+    fn who_moved_something_in_this_turn_is_never_quiet() {
+        assert_eq!(Drain::new(5, 30_000).quiet_ms(), 100);
+        assert_eq!(Drain::new(5, 400).quiet_ms(), 50);
+        assert_eq!(Drain::new(5, 3).quiet_ms(), 1);
     }
 
     #[test]

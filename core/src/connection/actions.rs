@@ -49,6 +49,14 @@ impl Connection {
         !self.in_flight(Op::Receive) && self.is_receiving_state() && self.wants_to_receive()
     }
 
+    /// Whether what its peer has sent would be known by now: its receive is with the kernel, or the peer has ended. Not
+    /// while it is dialed, nor while its reading waits for a buffer, for another's outbox or for its handler.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        let opening = matches!(self.state, State::Opening { .. });
+        self.in_flight(Op::Receive) || !(opening || self.is_receiving_state())
+    }
+
     fn poll_beside_send(&mut self, rules: &Rules) -> Option<Action> {
         if let State::Draining { .. } = self.state {
             self.finish_draining();

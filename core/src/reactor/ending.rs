@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Reactor, TIMER_DRAIN};
 use crate::calling::Callback;
+use crate::canary::{Canary, sings};
 use crate::connection::Input;
 use crate::drain::{Drain, Step};
 use crate::driver::{Driver, Wait};
@@ -19,8 +20,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let now_ms = self.connections.now_ms();
         self.acceptor.stop();
         self.connections.draining = true;
-        self.drain = Some(Drain::new(now_ms, self.control.drain_ms()));
-        self.on_drain_timer();
+        let drain = Drain::new(now_ms, self.control.drain_ms());
+        self.drain = Some(drain);
+        // Not at once: what has come for a connection together with the order has not been looked at yet.
+        self.wheel.arm(self.connections.slots.capacity() + TIMER_DRAIN, drain.next_ms());
     }
 
     pub(super) fn on_drain_timer(&mut self) {
@@ -36,12 +39,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.wheel.arm(self.connections.slots.capacity() + TIMER_DRAIN, drain.next_ms());
     }
 
+    /// Asks the quiet ones to go. Who has not been listened to is not quiet: its bytes may wait for a buffer, for
+    /// another's outbox, for its handler, or behind more completions than a turn takes.
     fn nudge(&mut self, below: u64, now_ms: u64, quiet_ms: u64) {
+        if self.driver.has_completions() {
+            return;
+        }
         let slots = &self.connections.slots;
         let quiet = |key: &Key| {
             slots.get(*key).is_some_and(|slot| {
                 let connection = &slot.connection;
-                connection.outbox.is_empty() && now_ms >= connection.active_at_ms() + quiet_ms
+                let silent = now_ms >= connection.active_at_ms() + quiet_ms;
+                let heard = connection.is_heard() || sings(Canary::UnheardIsQuiet);
+                silent && heard && connection.outbox.is_empty()
             })
         };
         let concerned = slots.keys().filter(|key| Drain::concerns(key.index(), below));

@@ -1,7 +1,8 @@
 //! Drains: no new client, the quiet asked to go, the busy let finish, the rest aborted, everything closed.
 
+use slipring_core::config::COMPLETIONS_PER_TURN_MAX;
 use slipring_core::token::Op;
-use slipring_core::{CloseReason, Ctx, DialRefused, Fault};
+use slipring_core::{CloseReason, Ctx, DialRefused, Fault, Lease, Origin};
 use slipring_sim::Conditions;
 
 use crate::support::{Noted, Told, echo, ignore, limited, stage};
@@ -59,6 +60,117 @@ fn quiet_connections_are_asked_over_half_the_time_and_busy_ones_may_finish() {
     assert!(stage.driver().is_shut(clients[0]), "quiet at last");
     stage.end_of_stream(clients[0]);
     assert!(stage.is_drained());
+}
+
+#[test]
+fn what_comes_together_with_the_order_is_served() {
+    let mut stage = stage(&conditions(4000), echo);
+    let client = stage.accept();
+    stage.pass_ms(1000);
+    stage.drain();
+    stage.driver().receive(client, b"served");
+    stage.settle();
+    assert_eq!(stage.sent(client), b"served");
+    assert!(!stage.driver().is_shut(client), "it has just said something");
+}
+
+/// A turn that comes late finds that there was no buffer for what a client has sent.
+#[test]
+fn who_waits_for_a_buffer_is_not_quiet() {
+    let mut stage = stage(&conditions(4000), echo);
+    let client = stage.accept();
+    stage.drain();
+    stage.settle();
+    let receive = stage.driver().expect(Op::Receive, client);
+    stage.driver().complete(receive, Err(Fault::NoBuffers));
+    stage.driver().advance_us(200_000);
+    stage.rest();
+    stage.receive(client, b"served");
+    assert_eq!(stage.sent(client), b"served");
+    stage.pass_ms(300);
+    assert!(stage.driver().is_shut(client), "quiet at last");
+}
+
+/// What it has sent comes behind more than a turn takes.
+#[test]
+fn who_has_not_been_listened_to_is_not_quiet() {
+    let limits = limited(|limits| {
+        (limits.buffers, limits.buffer_bytes) = (2048, 64);
+        limits.turn_receives_max = 2048;
+    });
+    let mut stage = stage(&Conditions { drain_ms: 4000, ..limits }, echo);
+    let (client, talks) = (stage.accept(), stage.accept());
+    stage.drain();
+    stage.settle();
+    for _ in 0..COMPLETIONS_PER_TURN_MAX {
+        stage.driver().receive(talks, b"x");
+    }
+    stage.driver().receive(client, b"served");
+    stage.driver().advance_us(200_000);
+    stage.settle();
+    assert_eq!(stage.sent(client), b"served");
+}
+
+/// As a relay does, until it has its upstream.
+#[test]
+fn who_is_held_back_by_its_handler_is_not_quiet_and_neither_is_a_dial() {
+    let relay = |ctx: &mut Ctx<'_, ()>, told: &Told, lease: Option<Lease>| match (told, lease) {
+        (Told::Open(Origin::Accepted(_)), _) => {
+            ctx.pause();
+            ctx.dial(([192, 0, 2, 1], 80).into(), ()).expect("there is room");
+        }
+        (_, Some(lease)) => ctx.send(lease),
+        _ => {}
+    };
+    let mut stage = stage(&conditions(4000), relay);
+    stage.drain();
+    let listener = stage.listener();
+    let late = stage.driver().queue_client(listener);
+    stage.settle();
+    for _ in 0..20 {
+        stage.rest();
+        stage.driver().advance_us(100_000);
+    }
+    let (upstream, _) = stage.dials()[0];
+    stage.answer_dial(upstream, Ok(()));
+    let key = stage.handler().keys[0];
+    stage.reactor().connections().resume_of(key);
+    stage.settle();
+    stage.receive(late, b"served");
+    assert_eq!(stage.sent(late), b"served");
+}
+
+/// What one has sent waits in its socket, because another does not take what came before it.
+#[test]
+fn who_is_held_back_for_another_is_not_quiet() {
+    let mut first = None;
+    let pass_on = move |ctx: &mut Ctx<'_, ()>, told: &Told, lease: Option<Lease>| match told {
+        Told::Open(_) => first = first.or(Some(ctx.key())),
+        Told::Data(_) => {
+            ctx.forward(first.expect("it came first"), lease.expect("data comes with a lease"));
+        }
+        _ => {}
+    };
+    let limits = limited(|limits| (limits.outbox_high_bytes, limits.outbox_low_bytes) = (16, 8));
+    let mut stage = stage(&Conditions { drain_ms: 4000, ..limits }, pass_on);
+    let (reader, writer) = (stage.accept(), stage.accept());
+    stage.driver().receive_last(writer, &[b'x'; 64]);
+    stage.rest();
+    let send = stage.driver().expect(Op::Send, reader);
+    stage.driver().complete(send, Err(Fault::WouldBlock));
+    stage.rest();
+    assert!(stage.driver().find(Op::Receive, writer).is_none(), "it is held back");
+    stage.drain();
+    for _ in 0..30 {
+        stage.rest();
+        stage.driver().advance_us(100_000);
+    }
+    assert!(!stage.driver().is_shut(writer) && !stage.driver().is_shut(reader));
+    let watch = stage.driver().expect(Op::Watch, reader);
+    stage.driver().complete(watch, Ok(4));
+    stage.settle();
+    stage.receive(writer, b"the rest");
+    assert_eq!(stage.sent(reader).len(), 72);
 }
 
 #[test]
