@@ -174,6 +174,10 @@ canaries! {
     BorrowKept,
     /// A client that is turned away keeps its place.
     TurnedAwayKeepsPlace,
+    /// A drain stops accepting at once, whatever time those who send clients have to notice.
+    NotReadySkipped,
+    /// A reactor that is not ready does not drain.
+    NotReadyForEver,
     /// In a drain, one whose bytes wait for a buffer counts as quiet.
     UnheardIsQuiet,
     /// A callback that is over is still named.

@@ -116,6 +116,7 @@ pub struct Connections<S> {
     admission: Arc<Admission>,
     turn_bytes_max: u32,
     turn_receives_max: u16,
+    pub(crate) ready: bool,
     pub(crate) draining: bool,
     /// All connections are being aborted.
     pub(crate) ending: bool,
@@ -154,6 +155,7 @@ impl<S: Default + 'static> Connections<S> {
             admission,
             turn_bytes_max: sizes.turn_bytes_max,
             turn_receives_max: u16::try_from(sizes.turn_receives_max).unwrap_or(u16::MAX),
+            ready: true,
             draining: false,
             ending: false,
         }
@@ -275,6 +277,13 @@ impl<S> Connections<S> {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Whether new clients should come, for handlers that are asked for it. False from the order of a drain on; it may
+    /// go on accepting for a while then ([`Builder::not_ready`](crate::Builder::not_ready)).
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready
     }
 
     /// Whether the runtime is draining: nothing new should be begun.

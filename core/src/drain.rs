@@ -31,8 +31,8 @@ pub(crate) enum Step {
 impl Drain {
     /// A drain that began at `now_ms` and lasts at most `span_ms`.
     #[must_use]
-    pub(crate) fn new(now_ms: u64, span_ms: u32) -> Self {
-        Self { started_ms: now_ms, span_ms: u64::from(span_ms), steps_done: 0 }
+    pub(crate) fn new(now_ms: u64, span_ms: u64) -> Self {
+        Self { started_ms: now_ms, span_ms, steps_done: 0 }
     }
 
     fn step_ms(&self) -> u64 {

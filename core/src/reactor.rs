@@ -94,6 +94,8 @@ pub struct Setup {
     pub admission: Arc<Admission>,
     /// Orders and reports.
     pub control: Arc<Control>,
+    /// For how long it goes on accepting behind the order of a drain.
+    pub not_ready_ms: u32,
     /// What it has of the other reactors.
     pub front: Arc<Front>,
     /// Where the clients of each listener go.
@@ -143,6 +145,9 @@ pub struct Reactor<D, H: Handler> {
     /// Receives that wait for a buffer.
     parked: Parked,
     polling: Polling,
+    not_ready_ms: u64,
+    /// When it heard of the order to drain.
+    ordered_ms: Option<u64>,
     drain: Option<Drain>,
     /// Where the next look for an idle connection begins.
     look_from: u32,
@@ -210,6 +215,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             more_due: false,
             parked: Parked::default(),
             polling: Polling::new(poll),
+            not_ready_ms: setup.not_ready_ms.into(),
+            ordered_ms: None,
             drain: None,
             look_from: 0,
             leaving,
@@ -562,9 +569,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.acceptor.look_again();
         self.report();
         self.stand_in();
-        if self.control.drain_ordered() && self.drain.is_none() {
-            self.begin_drain();
-        }
+        self.look_for_order();
         if self.control.abort_ordered() && !self.connections.ending {
             self.abort_all(CloseReason::DrainDeadline);
         }

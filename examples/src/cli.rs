@@ -56,6 +56,11 @@ pub struct SharedOptions {
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub drain_deadline: Option<Duration>,
 
+    /// For how long of that time clients are still let in: load balancers need a moment to send them elsewhere
+    /// [default: 0s]
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    pub not_ready: Option<Duration>,
+
     /// What an idle reactor does before it sleeps [default: off]
     #[arg(long, value_enum, value_name = "off|adaptive|always", hide_possible_values = true)]
     pub poll: Option<Poll>,
@@ -198,7 +203,8 @@ mod tests {
     fn every_option_arrives() {
         let proxy = proxy(
             "--listen :1 --listen [::1]:2 --to 127.0.0.1:3,127.0.0.1:4 --cores 0-1 \
-             --max-connections 100 --idle-timeout never --first-byte-timeout 5s --drain-deadline 0s --poll always \
+             --max-connections 100 --idle-timeout never --first-byte-timeout 5s --drain-deadline 9s --not-ready 5s \
+             --poll always \
              --buffers 64 --buffer-size 16384 --placement cpu --stats --allow 10.0.0.0/8,::1 \
              --deny 10.1.0.0/16 --per-source 3 --accept-rate 100/s:20 --on-full evict",
         )
@@ -210,7 +216,8 @@ mod tests {
             max_connections: Some(100),
             idle_timeout: Some(Timeout::Never),
             first_byte_timeout: Some(Timeout::seconds(5)),
-            drain_deadline: Some(Duration::ZERO),
+            drain_deadline: Some(Duration::from_secs(9)),
+            not_ready: Some(Duration::from_secs(5)),
             poll: Some(Poll::Always),
             buffers: Some(64),
             buffer_size: Some(16384),

@@ -86,6 +86,9 @@ pub fn builder(
     if let Some(deadline) = options.drain_deadline {
         builder = builder.drain_deadline(deadline);
     }
+    if let Some(span) = options.not_ready {
+        builder = builder.not_ready(span);
+    }
     match options.max_connections {
         Some(_) => builder,
         None => builder.fit_connections(dialed_for).unwrap_or_else(|error| fail(error)),

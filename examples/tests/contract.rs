@@ -81,8 +81,30 @@ fn a_busy_connection_finishes_before_the_exit() {
 }
 
 #[test]
+fn clients_are_let_in_for_as_long_as_it_is_not_ready() {
+    let mut echo = Serving::start(ECHO, &["--listen", FREE, "--not-ready", "700ms"]);
+    let address = echo.address();
+    let idle = connect(address);
+    ping(&idle, b"hello");
+    let started = now();
+    echo.signal("TERM");
+    while started.elapsed() < Duration::from_millis(500) {
+        ping(&connect(address), b"still served");
+    }
+    ping(&idle, b"still there");
+    assert_eq!(read_one(&idle).expect("an orderly end"), 0);
+    assert!(started.elapsed() >= Duration::from_millis(698), "{:?}", started.elapsed());
+    let refused = TcpStream::connect(address).expect_err("nobody listens any more");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    drop(idle);
+    let (status, stderr, _) = echo.ended();
+    assert_eq!(status.code(), Some(0), "{stderr}");
+}
+
+#[test]
 fn a_second_signal_does_not_wait() {
-    let mut echo = Serving::start(ECHO, &["--listen", FREE, "--drain-deadline", "1000h"]);
+    let long = ["--listen", FREE, "--drain-deadline", "1000h", "--not-ready", "999h"];
+    let mut echo = Serving::start(ECHO, &long);
     let client = connect(echo.address());
     ping(&client, b"hello");
     echo.signal("TERM");
@@ -232,7 +254,7 @@ fn without_arguments_a_proxy_is_its_own_demonstration() {
 
 #[test]
 fn bad_input_is_refused_in_one_line() {
-    let cases: [(&str, &[&str], &str); 16] = [
+    let cases: [(&str, &[&str], &str); 18] = [
         (ECHO, &["--listen", "localhost:7000"], "host name"),
         (ECHO, &["--listen", "127.0.0.1"], "port"),
         (ECHO, &["--accept-rate", "60/m"], "10/s"),
@@ -243,6 +265,8 @@ fn bad_input_is_refused_in_one_line() {
         (ECHO, &["--max-connections", "0"], "at least 1"),
         (ECHO, &["--idle-timeout", "30"], "30s"),
         (ECHO, &["--drain-deadline", "never"], "30s"),
+        (ECHO, &["--not-ready", "never"], "30s"),
+        (ECHO, &["--listen", FREE, "--not-ready", "40s"], "drain for longer"),
         (ECHO, &["--poll", "sometimes"], "adaptive"),
         (ECHO, &["--no-such-option"], "--no-such-option"),
         (ECHO, &["--listen", FREE, "--buffers", "100"], "power of two"),

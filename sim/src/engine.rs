@@ -73,6 +73,8 @@ pub(crate) struct Plan {
     /// How often the process lets clients in.
     pub(crate) accept_rate: Option<Rate>,
     pub(crate) drain_ms: u32,
+    /// For so long of that it goes on accepting.
+    pub(crate) not_ready_ms: u32,
     pub(crate) ring: SimRingSetup,
     /// The life every slot starts in.
     pub(crate) first_generation: u32,
@@ -89,7 +91,8 @@ impl Plan {
             .placement(self.placement)
             .rebalance(self.rebalance)
             .per_source(self.per_source)
-            .drain_deadline(Duration::from_millis(self.drain_ms.into()));
+            .drain_deadline(Duration::from_millis(self.drain_ms.into()))
+            .not_ready(Duration::from_millis(self.not_ready_ms.into()));
         let builder = match self.accept_rate {
             Some(rate) => builder.accept_rate(rate),
             None => builder,
@@ -163,6 +166,9 @@ pub(crate) struct Engine<H: Handler> {
     /// Of each listener that has a cap of its own.
     listener_max: Vec<Option<u32>>,
     paced: Paced,
+    not_ready_us: u64,
+    /// A drain was ordered, and lets clients in until then; with an abort no longer.
+    stops_us: Option<u64>,
 }
 
 impl<H: Handler> Engine<H> {
@@ -229,6 +235,8 @@ impl<H: Handler> Engine<H> {
             accepted_max,
             listener_max,
             paced: Paced::new(plan.accept_rate, &plan.listen, &plan.listen_as),
+            not_ready_us: u64::from(plan.not_ready_ms) * 1_000,
+            stops_us: None,
         }
     }
 
@@ -290,13 +298,19 @@ impl<H: Handler> Engine<H> {
 
     /// Orders a drain, as a signal would.
     pub(crate) fn order_drain(&mut self) {
-        self.kernel.borrow_mut().draining = true;
+        let mut kernel = self.kernel.borrow_mut();
+        let stops_us = *self.stops_us.get_or_insert(kernel.now_us + self.not_ready_us);
+        kernel.drains_from_us = stops_us;
+        drop(kernel);
         self.handle.drain();
     }
 
     /// Orders an end at once.
     pub(crate) fn order_abort(&mut self) {
-        self.kernel.borrow_mut().draining = true;
+        let mut kernel = self.kernel.borrow_mut();
+        let stops_us = self.stops_us.map_or(kernel.now_us, |stops_us| stops_us.min(kernel.now_us));
+        (self.stops_us, kernel.drains_from_us) = (Some(stops_us), stops_us);
+        drop(kernel);
         self.handle.abort();
     }
 
@@ -308,7 +322,7 @@ impl<H: Handler> Engine<H> {
         }
         self.given_up.clear();
         let mut kernel = self.kernel.borrow_mut();
-        if kernel.hear_bells() && !kernel.draining {
+        if kernel.hear_bells() && !kernel.is_draining() {
             kernel.marks.meet(Mark::PermitRung);
         }
         drop(kernel);
@@ -480,6 +494,10 @@ impl<H: Handler> Engine<H> {
             _ => Doing::Entering { at_us, wait },
         };
         let before = std::mem::replace(&mut lane.before, *lane.reactor.counters());
+        let accepted = lane.before.accepted > before.accepted;
+        if accepted && !lane.reactor.connections().is_draining() && self.stops_us.is_some() {
+            kernel.marks.meet(Mark::AcceptedNotReady);
+        }
         mark_counters(&mut kernel, &before, &lane.before);
         drop(kernel);
         self.note_given_up(place);

@@ -150,8 +150,8 @@ pub(crate) struct Kernel {
     pub(crate) knobs: Knobs,
     pub(crate) trace: Trace,
     pub(crate) marks: Marks,
-    /// A drain was ordered: what is met then has other names.
-    pub(crate) draining: bool,
+    /// From when on the reactors stop accepting for a drain: what is met then has other names.
+    pub(crate) drains_from_us: u64,
     /// Clients that were accepted, until somebody counts them.
     pub(crate) accepted: Vec<Accepted>,
     /// What was done that must never be done, in words.
@@ -182,6 +182,10 @@ pub(crate) struct Kernel {
 const FIRST_DESCRIPTOR: usize = 3;
 
 impl Kernel {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.now_us >= self.drains_from_us
+    }
+
     /// A kernel for so many rings.
     pub(crate) fn new(dice: Dice, knobs: Knobs, rings: usize, keep_records: bool) -> Self {
         let mut kernel = Self {
@@ -190,7 +194,7 @@ impl Kernel {
             knobs,
             trace: Trace::new(keep_records),
             marks: Marks::default(),
-            draining: false,
+            drains_from_us: u64::MAX,
             accepted: Vec::new(),
             violations: Vec::new(),
             moves: Vec::new(),

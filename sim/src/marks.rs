@@ -89,6 +89,8 @@ marks! {
     BacklogFull,
     /// A drain took a queued client in.
     DrainTookQueued,
+    /// A client was let in between the order of a drain and the end of accepting.
+    AcceptedNotReady,
     /// A drain's deadline aborted a connection.
     DrainAborted,
     /// A listener closed on queued clients.

@@ -40,6 +40,8 @@ pub struct Conditions {
     pub listener_rate: Option<Rate>,
     /// How long a drain may take, milliseconds.
     pub drain_ms: u32,
+    /// For how long of that it goes on accepting, milliseconds.
+    pub not_ready_ms: u32,
 }
 
 impl Default for Conditions {
@@ -64,6 +66,7 @@ impl Default for Conditions {
             accept_rate: None,
             listener_rate: None,
             drain_ms: 30_000,
+            not_ready_ms: 0,
         }
     }
 }
@@ -120,7 +123,9 @@ impl<H: Handler> Stage<H> {
         let listeners: Vec<_> = (0..listeners).map(|_| driver.descriptor()).collect();
         let how = vec![how; listeners.len()];
         let pace = Pace::new(conditions.accept_rate, how.iter().map(|_| conditions.listener_rate));
-        let team = Team::new((1, &how), limits, timeouts, poll, drain_ms).with_pace(pace);
+        let team = Team::new((1, &how), limits, timeouts, poll, drain_ms)
+            .with_pace(pace)
+            .with_not_ready(conditions.not_ready_ms);
         let (control, admission) = (Arc::clone(team.control()), Arc::clone(team.admission()));
         let front = Arc::clone(team.front());
         let reactor = Reactor::new(driver, handler, team.setup(0, listeners.clone()));

@@ -16,11 +16,32 @@ use crate::token::{Key, Op};
 const LAST_ENTERS: u32 = 256;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
-    pub(super) fn begin_drain(&mut self) {
+    /// Drains, if that was ordered and it is time: from the order on it is not ready any more, and goes on accepting
+    /// for as long as those who send clients may take to notice.
+    pub(super) fn look_for_order(&mut self) {
+        if !self.control.drain_ordered() || self.drain.is_some() {
+            return;
+        }
+        let now_ms = self.connections.now_ms();
+        let ordered_ms = *self.ordered_ms.get_or_insert(now_ms);
+        self.connections.ready = false;
+        let stops_ms = ordered_ms + self.not_ready_ms;
+        if now_ms < stops_ms && !self.control.abort_ordered() && !sings(Canary::NotReadySkipped) {
+            if !sings(Canary::NotReadyForEver) {
+                self.wheel.arm(self.connections.slots.capacity() + TIMER_DRAIN, stops_ms);
+            }
+            return;
+        }
+        self.begin_drain(ordered_ms);
+    }
+
+    fn begin_drain(&mut self, ordered_ms: u64) {
         let now_ms = self.connections.now_ms();
         self.acceptor.stop();
         self.connections.draining = true;
-        let drain = Drain::new(now_ms, self.control.drain_ms());
+        // Its time counts from the order.
+        let until_ms = ordered_ms + u64::from(self.control.drain_ms());
+        let drain = Drain::new(now_ms, until_ms.saturating_sub(now_ms));
         self.drain = Some(drain);
         // Not at once: what has come for a connection together with the order has not been looked at yet.
         self.wheel.arm(self.connections.slots.capacity() + TIMER_DRAIN, drain.next_ms());
@@ -28,7 +49,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     pub(super) fn on_drain_timer(&mut self) {
         let now_ms = self.connections.now_ms();
-        let Some(drain) = &mut self.drain else { return };
+        let Some(drain) = &mut self.drain else { return self.look_for_order() };
         let step = drain.poll(now_ms);
         let drain = *drain;
         match step {

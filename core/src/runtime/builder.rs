@@ -54,6 +54,7 @@ pub struct Builder {
     access: Option<Arc<Access>>,
     sources: SourceLimits,
     drain: Duration,
+    not_ready: Duration,
 }
 
 impl Builder {
@@ -71,6 +72,7 @@ impl Builder {
             access: None,
             sources: SourceLimits::default(),
             drain: Duration::from_secs(30),
+            not_ready: Duration::ZERO,
         }
     }
 
@@ -166,9 +168,17 @@ impl Builder {
         self
     }
 
-    /// How long a drain may take before what is left is aborted. Default 30 s, Kubernetes' grace.
+    /// How long a drain may take before what is left is aborted, from its order on. Default 30 s, Kubernetes' grace.
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {
         self.drain = deadline;
+        self
+    }
+
+    /// For so long of that time a drain goes on accepting and serving, while [`Handle::is_ready`](super::Handle::is_ready)
+    /// says that no more should come: a load balancer that asks for it, or is told, sends clients elsewhere before
+    /// anybody is refused. Default 0. Less than the drain's deadline.
+    pub fn not_ready(mut self, span: Duration) -> Self {
+        self.not_ready = span;
         self
     }
 
@@ -205,15 +215,24 @@ impl Builder {
         let access = listen.iter().map(|how| how.access.clone()).collect();
         let team = Team::new((reactors, &listen), self.limits, self.timeouts, self.poll, drain_ms);
         let pace = Pace::new(self.accept_rate, listen.iter().map(|how| how.accept_rate));
+        let not_ready_ms = u32::try_from(millis(self.not_ready)).unwrap_or(u32::MAX);
         Ok(team
             .with_door(Door::new(access, sources))
             .with_pace(pace)
-            .with_rebalance(self.rebalance))
+            .with_rebalance(self.rebalance)
+            .with_not_ready(not_ready_ms))
     }
 
     fn check(&self, reactors: usize) -> Result<(), SetupError> {
         self.limits.check()?;
         self.listen.iter().try_for_each(|(_, how)| how.check())?;
+        if !self.not_ready.is_zero() && self.not_ready >= self.drain {
+            let (not_ready, drain) = (self.not_ready, self.drain);
+            return Err(SetupError::Config {
+                cause: format!("not ready for {not_ready:?} of a drain of {drain:?}"),
+                remedy: "accept for less, or drain for longer".to_owned(),
+            });
+        }
         if reactors == 0 {
             return Err(SetupError::Config {
                 cause: "no core to run on".to_owned(),

@@ -23,6 +23,7 @@ pub struct Team {
     limits: Limits,
     timeouts: Timeouts,
     poll: Poll,
+    not_ready_ms: u32,
     placements: Vec<Placement>,
     rebalance: bool,
     seed: u64,
@@ -54,6 +55,7 @@ impl Team {
             limits,
             timeouts,
             poll,
+            not_ready_ms: 0,
             placements: listen.iter().map(|how| how.placement.unwrap_or_default()).collect(),
             rebalance: false,
             seed: fastrand::u64(..),
@@ -86,6 +88,13 @@ impl Team {
         self
     }
 
+    /// For how long they go on accepting behind the order of a drain, of the time that it has. Without it, not at all.
+    #[must_use]
+    pub fn with_not_ready(mut self, not_ready_ms: u32) -> Self {
+        self.not_ready_ms = not_ready_ms;
+        self
+    }
+
     /// What the reactor of this number is made with. It closes the listeners.
     #[must_use]
     pub fn setup(&self, number: usize, listeners: Vec<Descriptor>) -> Setup {
@@ -97,6 +106,7 @@ impl Team {
             poll: self.poll,
             admission: Arc::clone(&self.admission),
             control: Arc::clone(&self.control),
+            not_ready_ms: self.not_ready_ms,
             front: Arc::clone(&self.front),
             placements: self.placements.clone(),
             rebalance: self.rebalance,
@@ -165,7 +175,8 @@ impl Handle {
         self.bells.iter().for_each(|bell| bell.wake());
     }
 
-    /// Stops accepting, lets connections finish, aborts what is left at the drain deadline.
+    /// Is not ready any more, stops accepting when those who send clients have had their time to notice, lets
+    /// connections finish, and aborts what is left at the drain deadline.
     pub fn drain(&self) {
         self.control.order_drain();
         self.ring_all();
@@ -175,6 +186,13 @@ impl Handle {
     pub fn abort(&self) {
         self.control.order_abort();
         self.ring_all();
+    }
+
+    /// Whether new clients should come: false from the order of a drain on, be it because a reactor has failed. For
+    /// whoever answers a load balancer that asks. It accepts on for [`Builder::not_ready`](crate::Builder::not_ready).
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.control.drain_ordered()
     }
 
     /// The counters of each reactor, as of its last report; asks for new ones.

@@ -63,6 +63,53 @@ fn quiet_connections_are_asked_over_half_the_time_and_busy_ones_may_finish() {
 }
 
 #[test]
+fn it_goes_on_accepting_while_it_is_not_ready_and_ends_by_its_deadline_all_the_same() {
+    let mut stage = stage(&Conditions { not_ready_ms: 2000, ..conditions(10_000) }, echo);
+    let (early, busy) = (stage.accept(), stage.accept());
+    stage.drain();
+    stage.pass_ms(1950);
+    assert!(!stage.reactor().connections().is_ready());
+    assert!(!stage.reactor().connections().is_draining());
+    assert!(!stage.driver().is_shut(early), "nobody is asked to go yet");
+    let late = stage.accept();
+    stage.receive(late, b"served");
+    assert_eq!(stage.sent(late), b"served");
+    // A timer of two seconds may be late by an eighth.
+    for _ in 0..4 {
+        stage.receive(busy, b"busy");
+        stage.pass_ms(80);
+    }
+    let listener = stage.listener();
+    assert!(stage.driver().is_closed(listener) && stage.reactor().connections().is_draining());
+    // Over half of the time that is left.
+    for _ in 0..46 {
+        stage.receive(busy, b"busy");
+        stage.pass_ms(90);
+    }
+    assert!(stage.driver().is_shut(early) && stage.driver().is_shut(late));
+    for _ in 0..36 {
+        stage.receive(busy, b"busy");
+        stage.pass_ms(90);
+    }
+    assert!(!stage.driver().is_closed(busy));
+    stage.pass_ms(600);
+    assert!(stage.driver().is_abortive(busy) && stage.is_drained());
+}
+
+#[test]
+fn an_abort_does_not_wait_until_others_have_noticed() {
+    let mut stage = stage(&Conditions { not_ready_ms: 20_000, ..conditions(30_000) }, ignore);
+    stage.accept();
+    stage.drain();
+    stage.pass_ms(100);
+    assert!(!stage.is_drained());
+    stage.abort();
+    stage.settle();
+    assert!(stage.is_drained());
+    assert_eq!(closes(&mut stage), [CloseReason::DrainDeadline]);
+}
+
+#[test]
 fn what_comes_together_with_the_order_is_served() {
     let mut stage = stage(&conditions(4000), echo);
     let client = stage.accept();

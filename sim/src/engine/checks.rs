@@ -80,8 +80,18 @@ impl<H: Handler> Engine<H> {
         }
         self.check_sums();
         self.check_pace(draining);
+        self.check_not_ready(place, draining);
         if refused {
             self.check_refusal();
+        }
+    }
+
+    /// Those who send clients have their time to notice. Where a reactor has failed, the others drain without an order.
+    fn check_not_ready(&mut self, place: usize, draining: bool) {
+        let failed = self.lanes.iter().any(|lane| lane.failed);
+        let early = self.stops_us.is_none_or(|stops_us| self.now_us() + 1_000 < stops_us);
+        if draining && early && !failed {
+            self.fail(format!("reactor {place} stopped accepting before it was time"));
         }
     }
 

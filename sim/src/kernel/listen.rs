@@ -105,7 +105,11 @@ impl Kernel {
             return Err(self.fail_accept(id));
         }
         let client = self.accept(id, Owner::Rings).ok_or(libc::EAGAIN)?;
-        self.marks.meet(if self.draining { Mark::DrainTookQueued } else { Mark::AcceptedAlone });
+        self.marks.meet(if self.is_draining() {
+            Mark::DrainTookQueued
+        } else {
+            Mark::AcceptedAlone
+        });
         self.note_accepted(id, client);
         self.install(client)
     }

@@ -26,7 +26,7 @@ pub(crate) struct Told {
     /// Bytes of its send under way, or of its last.
     sending: usize,
     /// Of those some were not taken, for want of room; when that was heard last.
-    blocked: bool,
+    pub(super) blocked: bool,
     pub(crate) blocked_us: u64,
     /// Its dial was asked for, no sooner than this.
     pub(crate) dialed_us: u64,

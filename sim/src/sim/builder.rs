@@ -302,6 +302,7 @@ impl SimBuilder {
             per_source: self.per_source,
             accept_rate: self.accept_rate,
             drain_ms: u32::try_from(self.drain.as_millis()).unwrap_or(u32::MAX),
+            not_ready_ms: 0,
             ring,
             first_generation: 0,
             keep_records: true,

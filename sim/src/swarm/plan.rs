@@ -132,7 +132,7 @@ impl Draw {
         };
         let aside = &mut dice.aside("messages_max");
         let messages_max = if aside.coin() { 1024 } else { aside.log_between(1, 8) as u32 };
-        let plan = Plan {
+        let mut plan = Plan {
             seed,
             knobs,
             reactors,
@@ -146,10 +146,12 @@ impl Draw {
             per_source: draw_sources(&dice),
             accept_rate: None,
             drain_ms: dice.log_between(1, 30_000) as u32,
+            not_ready_ms: 0,
             ring,
             first_generation: if dice.coin() { 0 } else { u32::MAX - dice.below(3) },
             keep_records: false,
         };
+        plan.not_ready_ms = draw_not_ready(&dice, plan.drain_ms);
         let upstreams: Vec<SocketAddr> =
             (0..dice.between(1, 3)).map(|n| address(20 + n as u8, 80)).collect();
         let all = upstreams.len() as u64;
@@ -184,6 +186,13 @@ impl Draw {
 fn draw_sources(dice: &Dice) -> SourceLimits {
     let counts = dice.aside("per_source").coin();
     SourceLimits { connections_max: counts.then_some(u32::MAX), ..SourceLimits::default() }
+}
+
+/// For how long of a drain clients are let in; in half of all runs not at all.
+fn draw_not_ready(dice: &Dice, drain_ms: u32) -> u32 {
+    let mut dice = dice.aside("not_ready_ms");
+    let longest = u64::from(drain_ms) - 1;
+    if dice.coin() && longest > 0 { dice.log_between(1, longest) as u32 } else { 0 }
 }
 
 /// Who has an accept rate when the knob is turned, nobody half of the time: without one, listeners accept by

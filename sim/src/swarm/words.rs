@@ -69,6 +69,10 @@ fn course(draw: &Draw) -> String {
         parts.push("handlers set phases".to_owned());
     }
     let drain = duration(u64::from(draw.plan.drain_ms) * 1000);
+    if draw.plan.not_ready_ms > 0 {
+        let not_ready = duration(u64::from(draw.plan.not_ready_ms) * 1000);
+        parts.push(format!("a drain lets clients in for {not_ready}"));
+    }
     parts.push(match draw.aborts {
         true => format!("the drain has {drain} and is an abort"),
         false => format!("the drain has {drain}"),
