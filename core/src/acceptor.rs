@@ -190,6 +190,9 @@ impl Acceptor {
     pub(crate) fn hold(&mut self, held: bool) {
         self.held = held;
         self.changed = true;
+        if held {
+            self.ask_for_none();
+        }
     }
 
     /// A descriptor of this reactor was closed.
@@ -214,6 +217,7 @@ impl Acceptor {
     pub(crate) fn stop(&mut self) {
         self.stopping = true;
         self.changed = true;
+        self.ask_for_none();
     }
 
     /// Whether every listener is closed.
@@ -229,9 +233,14 @@ impl Acceptor {
         self.changed = true;
     }
 
+    /// Whether it accepts, as far as it is up to it.
+    pub(crate) fn is_accepting(&self) -> bool {
+        !self.paused && !self.held && !self.stopping
+    }
+
     /// A listener that keeps clients waiting although there is room, and that nothing will make look again.
     pub(crate) fn find_idle_with_room(&self) -> Option<usize> {
-        if self.changed || self.paused || self.held || self.stopping {
+        if self.changed || !self.is_accepting() {
             return None;
         }
         let idle = |number: &usize| {
@@ -343,6 +352,7 @@ impl Acceptor {
 
     /// Closes everything at once, after the driver has failed.
     pub(crate) fn abandon<D: Driver>(&mut self, driver: &mut D) {
+        self.ask_for_none();
         for client in &self.admitted {
             self.admission.release(self.reactor, client.listener);
         }
@@ -400,6 +410,7 @@ impl Acceptor {
             Ok(descriptor) => {
                 self.in_a_row = 0;
                 self.admitted.push_back(Client { descriptor, listener: number });
+                self.ask_no_more(number.into());
                 Entry::In
             }
             Err(fault) => {
@@ -434,6 +445,7 @@ impl Acceptor {
         if !std::mem::take(&mut self.changed) {
             return;
         }
+        self.hear_of_places();
         self.admit_early(driver);
         // A queue without room leaves them as they are: the next turn asks again.
         self.changed |= self.poll_listeners(now_us, driver).is_err();

@@ -174,6 +174,10 @@ canaries! {
     BorrowKept,
     /// A client that is turned away keeps its place.
     TurnedAwayKeepsPlace,
+    /// A reactor that has nobody idle for a client that waits asks no other.
+    AsksNobody,
+    /// A place that was made for another's client counts as being made for ever.
+    MadeForEver,
     /// A drain stops accepting at once, whatever time those who send clients have to notice.
     NotReadySkipped,
     /// A reactor that is not ready does not drain.

@@ -73,6 +73,8 @@ pub struct Counters {
     pub refused_full: u64,
     /// Idle connections that were closed for a client that found no place (`OnFull::EvictIdle`).
     pub evicted: u64,
+    /// Of those, for a client that waited at another reactor.
+    pub evicted_for_others: u64,
     /// Connections that were reset because a phase did not end in time (`CloseReason::PhaseTimeout`).
     pub phase_timeouts: u64,
     /// Handlers that panicked, each of which ended its connection.

@@ -4,6 +4,7 @@
 //!            reactor 0            reactor 1                     reactor n
 //!   loads   [ counts ]           [ counts ]                    [ counts ]      anybody looks
 //!   mail    [ box   ] <--- a client, handed over ---           [ box   ]       anybody posts, anybody takes
+//!   places  [ asked ]            [ made ]                                      one that has nobody idle asks
 //! ```
 //!
 //! **How it ends.** A client that is in a mailbox when its owner has gone would never be served, nor closed. So
@@ -17,6 +18,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::loads::Loads;
 use crate::mailbox::{Mailbox, Message};
+use crate::places::Places;
 use crate::sync::{AtomicBool, AtomicU32, Ordering, Slip, slips};
 use crate::token::Descriptor;
 
@@ -59,6 +61,7 @@ pub struct Front {
     /// Reactors that have failed or stalled: their mail is for all.
     absent: AtomicU32,
     doors: Box<[CachePadded<Listeners>]>,
+    places: Places,
 }
 
 impl Front {
@@ -72,6 +75,7 @@ impl Front {
             living: AtomicU32::new(reactors as u32),
             absent: AtomicU32::new(0),
             doors: (0..reactors).map(|_| CachePadded::default()).collect(),
+            places: Places::new(reactors),
         }
     }
 
@@ -150,6 +154,7 @@ impl Front {
     /// A reactor has these listeners.
     pub(crate) fn tell_listeners(&self, reactor: usize, listeners: &[Descriptor]) {
         let _ = self.doors[reactor].descriptors.set(listeners.into());
+        self.places.tell(reactor, listeners.len());
     }
 
     /// The listeners of a reactor, kept open meanwhile; `None` once it closes them.
@@ -172,8 +177,13 @@ impl Front {
         listeners.borrowed.load(Ordering::SeqCst) == 0
     }
 
-    /// Whether the mail of a reactor is for all.
-    fn is_absent(&self, reactor: usize) -> bool {
+    /// Places that reactors ask each other for.
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Whether a reactor does not turn, or has ended: its mail is for all.
+    pub(crate) fn is_absent(&self, reactor: usize) -> bool {
         self.loads.is_gone(reactor) || self.loads.is_stalled(reactor)
     }
 

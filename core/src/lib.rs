@@ -32,6 +32,7 @@ pub mod moving;
 pub mod outbox;
 pub mod pace;
 pub mod placement;
+mod places;
 pub mod polling;
 pub mod rates;
 pub mod reactor;

@@ -153,6 +153,10 @@ pub struct Reactor<D, H: Handler> {
     look_from: u32,
     /// Connections on their way to others, if any are to be moved.
     leaving: Option<Leaving>,
+    /// Connections that make room for a client of another reactor: whose, and of which listener.
+    making: Vec<(Key, (usize, u16))>,
+    /// It was rung in this turn: another may have asked for a place.
+    is_rung: bool,
     /// The callback that it is in, and the connection which that is called for.
     calling: Arc<Calling>,
     segments: Vec<Segment>,
@@ -220,6 +224,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             drain: None,
             look_from: 0,
             leaving,
+            making: Vec::new(),
+            is_rung: false,
             calling,
             segments: Vec::with_capacity(SEGMENTS_PER_SEND_MAX),
             sends_queued: 0,
@@ -553,7 +559,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         match timer.checked_sub(slots) {
             None => self.on_connection_timer(timer),
             Some(TIMER_ACCEPT) => self.acceptor.look_again(),
-            Some(TIMER_EVICT) => self.acceptor.look_for_idle(),
+            Some(TIMER_EVICT) => self.on_evict_timer(),
             Some(TIMER_STAND_IN) => self.stand_in(),
             Some(TIMER_SHED) => self.on_shed_timer(),
             Some(TIMER_PACE) => self.on_pace_timer(),
@@ -569,6 +575,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.acceptor.look_again();
         self.report();
         self.stand_in();
+        self.is_rung = true;
         self.look_for_order();
         if self.control.abort_ordered() && !self.connections.ending {
             self.abort_all(CloseReason::DrainDeadline);

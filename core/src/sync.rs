@@ -31,6 +31,8 @@ pub(crate) enum Slip {
     AsksFirst,
     /// Who falls asleep looks for messages, and says that it sleeps then.
     LooksFirst,
+    /// Who makes a place looks whether it is asked for, and says that it makes it then.
+    MakesUnasked,
     /// Who closes looks whether somebody borrows, and says that it closes then.
     ClosesUnseen,
 }

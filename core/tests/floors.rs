@@ -15,8 +15,8 @@
 //! 2 the kernel    driver, sys/*                          (the only unsafe)
 //! 1 the machine   slab wheel outbox connection
 //!                 tokens admission polling drain
-//!                 front mailbox moving loads placement pace
-//!                 access rates sources                   (cannot name floor 2)
+//!                 front mailbox moving loads placement
+//!                 places pace access rates sources       (cannot name floor 2)
 //! 0 words         token span clock config error counters
 //!                 control calling canary sync            (std)
 //! ```
@@ -69,7 +69,17 @@ const CORE: &[Row] = &[
     Row { floor: 1, modules: &["slab"], floors: &[0, 1], also: &[], crates: &["slab"] },
     Row {
         floor: 1,
-        modules: &["door", "front", "listen", "loads", "mailbox", "moving", "pace", "placement"],
+        modules: &[
+            "door",
+            "front",
+            "listen",
+            "loads",
+            "mailbox",
+            "moving",
+            "pace",
+            "placement",
+            "places",
+        ],
         floors: &[0, 1],
         also: &[],
         crates: &["crossbeam_queue", "crossbeam_utils", "fastrand"],

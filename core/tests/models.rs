@@ -1,6 +1,6 @@
 //! Models of what several threads do at once: every order of their steps, or many of them, by `shuttle`.
 //!
-//! Is: `tokens`, `admission`, `mailbox` and `front` of the crate, compiled once more with atomics that shuttle
+//! Is: `tokens`, `admission`, `mailbox`, `places` and `front` of the crate, compiled once more with atomics that shuttle
 //! decides about, and runs of them in which a lost wake-up is a deadlock and a token too many an assertion. Is
 //! not: a test of what one thread sees; that is `tokens.rs` beside this file. Queues are not taken apart: a post
 //! or a take is one step here.
@@ -24,6 +24,8 @@ mod loads;
 mod mail;
 #[path = "../src/mailbox.rs"]
 mod mailbox;
+#[path = "../src/places.rs"]
+mod places;
 #[path = "models/shared.rs"]
 mod shared;
 #[path = "models/sync.rs"]

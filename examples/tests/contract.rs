@@ -187,9 +187,7 @@ fn clients_are_let_in_at_the_rate_asked_for() {
 #[test]
 fn who_finds_no_place_meets_what_was_asked_for() {
     let start = |on_full| {
-        // One reactor: each evicts of its own connections.
-        let one =
-            ["--listen", FREE, "--cores", "0", "--max-connections", "1", "--on-full", on_full];
+        let one = ["--listen", FREE, "--max-connections", "1", "--on-full", on_full];
         let mut echo = Serving::start(ECHO, &one);
         let address = echo.address();
         let first = connect(address);
@@ -204,11 +202,14 @@ fn who_finds_no_place_meets_what_was_asked_for() {
         assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
     }
     ping(&first, b"still");
-    let (_echo, address, first) = start("evict");
-    let second = connect(address);
-    assert_eq!(read_one(&first).expect("an orderly end"), 0);
-    drop(first);
-    ping(&second, b"its place");
+    let (_echo, address, mut inside) = start("evict");
+    // Whichever reactors the two are at: one of several that come is at another, most likely.
+    for _ in 0..5 {
+        let next = connect(address);
+        assert_eq!(read_one(&inside).expect("an orderly end"), 0);
+        ping(&next, b"its place");
+        inside = next;
+    }
 }
 
 #[test]

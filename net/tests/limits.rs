@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -183,6 +184,30 @@ fn who_is_idle_for_longest_makes_room_if_the_listener_evicts() {
         server.wait_until_over(3);
         let counters = server.finish();
         assert_eq!((counters.accepted, counters.evicted, counters.refused_full), (3, 1, 0));
+    });
+}
+
+#[test]
+fn who_is_idle_makes_room_on_whichever_reactor() {
+    bounded(|| {
+        // The kernel's choice stays, for some to wait at a reactor that has nobody.
+        let (server, address) =
+            on_full(two_reactors().placement(Placement::Kernel), OnFull::EvictIdle);
+        let mut inside = VecDeque::from([connect(address), connect(address)]);
+        inside.iter().for_each(|client| assert_eq!(read_bytes(client, 1), b"!"));
+        for _ in 0..5 {
+            let waiting = connect(address);
+            ping_greeted(&waiting);
+            inside.push_back(waiting);
+            // One has made room; which one, its reactor has chosen.
+            let gone = inside.iter().position(|client| hears_within(client, ms(50)));
+            let gone = inside.remove(gone.expect("somebody was ended")).expect("just found");
+            expect_eof(&gone);
+        }
+        drop(inside);
+        server.wait_until_over(7);
+        let counters = server.finish();
+        assert_eq!((counters.accepted, counters.evicted, counters.refused_full), (7, 5, 0));
     });
 }
 

@@ -15,6 +15,7 @@
 //! Here time moves and lanes turn; what must hold after each turn, and at the end, is `engine/checks.rs`.
 
 mod checks;
+mod evicting;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,6 +143,7 @@ struct Lane<H: Handler> {
     accepted: BTreeMap<u16, u32>,
     /// Its ring has failed.
     failed: bool,
+    listeners: Vec<u32>,
 }
 
 /// See the module's documentation.
@@ -169,6 +171,9 @@ pub(crate) struct Engine<H: Handler> {
     not_ready_us: u64,
     /// A drain was ordered, and lets clients in until then; with an abort no longer.
     stops_us: Option<u64>,
+    /// The listeners at which nobody waits for long while another is idle.
+    evicting: Vec<u16>,
+    neglected: Option<evicting::Neglected>,
 }
 
 impl<H: Handler> Engine<H> {
@@ -196,7 +201,8 @@ impl<H: Handler> Engine<H> {
                 let backlog = limits.backlog as usize;
                 Descriptor(kernel.borrow_mut().listen_with_descriptor(*at, backlog))
             };
-            let listeners = plan.listen.iter().map(listen).collect();
+            let listeners: Vec<Descriptor> = plan.listen.iter().map(listen).collect();
+            let numbers = listeners.iter().map(|listener| listener.0).collect();
             let first_generation = plan.first_generation;
             let seed = plan.seed ^ number as u64;
             let setup = Setup { first_generation, seed, ..team.setup(number, listeners) };
@@ -214,6 +220,7 @@ impl<H: Handler> Engine<H> {
                 put_off: PutOff::new(),
                 accepted: BTreeMap::new(),
                 failed: false,
+                listeners: numbers,
             });
         }
         let actors = Vec::new();
@@ -237,6 +244,8 @@ impl<H: Handler> Engine<H> {
             paced: Paced::new(plan.accept_rate, &plan.listen, &plan.listen_as),
             not_ready_us: u64::from(plan.not_ready_ms) * 1_000,
             stops_us: None,
+            evicting: evicting::evicting(plan),
+            neglected: None,
         }
     }
 
@@ -542,6 +551,7 @@ fn mark_counters(kernel: &mut Kernel, before: &Counters, after: &Counters) {
         (rose(|c| c.mailboxes_full), Mark::MailboxFull),
         (rose(|c| c.refused_full), Mark::ClientRefused),
         (rose(|c| c.evicted), Mark::IdleEvicted),
+        (rose(|c| c.evicted_for_others), Mark::EvictedForOther),
         (rose(|c| c.accepts_paced), Mark::AcceptPaced),
         (before.accept_pauses > 0 && rose(|c| c.accepted), Mark::AcceptPausedAndResumed),
     ];

@@ -177,6 +177,8 @@ marks! {
     ClientRefused,
     /// An idle connection was closed for a client that waited.
     IdleEvicted,
+    /// One was closed for a client of another reactor.
+    EvictedForOther,
     /// A client waited for a token of an accept rate.
     AcceptPaced,
     /// The ring of a reactor failed.

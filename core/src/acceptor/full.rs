@@ -7,8 +7,9 @@
 //!
 //!              a client waits                 chosen                   it is over
 //!   None ------------------------> Wanted --------------> Closing ------------------> None
-//!    ^                                |   none is idle
-//!    +---- after a while ---- Vain <--+
+//!    ^                                |   none is idle here
+//!    +-- a place is there, or --- Asking <--- of the other reactors (`places`)
+//!        after a while
 //! ```
 //!
 //! *Taken*, and not merely reserved: what a multishot holds back may yet be given to who waits, so nobody is
@@ -22,6 +23,7 @@ use crate::config::REFUSALS_PER_TURN_MAX;
 use crate::driver::Driver;
 use crate::error::Fault;
 use crate::listen::OnFull;
+use crate::places::Place;
 use crate::token::{Descriptor, Key};
 
 /// How a listener stands that has a client waiting and evicts for it.
@@ -33,8 +35,8 @@ pub(super) enum Eviction {
     Wanted,
     /// This connection makes room, and is not over yet.
     Closing(Key),
-    /// Nobody here was idle for long enough: it is looked again later.
-    Vain,
+    /// Nobody here was idle for long enough: the other reactors are asked, and it is looked again later.
+    Asking,
 }
 
 impl Acceptor {
@@ -46,10 +48,24 @@ impl Acceptor {
         Some((number, self.admission.is_own_full(number)))
     }
 
-    /// This connection makes room for a client of the listener; or none can, for now.
+    /// This connection makes room for a client of the listener; or none can here, for now, and the others are asked.
     pub(crate) fn evicts(&mut self, listener: u16, victim: Option<Key>) {
-        self.listeners[usize::from(listener)].eviction =
-            victim.map_or(Eviction::Vain, Eviction::Closing);
+        let eviction = victim.map_or(Eviction::Asking, Eviction::Closing);
+        self.listeners[usize::from(listener)].eviction = eviction;
+        if eviction == Eviction::Asking && !sings(Canary::AsksNobody) {
+            self.front.places().ask(self.reactor, listener);
+            let loads = self.front.loads();
+            let others = (0..loads.reactors()).filter(|other| *other != self.reactor);
+            let may_have_one = |other: &usize| loads.connections(*other) > 0;
+            others.filter(may_have_one).for_each(|other| self.admission.ring_one(other));
+        }
+    }
+
+    /// Of whose connections one would make room for a client of the listener, if no place is free: of its own, or of
+    /// all.
+    pub(crate) fn find_full(&self, listener: u16) -> Option<Option<u16>> {
+        let own = self.admission.is_own_full(listener);
+        (own || self.admission.is_full(listener)).then_some(own.then_some(listener))
     }
 
     /// One that was to make room is over, if it was one.
@@ -66,20 +82,53 @@ impl Acceptor {
     pub(crate) fn waits_for_the_dead(&self, lives: impl Fn(Key) -> bool) -> bool {
         let waits = |listener: &super::Listener| match listener.eviction {
             Eviction::Closing(key) => !lives(key),
-            Eviction::None | Eviction::Wanted | Eviction::Vain => false,
+            Eviction::None | Eviction::Wanted | Eviction::Asking => false,
         };
         self.listeners.iter().any(waits)
     }
 
-    /// Whether a listener has found nobody idle, and is to look again.
+    /// Whether a listener has found nobody idle here, and is to look again.
     pub(crate) fn has_looked_in_vain(&self) -> bool {
-        self.listeners.iter().any(|listener| listener.eviction == Eviction::Vain)
+        self.listeners.iter().any(|listener| listener.eviction == Eviction::Asking)
     }
 
-    /// Somebody may be idle by now.
-    pub(crate) fn look_for_idle(&mut self) {
-        for listener in &mut self.listeners {
-            if listener.eviction == Eviction::Vain {
+    /// Somebody may be idle by now, here or elsewhere. Whether it has to be looked again, since another still makes
+    /// the place.
+    pub(crate) fn look_for_idle(&mut self) -> bool {
+        let mut again = false;
+        for number in 0..self.listeners.len() {
+            let listener = number as u16;
+            match self.front.places().get(self.reactor, listener) {
+                Place::Made(by) if !self.front.is_absent(by) => {
+                    again |= self.listeners[number].eviction == Eviction::Asking;
+                }
+                Place::Made(by) => self.front.places().end(by, (self.reactor, listener)),
+                Place::Asked | Place::Free => self.ask_no_more(number),
+            }
+        }
+        self.hear_of_places();
+        again
+    }
+
+    /// The listener needs no place of another reactor, unless one is being made for it.
+    pub(super) fn ask_no_more(&mut self, number: usize) {
+        if self.listeners[number].eviction == Eviction::Asking {
+            self.front.places().withdraw(self.reactor, number as u16);
+            self.hear_of_places();
+        }
+    }
+
+    /// The same of all of them: nobody is to be accepted any more, or for now.
+    pub(super) fn ask_for_none(&mut self) {
+        (0..self.listeners.len()).for_each(|number| self.ask_no_more(number));
+    }
+
+    /// What was asked for is there, or has been withdrawn: it may be wanted again.
+    pub(super) fn hear_of_places(&mut self) {
+        for (number, listener) in self.listeners.iter_mut().enumerate() {
+            if listener.eviction == Eviction::Asking
+                && self.front.places().get(self.reactor, number as u16) == Place::Free
+            {
                 listener.eviction = Eviction::None;
                 self.changed = true;
             }

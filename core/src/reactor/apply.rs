@@ -23,6 +23,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.apply_dirty();
         self.acceptor.poll(self.connections.now_us(), &mut self.driver);
         self.make_room();
+        self.make_room_for_others();
         self.take_in_clients();
         if !self.wake_armed {
             let token = Token::new(Op::Wake, Key::new(0, 0), 0);

@@ -233,6 +233,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if let Placed::Accepted(listener) = slot.origin
             && !sings(Canary::PermitLeaked)
         {
+            self.end_making(key);
             self.acceptor.release(listener);
             self.acceptor.eviction_over(key);
             self.front.loads().remove(self.number);

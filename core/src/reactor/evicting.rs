@@ -3,10 +3,15 @@
 //! Is: the choice. Is not: when a place is wanted, which the acceptor knows; nor the end of a connection, which
 //! is that of any other that is closed in order.
 //!
+//! Where nobody is idle, the other reactors are asked (`places`), and the first of them that has somebody closes that
+//! one; so the choice is by the reactor, not by the process.
+//!
 //! Only connections that were accepted, have moved nothing for a second and have nothing to send are chosen:
 //! whoever is being served is not ended for one who might be. Of 1024 connections the one that has been idle for
 //! longest is taken, and the next look goes on behind them: exact in a small reactor, and a sample in a large
 //! one, whose turn must not take as long as it has connections.
+
+use std::sync::Arc;
 
 use super::{Reactor, TIMER_EVICT};
 use crate::canary::{Canary, sings};
@@ -29,13 +34,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                     self.connections.counters.evicted += 1;
                     self.connections.ask(key, Input::Close(CloseReason::Evicted));
                 }
-                // Here others could be asked for one of theirs: whoever closes one gives its place back, and
-                // that rings this reactor.
                 None if sings(Canary::NobodyIdleForEver) => {}
-                None => {
-                    let timer = self.connections.slots.capacity() + TIMER_EVICT;
-                    self.wheel.arm(timer, self.connections.now_ms() + EVICTION_IDLE_MIN_MS);
-                }
+                None => self.arm_evict_timer(),
             }
         }
     }
@@ -46,6 +46,72 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let lives = |key| self.connections.slots.get(key).is_some();
         (self.acceptor.has_looked_in_vain() && !self.wheel.is_armed(timer))
             || self.acceptor.waits_for_the_dead(lives)
+    }
+
+    fn arm_evict_timer(&mut self) {
+        let timer = self.connections.slots.capacity() + TIMER_EVICT;
+        self.wheel.arm(timer, self.connections.now_ms() + EVICTION_IDLE_MIN_MS);
+    }
+
+    pub(super) fn on_evict_timer(&mut self) {
+        if self.acceptor.look_for_idle() {
+            self.arm_evict_timer();
+        }
+    }
+
+    /// Closes an idle connection for each client that waits at another reactor, which has none and has rung this one;
+    /// at the end of the turn, when all that has come is known.
+    pub(super) fn make_room_for_others(&mut self) {
+        if !std::mem::take(&mut self.is_rung) {
+            return;
+        }
+        if !self.front.places().is_any_asked() || self.drain.is_some() {
+            return;
+        }
+        let front = Arc::clone(&self.front);
+        for wanted in front.places().asked_by_others(self.number) {
+            let Some(of) = self.acceptor.find_full(wanted.1) else { continue };
+            let Some(key) = self.find_idle(of) else { continue };
+            if front.places().make(self.number, wanted) {
+                self.connections.counters.evicted += 1;
+                self.connections.counters.evicted_for_others += 1;
+                self.making.push((key, wanted));
+                self.connections.ask(key, Input::Close(CloseReason::Evicted));
+            }
+        }
+    }
+
+    /// A connection is over, and its place not given back yet: if it was made for another, that one may ask again
+    /// once it is rung.
+    pub(super) fn end_making(&mut self, key: Key) {
+        if self.making.is_empty() || sings(Canary::MadeForEver) {
+            return;
+        }
+        let (places, number) = (self.front.places(), self.number);
+        self.making.retain(|(of, wanted)| {
+            if *of == key {
+                places.end(number, *wanted);
+            }
+            *of != key
+        });
+    }
+
+    /// For how long the connection has been idle by `now_ms` that would make room, of this listener or of all,
+    /// milliseconds.
+    pub fn longest_idle_ms(&self, of: Option<u16>, now_ms: u64) -> Option<u64> {
+        let keys = self.connections.slots.keys();
+        keys.filter_map(|key| Some(now_ms - self.idle_since_ms(key, of, now_ms)?)).max()
+    }
+
+    /// Since when a connection has been idle, if it may be closed for a client of this listener, or of any.
+    fn idle_since_ms(&self, key: Key, of: Option<u16>, now_ms: u64) -> Option<u64> {
+        let slot = self.connections.slots.get(key)?;
+        let Placed::Accepted(listener) = slot.origin else { return None };
+        let connection = &slot.connection;
+        let idle = matches!(connection.state(), State::Established)
+            && connection.outbox.is_empty()
+            && connection.active_at_ms() + EVICTION_IDLE_MIN_MS <= now_ms;
+        (idle && of.is_none_or(|of| of == listener)).then_some(connection.active_at_ms())
     }
 
     /// The one that has been idle for longest, of this listener or of all.
@@ -66,16 +132,5 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         self.look_from = last + 1;
         idle
-    }
-
-    /// Since when a connection has been idle, if it may be closed for a client of this listener, or of any.
-    fn idle_since_ms(&self, key: Key, of: Option<u16>, now_ms: u64) -> Option<u64> {
-        let slot = self.connections.slots.get(key)?;
-        let Placed::Accepted(listener) = slot.origin else { return None };
-        let connection = &slot.connection;
-        let idle = matches!(connection.state(), State::Established)
-            && connection.outbox.is_empty()
-            && connection.active_at_ms() + EVICTION_IDLE_MIN_MS <= now_ms;
-        (idle && of.is_none_or(|of| of == listener)).then_some(connection.active_at_ms())
     }
 }

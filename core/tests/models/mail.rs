@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 
+use crate::admission::Admission;
 use crate::front::Front;
 use crate::mailbox::{Mailbox, Posted};
+use crate::places::Place;
 use crate::shared::{Bells, spawn};
 use crate::sync::Slip;
 use crate::token::Descriptor;
-use crate::{finds, many_orders};
+use crate::{every_order, finds, many_orders};
 
 /// Posters leave so many messages each; the owner takes them all, and sleeps whenever it may.
 fn all_are_taken(posters: u32, each: u32) {
@@ -47,6 +49,78 @@ fn nobody_sleeps_beside_a_message() {
     finds(Slip::AsksFirst, many_orders, || all_are_taken(1, 2));
     finds(Slip::LooksFirst, many_orders, || all_are_taken(2, 1));
     many_orders(|| all_are_taken(2, 2));
+}
+
+/// One asks for a place, two others could make it, and it may not be wanted any more: one of the three has its way.
+fn one_place_is_made() {
+    let front = Arc::new(Front::new(3, 1));
+    front.tell_listeners(0, &[Descriptor(7)]);
+    front.places().ask(0, 0);
+    let makers = [1, 2].map(|maker| {
+        let front = Arc::clone(&front);
+        spawn(move || {
+            let wanted = front.places().asked_by_others(maker).next();
+            wanted.is_some_and(|wanted| front.places().make(maker, wanted))
+        })
+    });
+    let withdrawn = front.places().withdraw(0, 0);
+    let made = makers.map(|maker| u32::from(maker.join().expect("it did not panic")));
+    assert_eq!(made.iter().sum::<u32>() + u32::from(withdrawn), 1);
+    assert!(!front.places().is_any_asked());
+    (1..3).for_each(|maker| front.places().end(maker, (0, 0)));
+    assert_eq!(front.places().get(0, 0), Place::Free);
+}
+
+#[test]
+fn one_client_costs_one_connection() {
+    finds(Slip::MakesUnasked, every_order, one_place_is_made);
+}
+
+/// A client waits for the one place, and somebody else holds it: who asks is served, since who makes room has said so
+/// before it gives the place back, and another that wants it too may have it first.
+fn who_asks_is_served() {
+    let front = Arc::new(Front::new(3, 1));
+    front.tell_listeners(0, &[Descriptor(7)]);
+    let admission = Arc::new(Admission::new(1, 0, 8, 3));
+    let bells = Bells::new(3);
+    let rung = bells.clone();
+    admission.connect(move |reactor| rung.ring(reactor));
+    assert!(admission.take(1, 0), "the one that is idle");
+    let maker = spawn({
+        let (front, admission, bells) = (Arc::clone(&front), Arc::clone(&admission), bells.clone());
+        move || loop {
+            let wanted = front.places().asked_by_others(1).next();
+            if wanted.is_some_and(|wanted| front.places().make(1, wanted)) {
+                front.places().end(1, (0, 0));
+                return admission.release(1, 0);
+            }
+            bells.wait(1);
+        }
+    });
+    let other = spawn({
+        let (admission, bells) = (Arc::clone(&admission), bells.clone());
+        move || {
+            while !admission.take(2, 0) {
+                bells.wait(2);
+            }
+            admission.release(2, 0);
+        }
+    });
+    while !admission.take(0, 0) {
+        if front.places().get(0, 0) == Place::Free {
+            front.places().ask(0, 0);
+            bells.ring(1);
+        }
+        bells.wait(0);
+    }
+    maker.join().expect("it did not panic");
+    admission.release(0, 0);
+    other.join().expect("it did not panic");
+}
+
+#[test]
+fn who_asks_for_a_place_gets_one() {
+    many_orders(who_asks_is_served);
 }
 
 /// One accepts from listeners that their owner closes.

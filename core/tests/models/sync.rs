@@ -18,6 +18,7 @@ pub(crate) enum Slip {
     TornTake,
     AsksFirst,
     LooksFirst,
+    MakesUnasked,
     ClosesUnseen,
 }
 

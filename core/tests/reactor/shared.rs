@@ -4,11 +4,12 @@
 use std::sync::{Arc, Mutex};
 
 use slipring_core::admission::Admission;
+use slipring_core::control::Control;
 use slipring_core::driver::Abilities;
 use slipring_core::reactor::Reactor;
 use slipring_core::token::{Descriptor, Op};
 use slipring_core::{
-    CloseReason, Ctx, Fault, Handler, Lease, Limits, Listen, Origin, Placement, Poll, Team,
+    CloseReason, Ctx, Fault, Handler, Lease, Limits, Listen, OnFull, Origin, Placement, Poll, Team,
     Timeouts,
 };
 use slipring_sim::{Conditions, Scripted, Submitted};
@@ -41,6 +42,7 @@ struct Pair {
     reactors: Vec<Reactor<Scripted, Count>>,
     listeners: Vec<Descriptor>,
     admission: Arc<Admission>,
+    control: Arc<Control>,
     rung: Arc<Mutex<Vec<usize>>>,
     cap: u32,
 }
@@ -52,12 +54,17 @@ impl Pair {
 
     /// With a cap for their listener, of which each has one.
     fn with(cap: u32, listener_max: Option<u32>) -> Self {
+        Self::with_on_full(cap, listener_max, OnFull::Backlog)
+    }
+
+    /// And what that does when it is full.
+    fn with_on_full(cap: u32, listener_max: Option<u32>, on_full: OnFull) -> Self {
         let limits = Limits { accepted_max: cap, backlog: BACKLOG, ..Conditions::default().limits };
         // Each has descriptors of its own here: no client can go to the other.
-        let mut how = Listen::new().placement(Placement::Kernel);
+        let mut how = Listen::new().placement(Placement::Kernel).on_full(on_full);
         how.max_connections = listener_max;
         let team = Team::new((2, &[how]), limits, Timeouts::default(), Poll::Off, 1000);
-        let admission = Arc::clone(team.admission());
+        let (admission, control) = (Arc::clone(team.admission()), Arc::clone(team.control()));
         let rung = Arc::new(Mutex::new(Vec::new()));
         let note = Arc::clone(&rung);
         admission.connect(move |reactor| note.lock().expect("no panic").push(reactor));
@@ -71,7 +78,7 @@ impl Pair {
         let reactors: Vec<_> = (0..2).map(make).collect();
         // They have no other listener.
         let cap = listener_max.map_or(cap, |max| max.min(cap));
-        let mut pair = Self { reactors, listeners, admission, rung, cap };
+        let mut pair = Self { reactors, listeners, admission, control, rung, cap };
         for number in 0..2 {
             pair.reactors[number].start();
             pair.turn(number);
@@ -135,6 +142,38 @@ impl Pair {
         };
         let in_flight = self.reactors[number].driver().in_flight();
         in_flight.filter_map(|operation| descriptor(&operation.submitted)).collect()
+    }
+
+    /// Time passes for both, and they settle a few times meanwhile.
+    fn pass_ms(&mut self, ms: u64) {
+        const STEP_MS: u64 = 50;
+        for _ in 0..ms / STEP_MS {
+            self.settle();
+            for reactor in &mut self.reactors {
+                reactor.driver().advance_us(STEP_MS * 1000);
+            }
+        }
+        self.settle();
+    }
+
+    /// The peers of all that we have closed end their streams too.
+    fn answer_fins(&mut self) {
+        for number in 0..2 {
+            for client in self.clients(number) {
+                let driver = self.reactors[number].driver();
+                if driver.is_shut(client) {
+                    driver.complete(driver.expect(Op::Receive, client), Ok(0));
+                }
+            }
+        }
+        self.settle();
+    }
+
+    fn evicted(&self) -> [(u64, u64); 2] {
+        [0, 1].map(|number| {
+            let counters = self.reactors[number].counters();
+            (counters.evicted, counters.evicted_for_others)
+        })
     }
 
     fn leave(&mut self, number: usize, client: Descriptor) {
@@ -215,6 +254,104 @@ fn a_place_that_comes_free_goes_to_the_reactor_that_waits() {
     pair.settle();
     assert_eq!((pair.admission.open(), pair.queued()), (4, [0, 0]));
     assert_eq!(pair.reactors[1].handler().open, 1);
+}
+
+#[test]
+fn a_client_gets_the_place_of_one_who_is_idle_on_another_reactor() {
+    let mut pair = Pair::with_on_full(2, None, OnFull::EvictIdle);
+    pair.queue([2, 0]);
+    pair.settle();
+    assert_eq!(pair.admission.open(), 2);
+    pair.pass_ms(2000);
+    pair.queue([0, 1]);
+    pair.settle();
+    assert_eq!(pair.evicted(), [(1, 1), (0, 0)], "one client costs one connection");
+    // Its own reactor waits for the place that is being made, however often it looks.
+    pair.pass_ms(500);
+    assert_eq!(pair.evicted(), [(1, 1), (0, 0)]);
+    pair.answer_fins();
+    assert_eq!((pair.admission.open(), pair.queued()), (2, [0, 0]));
+    assert_eq!([0, 1].map(|number| pair.reactors[number].handler().open), [1, 1]);
+    // And the next one that of its own reactor, or of the other.
+    pair.pass_ms(2000);
+    pair.queue([0, 1]);
+    pair.settle();
+    assert_eq!(pair.evicted(), [(1, 1), (1, 0)], "its own first");
+    pair.answer_fins();
+    assert_eq!((pair.admission.open(), pair.queued()), (2, [0, 0]));
+}
+
+#[test]
+fn who_becomes_idle_on_another_reactor_makes_room_too() {
+    let mut pair = Pair::with_on_full(1, None, OnFull::EvictIdle);
+    pair.queue([1, 0]);
+    pair.settle();
+    pair.queue([0, 1]);
+    pair.pass_ms(500);
+    assert_eq!((pair.evicted(), pair.queued()), ([(0, 0), (0, 0)], [0, 1]), "nobody is idle yet");
+    pair.pass_ms(2000);
+    pair.answer_fins();
+    assert_eq!((pair.evicted(), pair.queued()), ([(1, 1), (0, 0)], [0, 0]));
+}
+
+#[test]
+fn who_has_just_said_something_is_not_idle_although_the_ring_came_first() {
+    let mut pair = Pair::with_on_full(1, None, OnFull::EvictIdle);
+    pair.queue([1, 0]);
+    pair.pass_ms(2000);
+    pair.queue([0, 1]);
+    pair.let_in(1);
+    // It asks, and the other is rung; what its client has sent comes together with that.
+    pair.turn(1);
+    pair.turn(1);
+    let client = pair.clients(0)[0];
+    pair.reactors[0].driver().receive(client, b"I am here");
+    pair.turn(0);
+    pair.turn(0);
+    assert_eq!(pair.evicted(), [(0, 0), (0, 0)]);
+    pair.pass_ms(3000);
+    assert_eq!(pair.evicted(), [(1, 1), (0, 0)], "idle by now");
+}
+
+#[test]
+fn a_place_that_is_had_in_another_way_is_not_made() {
+    let mut pair = Pair::with_on_full(1, None, OnFull::EvictIdle);
+    pair.queue([1, 0]);
+    pair.settle();
+    pair.queue([0, 1]);
+    pair.settle();
+    let client = pair.clients(0)[0];
+    pair.leave(0, client);
+    pair.settle();
+    assert_eq!((pair.admission.open(), pair.queued()), (1, [0, 0]));
+    pair.pass_ms(3000);
+    assert_eq!(pair.evicted(), [(0, 0), (0, 0)], "it was asked for, and is not any more");
+}
+
+#[test]
+fn at_its_own_cap_a_listener_takes_of_its_own_on_another_reactor() {
+    let mut pair = Pair::with_on_full(40, Some(1), OnFull::EvictIdle);
+    pair.queue([1, 0]);
+    pair.pass_ms(2000);
+    pair.queue([0, 1]);
+    pair.settle();
+    pair.answer_fins();
+    assert_eq!((pair.evicted(), pair.queued()), ([(1, 1), (0, 0)], [0, 0]));
+}
+
+#[test]
+fn a_reactor_that_stops_asks_for_nothing() {
+    let mut pair = Pair::with_on_full(1, None, OnFull::EvictIdle);
+    pair.queue([1, 0]);
+    pair.settle();
+    pair.queue([0, 1]);
+    pair.settle();
+    // Only the one that asks hears of it.
+    pair.control.order_drain();
+    pair.reactors[1].driver().ring();
+    pair.turn(1);
+    pair.pass_ms(3000);
+    assert_eq!(pair.evicted(), [(0, 0), (0, 0)]);
 }
 
 /// SplitMix64.

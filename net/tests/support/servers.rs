@@ -355,6 +355,7 @@ pub(crate) fn sum(counters: &[Counters]) -> Counters {
         sum.accept_pauses += one.accept_pauses;
         sum.refused_full += one.refused_full;
         sum.evicted += one.evicted;
+        sum.evicted_for_others += one.evicted_for_others;
         sum.accepts_paced += one.accepts_paced;
         sum.handler_panics += one.handler_panics;
         sum.phase_timeouts += one.phase_timeouts;

@@ -81,6 +81,7 @@ impl<H: Handler> Engine<H> {
         self.check_sums();
         self.check_pace(draining);
         self.check_not_ready(place, draining);
+        self.check_evicting();
         if refused {
             self.check_refusal();
         }

@@ -78,6 +78,11 @@ impl Kernel {
         }
     }
 
+    /// The same, by the descriptor of the listener.
+    pub(crate) fn waiting_at(&self, listener: u32) -> usize {
+        self.lookup(listener).map_or(0, |id| self.queued(id))
+    }
+
     /// accept(2) by an actor, or by whoever installs the client.
     pub(crate) fn accept(&mut self, id: FileId, owner: Owner) -> Option<FileId> {
         let client = self.listener_mut(id)?.queue.pop_front()?;
