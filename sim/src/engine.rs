@@ -137,6 +137,8 @@ struct Lane<H: Handler> {
     before: Counters,
     /// The connections that are being closed.
     closing: BTreeSet<Key>,
+    /// Those that a drain has asked to go.
+    nudged: BTreeSet<Key>,
     put_off: PutOff,
     /// Connections that each listener has accepted and that are open here, as of its last turn: they open and end in
     /// no other's.
@@ -217,6 +219,7 @@ impl<H: Handler> Engine<H> {
                 restless: Restless::default(),
                 before,
                 closing,
+                nudged: BTreeSet::new(),
                 put_off: PutOff::new(),
                 accepted: BTreeMap::new(),
                 failed: false,

@@ -33,6 +33,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         slots.keys().filter(drains)
     }
 
+    /// The connections that a drain has asked to go, as long as they do.
+    pub fn nudged(&self) -> impl Iterator<Item = Key> {
+        let slots = &self.connections.slots;
+        let state = |key: &Key| slots.get(*key).map(|slot| slot.connection.state());
+        let drained = |state| matches!(state, State::Draining { reason: CloseReason::Drained, .. });
+        slots.keys().filter(move |key| state(key).is_some_and(drained))
+    }
+
     /// Clients that were let in and are to be opened in the next turns: they have their places.
     pub fn clients_waiting(&self) -> usize {
         self.acceptor.waiting()

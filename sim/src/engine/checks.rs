@@ -10,11 +10,11 @@
 //! Each is told from what the reactors, their books and the simulated kernel say of the same thing. What they say of
 //! connections over time (deadlines, streams) is for whoever plays the run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use slipring_core::driver::Driver as _;
-use slipring_core::{Counters, Handler};
+use slipring_core::{Counters, Handler, Key};
 
 use super::{Doing, Engine, Lane};
 use crate::kernel::Kernel;
@@ -66,9 +66,16 @@ impl<H: Handler> Engine<H> {
         let draining = lane.reactor.connections().is_draining();
         let bytes = |counters: &Counters| (counters.bytes_received, counters.bytes_sent);
         let spins = lane.restless.turn(bytes(after) != bytes(before));
+        let nudged: BTreeSet<Key> = lane.reactor.nudged().collect();
+        let mut new = nudged.difference(&lane.nudged).map(|key| Party::of(place, *key));
+        let unheard = new.find(|who| self.kernel.borrow().is_unheard(*who));
+        lane.nudged = nudged;
         let starved = note_put_off(&self.kernel.borrow(), place, lane);
         if let Err(contradiction) = audit {
             self.fail(format!("reactor {place}: {contradiction}"));
+        }
+        if let Some(who) = unheard {
+            self.fail(format!("{who}: asked to go, and what it has sent was not looked at"));
         }
         if let Some(who) = starved {
             self.fail(format!("{who}: what was put off to this turn was put off again, all of it"));

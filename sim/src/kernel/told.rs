@@ -205,6 +205,15 @@ impl Kernel {
         Some(format!("{who} waits for room, there is some, and nobody will tell it"))
     }
 
+    /// Whether bytes wait in the socket of a connection, and no receive is under way that would bring them.
+    pub(crate) fn is_unheard(&self, who: Party) -> bool {
+        let ring = &self.rings[usize::from(who.ring())];
+        let file = ring.told.get(&who.key_bits()).and_then(|told| told.file);
+        let waits = file.and_then(|id| self.stream(id)).is_some_and(|s| s.inbox_len() > 0);
+        let receives = |op: &Pending| op.file == file && op.op == Some(Op::Receive);
+        waits && !ring.pending.values().any(receives)
+    }
+
     /// The owner of a ring has given a connection up.
     pub(crate) fn given_up(&self, ring: u16, key: Key, why: CloseReason) -> GivenUp {
         let who = Party::of(usize::from(ring), key);
