@@ -39,6 +39,7 @@ pub mod reactor;
 pub mod runtime;
 mod shedding;
 pub mod slab;
+mod slip;
 pub mod sources;
 pub mod span;
 mod sync;

@@ -182,9 +182,7 @@ fn a_trickle_neither_extends_nor_shortens_the_wait_for_the_fin() {
 #[test]
 fn a_trickle_does_not_extend_the_flush() {
     let mut world = World::new(false, rules(true, 0));
-    world.append(10);
-    world.poll();
-    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    world.block(10);
     world.ask(Input::Close(CloseReason::LocalClosed));
     assert_eq!(world.wait_for_the_end(trickle), 9_000);
     assert_eq!(world.finish(), CloseReason::WriteStall);
@@ -199,9 +197,7 @@ fn a_trickle_extends_the_idle_timeout_and_not_the_stall() {
         world.step(Op::Receive, DATA);
     }
     assert_eq!(world.connection.state(), State::Established);
-    world.append(10);
-    world.poll();
-    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    world.block(10);
     assert_eq!(world.wait_for_the_end(trickle), 9_000);
     assert_eq!(world.finish(), CloseReason::WriteStall);
 }
@@ -527,9 +523,7 @@ const ROOM: Answer = Answer::Good { share: 1, more: true };
 #[test]
 fn a_watch_that_the_peers_fin_ends_is_followed_by_one_that_goes_on() {
     let mut world = World::new(false, rules(true, 0));
-    world.append(1000);
-    world.poll();
-    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    world.block(1000);
     assert!(world.flights.contains(&Op::Watch), "it watches");
     world.step(Op::Watch, NO_ROOM);
     assert!(world.flights.contains(&Op::Watch), "it watches on");
@@ -552,9 +546,7 @@ fn a_watch_that_the_peers_fin_ends_is_followed_by_one_that_goes_on() {
 #[test]
 fn room_that_is_told_of_before_the_send_says_that_there_is_none_is_not_forgotten() {
     let mut world = World::new(false, rules(true, 0));
-    world.append(1000);
-    world.poll();
-    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    world.block(1000);
     world.step(Op::Watch, NO_ROOM);
     world.step(Op::Watch, ROOM);
     world.step(Op::Watch, ROOM);
@@ -565,9 +557,7 @@ fn room_that_is_told_of_before_the_send_says_that_there_is_none_is_not_forgotten
     world.step(Op::Watch, ROOM);
     world.step(Op::Watch, ROOM);
     world.step(Op::Send, ALL);
-    world.append(1000);
-    world.poll();
-    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    world.block(1000);
     assert!(!world.connection.is_sending(), "a send that went is what the word was about");
     world.step(Op::Watch, ROOM);
     assert!(world.connection.is_sending());
@@ -588,9 +578,7 @@ fn a_peer_that_is_lost_is_an_end() {
 #[test]
 fn an_end_in_order_does_not_wait_for_a_watch_that_goes_on() {
     let mut world = World::new(false, rules(true, 0));
-    world.append(1000);
-    world.poll();
-    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    world.block(1000);
     world.step(Op::Watch, NO_ROOM);
     world.step(Op::Receive, Answer::Good { share: 0, more: false });
     world.ask(Input::Close(CloseReason::LocalClosed));
@@ -608,9 +596,7 @@ fn an_end_in_order_does_not_wait_for_a_watch_that_goes_on() {
 fn what_the_notification_of_a_refused_send_says_does_not_end_zero_copy() {
     let mut world = World::new(false, rules(true, 64));
     let copied = Answer::Bad(Fault::Cancelled);
-    world.append(1000);
-    world.poll();
-    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    world.block(1000);
     world.step(Op::Wake, copied);
     world.step(Op::Watch, ALL);
     assert!(world.sending.as_ref().expect("in flight").zero_copy, "it asks again whether it pays");

@@ -18,7 +18,7 @@
 //!                 front mailbox moving loads placement
 //!                 places pace access rates sources       (cannot name floor 2)
 //! 0 words         token span clock config error counters
-//!                 control calling canary sync            (std)
+//!                 control calling canary slip sync       (std)
 //! ```
 //!
 //! Why a test and not crates: the floors of one crate share private types, and a package a floor
@@ -60,7 +60,8 @@ const CORE: &[Row] = &[
     Row {
         floor: 0,
         modules: &[
-            "token", "span", "clock", "config", "counters", "control", "calling", "canary", "sync",
+            "token", "span", "clock", "config", "counters", "control", "calling", "canary", "slip",
+            "sync",
         ],
         floors: &[0],
         also: &[],

@@ -28,6 +28,8 @@ mod mailbox;
 mod places;
 #[path = "models/shared.rs"]
 mod shared;
+#[path = "../src/slip.rs"]
+mod slip;
 #[path = "models/sync.rs"]
 mod sync;
 #[path = "../src/tokens.rs"]

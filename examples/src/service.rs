@@ -7,17 +7,26 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use slipring::{
     Access, Builder, Counters, Handler, Limits, Running, Runtime, SourceLimits, Timeout, Timeouts,
 };
 
-use crate::cli::{SharedOptions, fail};
+use crate::cli::{SharedOptions, fail, parse};
 use crate::stats::Stats;
 
-/// Sends log lines to stderr: warnings and errors, or what `SLIPRING_LOG` asks for.
-pub fn log_to_stderr() {
+/// What a binary begins with: its command line is read, log lines go to stderr, signals are caught.
+#[must_use]
+pub fn begin<P: Parser>() -> (P, Signals) {
+    let options = parse();
+    log_to_stderr();
+    (options, catch_signals())
+}
+
+/// Warnings and errors, or what `SLIPRING_LOG` asks for.
+fn log_to_stderr() {
     let level = std::env::var("SLIPRING_LOG").ok().and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
@@ -126,10 +135,8 @@ pub fn announce(running: &Running) {
     let _ = stdout.flush();
 }
 
-/// Catches SIGTERM and SIGINT from now on. Called first: a signal must find its watcher as soon as an
-/// address has been printed.
-#[must_use]
-pub fn catch_signals() -> Signals {
+/// Catches SIGTERM and SIGINT from now on: a signal must find its watcher as soon as an address has been printed.
+fn catch_signals() -> Signals {
     Signals::new([SIGTERM, SIGINT]).unwrap_or_else(|error| {
         fail(format_args!("cannot watch for signals: {error}; report this"))
     })

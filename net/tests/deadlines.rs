@@ -45,16 +45,20 @@ fn assert_ended(server: &Server, reason: CloseReason, since: Instant, timeout_ms
     assert_kept("its end", entry.at.duration_since(since), ms(timeout_ms));
 }
 
+/// A client that says nothing is told of its end when the idle timeout has passed.
+fn silence_ends(poll: Poll, idle_ms: u64) {
+    let builder = with(Timeouts { idle: after(idle_ms), ..FAR }).poll(poll);
+    let server = Server::start(builder, |_| Echo);
+    let silent = connect(server.address);
+    let opened = server.journal.nth_open(0).at;
+    expect_eof(&silent);
+    assert_ended(&server, CloseReason::IdleTimeout, opened, idle_ms);
+    server.finish();
+}
+
 #[test]
 fn idle() {
-    bounded(|| {
-        let server = Server::start(with(Timeouts { idle: after(300), ..FAR }), |_| Echo);
-        let silent = connect(server.address);
-        let opened = server.journal.nth_open(0).at;
-        expect_eof(&silent);
-        assert_ended(&server, CloseReason::IdleTimeout, opened, 300);
-        server.finish();
-    });
+    bounded(|| silence_ends(Poll::Off, 300));
 }
 
 /// The time for which the queue is watched is part of the wait, not before it.
@@ -62,13 +66,7 @@ fn idle() {
 fn idle_of_a_reactor_that_polls() {
     bounded(|| {
         for poll in [Poll::Adaptive, Poll::Always] {
-            let builder = with(Timeouts { idle: after(1000), ..FAR }).poll(poll);
-            let server = Server::start(builder, |_| Echo);
-            let silent = connect(server.address);
-            let opened = server.journal.nth_open(0).at;
-            expect_eof(&silent);
-            assert_ended(&server, CloseReason::IdleTimeout, opened, 1000);
-            server.finish();
+            silence_ends(poll, 1000);
         }
     });
 }

@@ -206,16 +206,16 @@ impl Builder {
     /// [`SetupError::Config`] if something does not fit together.
     pub fn team(&self, reactors: usize) -> Result<Team, SetupError> {
         self.check(reactors)?;
-        let drain_ms = u32::try_from(millis(self.drain)).unwrap_or(u32::MAX);
         let listen: Vec<Listen> = self.listens().into_iter().map(|(_, how)| how).collect();
         let sources = match self.sources.is_limit() {
             true => Some(Sources::new(self.sources, random_seed())?),
             false => None,
         };
         let access = listen.iter().map(|how| how.access.clone()).collect();
+        let drain_ms = short_millis(self.drain);
         let team = Team::new((reactors, &listen), self.limits, self.timeouts, self.poll, drain_ms);
         let pace = Pace::new(self.accept_rate, listen.iter().map(|how| how.accept_rate));
-        let not_ready_ms = u32::try_from(millis(self.not_ready)).unwrap_or(u32::MAX);
+        let not_ready_ms = short_millis(self.not_ready);
         Ok(team
             .with_door(Door::new(access, sources))
             .with_pace(pace)
@@ -228,28 +228,19 @@ impl Builder {
         self.listen.iter().try_for_each(|(_, how)| how.check())?;
         if !self.not_ready.is_zero() && self.not_ready >= self.drain {
             let (not_ready, drain) = (self.not_ready, self.drain);
-            return Err(SetupError::Config {
-                cause: format!("not ready for {not_ready:?} of a drain of {drain:?}"),
-                remedy: "accept for less, or drain for longer".to_owned(),
-            });
+            let cause = format!("not ready for {not_ready:?} of a drain of {drain:?}");
+            return refuse(&cause, "accept for less, or drain for longer");
         }
         if reactors == 0 {
-            return Err(SetupError::Config {
-                cause: "no core to run on".to_owned(),
-                remedy: "name at least one".to_owned(),
-            });
+            return refuse("no core to run on", "name at least one");
         }
         if self.listen.is_empty() && self.limits.dialed_max == 0 {
-            return Err(SetupError::Config {
-                cause: "neither an address to listen on nor connections to dial".to_owned(),
-                remedy: "add a listener, or allow dialed connections".to_owned(),
-            });
+            let cause = "neither an address to listen on nor connections to dial";
+            return refuse(cause, "add a listener, or allow dialed connections");
         }
         if !self.listen.is_empty() && self.limits.accepted_max == 0 {
-            return Err(SetupError::Config {
-                cause: "an address to listen on, and no connection that may be accepted".to_owned(),
-                remedy: "allow accepted connections, or listen nowhere".to_owned(),
-            });
+            let cause = "an address to listen on, and no connection that may be accepted";
+            return refuse(cause, "allow accepted connections, or listen nowhere");
         }
         Ok(())
     }
@@ -316,6 +307,16 @@ impl Builder {
     fn reactor_cores(&self) -> Result<Vec<CoreId>, SetupError> {
         find_cores(self.cores.as_deref())
     }
+}
+
+/// What does not fit together, and what would.
+fn refuse(cause: &str, remedy: &str) -> Result<(), SetupError> {
+    Err(SetupError::Config { cause: cause.to_owned(), remedy: remedy.to_owned() })
+}
+
+/// Milliseconds, as many as fit: 49 days.
+fn short_millis(span: Duration) -> u32 {
+    u32::try_from(millis(span)).unwrap_or(u32::MAX)
 }
 
 /// What nobody outside can know.

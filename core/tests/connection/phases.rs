@@ -3,9 +3,9 @@
 //! What can go wrong: a trickle keeps one alive; it ends what speaks in time; it ends what has no phase any more;
 //! it outlives the open connection and cuts a flush short; a dial has the one of an accepted connection.
 
+use slipring_core::CloseReason;
 use slipring_core::connection::{Input, Rules, State};
 use slipring_core::token::Op;
-use slipring_core::{CloseReason, Fault};
 
 use super::world::{Answer, DIAL_MS, World, rules};
 use super::{ALL, DATA, trickle};
@@ -118,9 +118,7 @@ fn a_phase_runs_on_while_the_connection_is_open_in_one_direction() {
 fn a_phase_does_not_cut_an_end_in_order_short() {
     let mut world = speaks_within(0);
     world.set_phase(500);
-    world.append(10);
-    world.poll();
-    world.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    world.block(10);
     world.ask(Input::Close(CloseReason::LocalClosed));
     assert_eq!(world.wait_for_the_end(trickle), 9_000);
     assert_eq!(world.finish(), CloseReason::WriteStall);

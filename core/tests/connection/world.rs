@@ -534,6 +534,13 @@ impl World {
         self.poll();
     }
 
+    /// So many bytes wait for a peer that takes none of them.
+    pub(crate) fn block(&mut self, bytes: u32) {
+        self.append(bytes);
+        self.poll();
+        self.step(Op::Send, Answer::Bad(Fault::WouldBlock));
+    }
+
     pub(crate) fn ask(&mut self, input: Input) {
         self.handle(input);
         self.poll();

@@ -5,22 +5,10 @@ use std::cell::Cell;
 pub(crate) use shuttle::hint::spin_loop;
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
+pub(crate) use crate::slip::Slip;
+
 /// No end: whoever is waited for goes on some time.
 pub(crate) const LOOKS_MAX: u32 = u32::MAX;
-
-/// As in the crate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Slip {
-    OneTry,
-    NotesFirst,
-    MovesUnmarked,
-    LooksOnce,
-    TornTake,
-    AsksFirst,
-    LooksFirst,
-    MakesUnasked,
-    ClosesUnseen,
-}
 
 thread_local! {
     /// The threads of a model are all on the thread of its test.

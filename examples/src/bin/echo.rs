@@ -34,9 +34,7 @@ impl Handler for Echo {
 }
 
 fn main() -> ExitCode {
-    let mut options: Options = cli::parse();
-    service::log_to_stderr();
-    let signals = service::catch_signals();
+    let (mut options, signals) = service::begin::<Options>();
     if options.listen.is_empty() {
         options.listen.push(SocketAddr::from(([127, 0, 0, 1], 7000)));
     }

@@ -44,9 +44,7 @@ impl Handler for Echo {
 const DEMO: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7000);
 
 fn main() -> ExitCode {
-    let options: Options = cli::parse();
-    service::log_to_stderr();
-    let signals = service::catch_signals();
+    let (options, signals) = service::begin::<Options>();
     let (listen, to, mut running) = match (options.listen, options.to) {
         (Some(listen), Some(to)) => (listen, to, Vec::new()),
         _ => {
