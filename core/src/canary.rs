@@ -186,6 +186,10 @@ canaries! {
     UnheardIsQuiet,
     /// A callback that is over is still named.
     CallStillNamed,
+    /// A place of the ring's table is given away as soon as the close of what is there is queued.
+    PlaceFreeAtPush,
+    /// A place of the ring's table is not free again once what was there is closed.
+    PlaceKept,
 }
 
 #[cfg(feature = "canaries")]

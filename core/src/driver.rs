@@ -199,6 +199,14 @@ pub trait Driver {
     /// Gives released buffers back to the kernel; returns how many.
     fn recycle(&mut self) -> u32;
 
+    /// Takes an accepted socket, with which nothing was begun, to where it stays as long as it is served here: into
+    /// the table of the ring, if that has one and a place in it is free. What it is called by from now on.
+    ///
+    /// Everything of this trait takes a place for a descriptor but what accepts and what asks for addresses.
+    fn move_in(&mut self, descriptor: Descriptor) -> Descriptor {
+        descriptor
+    }
+
     /// Makes a socket to dial the address with.
     ///
     /// # Errors
@@ -221,7 +229,7 @@ pub trait Driver {
 
     /// Bytes in the send queue of a connected socket: taken, but not yet acknowledged by the peer. `None` if
     /// it cannot be told. Asked for stalled connections only, a few times in each write-stall timeout.
-    fn unsent(&self, descriptor: Descriptor) -> Option<u32> {
+    fn unsent(&mut self, descriptor: Descriptor) -> Option<u32> {
         let _ = descriptor;
         None
     }

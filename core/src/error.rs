@@ -222,6 +222,14 @@ pub enum SetupError {
         /// The cores there are.
         allowed: String,
     },
+    /// Direct descriptors were asked for, and cannot be had.
+    #[error(
+        "direct descriptors cannot be had: this kernel lacks {lacks}; leave them out (--direct-descriptors) or use Linux 6.13 or newer"
+    )]
+    DirectDescriptors {
+        /// What was tried and refused.
+        lacks: &'static str,
+    },
     /// The function that makes the handlers panicked.
     #[error(
         "the handler of reactor {reactor} could not be made: panicked with \"{cause}\"; mend what panicked, its place was printed on stderr"

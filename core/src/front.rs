@@ -79,6 +79,13 @@ impl Front {
         }
     }
 
+    /// The same, of reactors that have room for so many connections each in the tables of their rings.
+    #[must_use]
+    pub fn with_room(mut self, connections: u32) -> Self {
+        self.loads = self.loads.with_room(connections);
+        self
+    }
+
     /// How much everybody has to do.
     #[must_use]
     pub fn loads(&self) -> &Loads {

@@ -51,6 +51,8 @@ pub struct Loads {
     /// The callback that each is in, if it is in one. Its own, and not a part of the load: it is written for every
     /// message, and those who look at loads would take its line away.
     calling: Box<[Arc<Calling>]>,
+    /// Connections that each has room for in the table of its ring.
+    room: u32,
 }
 
 impl Loads {
@@ -60,7 +62,15 @@ impl Loads {
         Self {
             each: (0..reactors).map(|_| CachePadded::new(Load::default())).collect(),
             calling: (0..reactors).map(|_| Arc::default()).collect(),
+            room: u32::MAX,
         }
+    }
+
+    /// The same, of reactors that have room for so many connections each.
+    #[must_use]
+    pub fn with_room(mut self, connections: u32) -> Self {
+        self.room = connections;
+        self
     }
 
     /// Reactors.
@@ -85,6 +95,13 @@ impl Loads {
     #[must_use]
     pub fn connections(&self, reactor: usize) -> u32 {
         self.each[reactor].connections.load(Ordering::Relaxed)
+    }
+
+    /// Whether a reactor has as many connections as it has room for. Another one is not refused, but costs a
+    /// descriptor of the process.
+    #[must_use]
+    pub fn is_full(&self, reactor: usize) -> bool {
+        self.connections(reactor) >= self.room
     }
 
     /// What placement compares: connections, and up to eight more the busier the reactor is.

@@ -17,6 +17,9 @@
 //! chance are not worth it, so the other has to have less by a quarter; and where there are many, by a
 //! thirty-second or eight, whichever is more: then chance is a smaller part.
 //!
+//! **And when a reactor is full**, as the table of its ring is? Then it gets none by choice, and gives away what it
+//! accepts if another has room, however little that is. If none has, it keeps its own.
+//!
 //! A verdict, no act: pure, from the loads as they are told.
 
 use std::fmt;
@@ -100,8 +103,9 @@ impl Place for LeastLoaded {
         let drawn = self.draw(at, loads.reactors());
         let others = drawn.into_iter().filter(|other| may_get(*other, loads, now_us));
         let scored = others.map(|other| (loads.score(other, now_us), other));
+        let own = if loads.is_full(at) { u64::MAX } else { loads.score(at, now_us) };
         match scored.min() {
-            Some((score, other)) if loads.score(at, now_us) > score + slack(score) => other,
+            Some((score, other)) if own > score + slack(score) => other,
             _ => at,
         }
     }
@@ -116,6 +120,7 @@ fn slack(score: u64) -> u64 {
 fn may_get(reactor: usize, loads: &Loads, now_us: u64) -> bool {
     !loads.is_gone(reactor)
         && !loads.is_strained(reactor)
+        && !loads.is_full(reactor)
         && loads.turning_for_us(reactor, now_us) < LATE_US
 }
 
@@ -235,6 +240,28 @@ mod tests {
             assert!(!placed.contains(&3), "{placement}: {placed:?}");
             loads.set_strained(3, false);
             assert!((0..20).any(|_| policy.place(0, &loads, 1001) == 3), "{placement}");
+        }
+    }
+
+    #[test]
+    fn who_is_full_gets_none_and_gives_its_own_away() {
+        for placement in [Placement::LeastLoaded, Placement::RoundRobin] {
+            let loads = Loads::new(2).with_room(100);
+            (0..100).for_each(|_| loads.add(0));
+            (0..99).for_each(|_| loads.add(1));
+            let mut policy = policy(placement, 0);
+            for _ in 0..4 {
+                assert_eq!(
+                    policy.place(0, &loads, 0),
+                    1,
+                    "{placement}: the other has room for one"
+                );
+                assert_eq!(policy.place(1, &loads, 0), 1, "{placement}");
+            }
+            loads.add(1);
+            for at in [0, 1] {
+                assert_eq!(policy.place(at, &loads, 0), at, "{placement}: none has room");
+            }
         }
     }
 

@@ -83,8 +83,49 @@ impl Op {
 }
 
 /// A file descriptor, as a plain number: it closes nothing when dropped.
+///
+/// A number of the process, or a place in the table of the ring that it is used with: one of those has the highest
+/// bit set, which no number of the process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Descriptor(pub u32);
+
+impl Descriptor {
+    const OF_TABLE: u32 = 1 << 31;
+
+    /// The place of this number in the table of a ring.
+    ///
+    /// # Panics
+    /// If no table is so long.
+    #[must_use]
+    pub const fn of_table(place: u32) -> Self {
+        assert!(place < Self::OF_TABLE, "no table is so long");
+        Self(place | Self::OF_TABLE)
+    }
+
+    /// The place in the table; `None` of a number of the process.
+    #[inline]
+    #[must_use]
+    pub const fn place(self) -> Option<u32> {
+        match self.is_of_table() {
+            true => Some(self.number()),
+            false => None,
+        }
+    }
+
+    /// Whether it is a place in a table.
+    #[inline]
+    #[must_use]
+    pub const fn is_of_table(self) -> bool {
+        self.0 & Self::OF_TABLE != 0
+    }
+
+    /// The number, be it of the process or of a place.
+    #[inline]
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0 & !Self::OF_TABLE
+    }
+}
 
 /// Names one connection of one reactor, for as long as it lives.
 ///
@@ -216,6 +257,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_place_is_no_number_of_the_process() {
+        let (place, number) = (Descriptor::of_table(7), Descriptor(7));
+        assert_ne!(place, number);
+        assert_eq!((place.place(), number.place()), (Some(7), None));
+        assert_eq!((place.number(), number.number()), (7, 7));
     }
 
     #[test]

@@ -89,6 +89,10 @@ fn what_names_no_operation_is_counted_and_brings_nothing() {
     let cqe = Cqe { user_data: u64::MAX, result: 0, flags: 0 };
     assert!(world.intake.translate(cqe).is_none());
     assert_eq!(world.intake.foreign(), 1);
+    // A driver's own question, answered too late.
+    let cqe = Cqe { user_data: 0xf << 60 | 7, result: 0, flags: 0 };
+    assert!(world.intake.translate(cqe).is_none());
+    assert_eq!(world.intake.foreign(), 1);
 }
 
 #[test]

@@ -64,7 +64,8 @@ pub fn builder(
         first_byte: options.first_byte_timeout.unwrap_or(defaults.first_byte),
         ..defaults
     };
-    let mut builder = Runtime::builder().limits(limits).timeouts(timeouts);
+    let builder = Runtime::builder().limits(limits).timeouts(timeouts);
+    let mut builder = builder.direct_descriptors(options.direct_descriptors);
     for &address in listen {
         builder = builder.listen(address);
     }

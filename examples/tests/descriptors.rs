@@ -128,6 +128,36 @@ fn a_cap_that_the_descriptors_have_no_room_for_is_refused() {
     assert!(line.contains("RLIMIT_NOFILE") && line.contains("lower --max-connections"), "{line}");
 }
 
+/// The table of each reactor has as many places as there are descriptors, and costs none.
+#[test]
+fn direct_descriptors_are_as_many_for_each_reactor() {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
+    let places = cores * DESCRIPTORS as usize;
+    let cap = places.to_string();
+    let more = ["--direct-descriptors", "--max-connections", &cap, "--drain-deadline", "1s"];
+    let mut echo = limited(&more);
+    let address = echo.address();
+    let mut clients: Vec<Waiting> = (0..places).map(|_| Waiting::come(address)).collect();
+    wait_for(&mut clients, places);
+    // Closed in order, and each once.
+    echo.signal("TERM");
+    for client in &mut clients {
+        client.stream.set_nonblocking(false).expect("an open socket");
+        assert_eq!(client.stream.read(&mut [0]).expect("no reset"), 0);
+    }
+    assert_eq!(echo.ended().0.code(), Some(0));
+}
+
+#[test]
+fn a_cap_that_the_tables_have_no_room_for_is_refused() {
+    let script = format!("ulimit -n {DESCRIPTORS} && exec \"$@\"");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &script, "sh", ECHO, "--listen", "127.0.0.1:0", "--direct-descriptors"]);
+    let line = support::refusal(command.args(["--max-connections", "1000000"]));
+    assert!(line.contains("RLIMIT_NOFILE (places of each"), "{line}");
+    assert!(line.contains("lower --max-connections"), "{line}");
+}
+
 #[test]
 fn the_same_with_every_placement() {
     for placement in ["kernel", "round-robin"] {

@@ -188,6 +188,7 @@ impl<H: Handler> Engine<H> {
         let kernel = Rc::new(RefCell::new(kernel));
         let limits = plan.limits;
         let team = match plan.team() {
+            Ok(team) if plan.ring.places > 0 => team.with_tables(plan.ring.places),
             Ok(team) => team,
             Err(error) => panic!("{error}"),
         };

@@ -108,7 +108,7 @@ knobs! {
     shutdown_us: 100..=100_000, calm 20;
     /// An accept fails: the client has gone, or the host is short of something.
     failed_accept: 10..=300, calm 0;
-    /// A socket to dial with cannot be had.
+    /// A socket to dial with cannot be had, nor can one be moved into a ring's table.
     failed_socket: 10..=300, calm 0;
     /// A dial is refused, unreachable, or denied.
     failed_dial: 50..=700, calm 0;
@@ -151,12 +151,21 @@ knobs! {
     failed_notice: 50..=900, calm 0, aside;
     /// Clients are let in so many a second: in half of those runs, at all listeners or at one.
     accept_rate: 20..=2_000, calm 0, aside;
+    /// Clients that stay are kept in tables of the rings, of so many places each.
+    table_places: 1..=64, calm 0, aside;
 }
 
 /// Knobs that only the swarm draws: what they do, a script could not tell from a fault of its handler, or has
 /// not been seen of a kernel.
-const SWARM_ONLY: &[&str] =
-    &["lost_peer", "failed_send", "empty_buffer", "handed_over", "moved", "accept_rate"];
+const SWARM_ONLY: &[&str] = &[
+    "lost_peer",
+    "failed_send",
+    "empty_buffer",
+    "handed_over",
+    "moved",
+    "accept_rate",
+    "table_places",
+];
 
 impl Knobs {
     /// As [`draw_all`](Self::draw_all), for runs that say what they see.

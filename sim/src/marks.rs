@@ -181,6 +181,14 @@ marks! {
     EvictedForOther,
     /// A client waited for a token of an accept rate.
     AcceptPaced,
+    /// A client found no place in the table of its ring, and kept its descriptor.
+    TableFull,
+    /// A place of a ring's table was used again.
+    PlaceReused,
+    /// A client in the table of a ring was looked at for bytes that its peer had not taken.
+    PlaceAsked,
+    /// A client in the table of a ring was closed at once when the ring failed.
+    PlaceEmptiedAtOnce,
     /// The ring of a reactor failed.
     DriverFailed,
     /// The deadline of a phase passed.

@@ -13,7 +13,7 @@ use slipring_core::driver::{
     Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Submission, Wait,
 };
 use slipring_core::sys::memory::Memory;
-use slipring_core::sys::{BufferRing, Entries, Intake, fault};
+use slipring_core::sys::{BufferRing, Entries, Intake, Places, fault};
 use slipring_core::token::{Descriptor, Key, Op, Token};
 
 use crate::kernel::{Entry, Kernel, RING_DESCRIPTORS, Raw, RingSetup, Work};
@@ -56,6 +56,8 @@ pub(crate) struct SimRingSetup {
     pub(crate) abilities: Abilities,
     /// Where the buffer ring's counter starts.
     pub(crate) buffers_from: u16,
+    /// Places of the ring's own table.
+    pub(crate) places: u32,
 }
 
 /// See the module's documentation.
@@ -69,6 +71,7 @@ pub(crate) struct SimRing {
     abilities: Abilities,
     submissions: u32,
     vectors_used: usize,
+    places: Places,
 }
 
 impl SimRing {
@@ -90,7 +93,9 @@ impl SimRing {
             abilities: setup.abilities,
             submissions: setup.submissions,
             vectors_used: 0,
+            places: Places::new(setup.places),
         };
+        kernel.borrow_mut().register_places(ring.ring, setup.places);
         ring.recycle();
         ring
     }
@@ -100,6 +105,11 @@ impl SimRing {
         self.intake.held()
     }
 
+    /// Places of the table that are not free.
+    pub(crate) fn places_used(&self) -> u32 {
+        self.places.used()
+    }
+
     /// The system call without its wait: what is queued is taken, what is ready completes.
     pub(crate) fn submit(&mut self) -> Result<(), DriverFailed> {
         let mut kernel = self.kernel.borrow_mut();
@@ -107,6 +117,7 @@ impl SimRing {
         if kernel.unsubmitted(self.ring) == 0 {
             self.vectors_used = 0;
             self.memory.settle();
+            self.places.settle();
         }
         Ok(())
     }
@@ -143,7 +154,12 @@ impl SimRing {
             }
             Submission::ShutdownWrite(Descriptor(descriptor)) => Work::Shutdown { descriptor },
             Submission::Cancel(target) => Work::Cancel { target: target.to_bits() },
-            Submission::Close(Descriptor(descriptor)) => Work::Close { descriptor },
+            Submission::Close(descriptor) => {
+                if let Some(place) = descriptor.place() {
+                    self.places.close(place);
+                }
+                Work::Close { descriptor: descriptor.0 }
+            }
             Submission::Notify(reactor) => {
                 let mut kernel = self.kernel.borrow_mut();
                 let chance = kernel.knobs.failed_notice;
@@ -260,7 +276,27 @@ impl Driver for SimRing {
     }
 
     fn set_abortive(&mut self, descriptor: Descriptor) {
-        self.kernel.borrow_mut().set_abortive(descriptor.0);
+        self.kernel.borrow_mut().set_abortive_for(self.ring, descriptor.0);
+    }
+
+    fn move_in(&mut self, descriptor: Descriptor) -> Descriptor {
+        let mut kernel = self.kernel.borrow_mut();
+        let Some(place) = self.places.take() else {
+            if self.places.count() > 0 {
+                kernel.marks.meet(Mark::TableFull);
+            }
+            return descriptor;
+        };
+        let chance = kernel.knobs.failed_socket;
+        let refused = kernel.dice.permille(chance);
+        if refused || kernel.put_at(self.ring, descriptor.0, place).is_err() {
+            self.places.give_back(place);
+            return descriptor;
+        }
+        if kernel.close(descriptor.0).is_err() {
+            kernel.violate(format!("{descriptor:?} was closed twice"));
+        }
+        Descriptor::of_table(place)
     }
 
     fn accept_queued(&mut self, listener: Descriptor) -> Result<Descriptor, Fault> {
@@ -269,13 +305,21 @@ impl Driver for SimRing {
 
     fn close_now(&mut self, descriptor: Descriptor) {
         let mut kernel = self.kernel.borrow_mut();
-        if kernel.close(descriptor.0).is_err() {
+        if kernel.close_for(self.ring, descriptor.0).is_err() {
             kernel.violate(format!("{descriptor:?} was closed twice"));
+        }
+        if let Some(place) = descriptor.place() {
+            kernel.marks.meet(Mark::PlaceEmptiedAtOnce);
+            self.places.give_back(place);
         }
     }
 
-    fn unsent(&self, descriptor: Descriptor) -> Option<u32> {
-        self.kernel.borrow_mut().look_at_unsent(self.ring, descriptor.0)
+    fn unsent(&mut self, descriptor: Descriptor) -> Option<u32> {
+        let mut kernel = self.kernel.borrow_mut();
+        if descriptor.is_of_table() {
+            kernel.marks.meet(Mark::PlaceAsked);
+        }
+        kernel.look_at_unsent(self.ring, descriptor.0)
     }
 
     fn push_wake(&mut self, token: Token) -> Result<(), QueueFull> {

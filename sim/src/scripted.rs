@@ -385,7 +385,7 @@ impl Driver for Scripted {
         self.sockets.close_now(descriptor);
     }
 
-    fn unsent(&self, descriptor: Descriptor) -> Option<u32> {
+    fn unsent(&mut self, descriptor: Descriptor) -> Option<u32> {
         self.sockets.unsent(descriptor)
     }
 

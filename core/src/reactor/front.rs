@@ -205,6 +205,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.drop_client(client);
         };
         let Client { descriptor, listener, source } = client;
+        let descriptor = self.move_in(descriptor);
         let Some(key) = self.connections.accept(descriptor, listener, state) else {
             unreachable!("a permit means a slot: the slab holds as many as the process may accept");
         };
@@ -214,6 +215,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let origin = Origin::Accepted(usize::from(listener));
         self.call(Callback::OnOpen, key, |handler, ctx| handler.on_open(ctx, origin));
         self.abort_latecomer(key);
+    }
+
+    /// A client stays here: into the ring's table with it, if there is one. Not sooner: in the mailbox it is for
+    /// whoever takes it, and a place is of use to one ring only.
+    fn move_in(&mut self, descriptor: Descriptor) -> Descriptor {
+        let place = self.driver.move_in(descriptor);
+        if place != descriptor {
+            self.acceptor.descriptor_returned();
+        }
+        place
     }
 
     /// A client that was given to this reactor comes to nothing.

@@ -28,6 +28,9 @@ const DESCRIPTORS_BESIDE: u64 = 32;
 /// Descriptors of a reactor beside its connections and listeners: its ring, as it has it and as the others do,
 /// and its bell.
 const DESCRIPTORS_OF_REACTOR: u64 = 3;
+/// Descriptors of a reactor for clients on their way into the table of its ring. With fewer than come at once,
+/// accepting pauses until those before have moved in.
+const DESCRIPTORS_ON_THE_WAY: u64 = 16;
 /// Fewer connections than this are not chosen by themselves.
 const FIT_CONNECTIONS_MIN: u32 = 64;
 /// Bytes beside each slot: its timer and generation, and its places in the queues of the dirty, the large, the parked
@@ -35,6 +38,8 @@ const FIT_CONNECTIONS_MIN: u32 = 64;
 const BYTES_BESIDE_SLOT: u64 = 8 + 4 + 5 * 8;
 /// Bytes of the list entries of one buffer's pieces in outboxes, and of its place among the returned.
 const BYTES_BESIDE_BUFFER: u64 = 128;
+/// Bytes of a place of a ring's table in the lists of those that are free or about to be.
+const BYTES_PER_PLACE: u64 = 2 * 4;
 /// Bytes of a submission and of its eight completions.
 const BYTES_PER_SUBMISSION: u64 = 64 + 8 * 16;
 
@@ -55,6 +60,7 @@ pub struct Builder {
     sources: SourceLimits,
     drain: Duration,
     not_ready: Duration,
+    direct: bool,
 }
 
 impl Builder {
@@ -73,6 +79,7 @@ impl Builder {
             sources: SourceLimits::default(),
             drain: Duration::from_secs(30),
             not_ready: Duration::ZERO,
+            direct: false,
         }
     }
 
@@ -182,6 +189,25 @@ impl Builder {
         self
     }
 
+    /// Keeps accepted connections in tables of the rings, instead of as descriptors of the process. Default: no.
+    ///
+    /// For whoever has to hold more connections than RLIMIT_NOFILE allows and cannot raise it: places in such a table
+    /// do not count against it, and each reactor's table may have as many as the (hard) limit. So the process can hold
+    /// as many accepted connections as the limit *for each reactor*, and dialed ones, which stay descriptors, beside
+    /// them. A client has a descriptor until it is opened: some have to be left.
+    ///
+    /// It is no quicker: a client costs two system calls more (docs/decisions/0002 has figures). A table takes eight bytes of the kernel's for each place, whether it is used or not. Tools that list
+    /// the descriptors of a process (`ss -p`, `lsof`) do not see these connections. Linux 6.13 or newer; on an older
+    /// kernel the start is refused ([`SetupError::DirectDescriptors`]).
+    ///
+    /// A reactor with more clients than its table has places serves those beyond by descriptors, as long as there
+    /// are any. With a placement that balances ([`Placement::LeastLoaded`], [`Placement::RoundRobin`]) that does not
+    /// happen as long as another has room.
+    pub fn direct_descriptors(mut self, direct: bool) -> Self {
+        self.direct = direct;
+        self
+    }
+
     /// The memory the runtime's own structures may come to, bytes; what handlers keep themselves is theirs.
     #[must_use]
     pub fn memory_bound<H: Handler>(&self) -> u64 {
@@ -192,11 +218,12 @@ impl Builder {
         let slot = slot_bytes::<H::State>() as u64 + BYTES_BESIDE_SLOT;
         let slots = u64::from(limits.slots()) * slot;
         let queues = u64::from(limits.submissions) * BYTES_PER_SUBMISSION;
+        let places = if self.direct { u64::from(limits.accepted_max) * BYTES_PER_PLACE } else { 0 };
         let sources = match self.sources.is_limit() {
             true => self.sources.memory_bytes_max(limits.accepted_max),
             false => 0,
         };
-        reactors * (buffers + slots + queues + limits.owned_bytes_max) + sources
+        reactors * (buffers + slots + queues + places + limits.owned_bytes_max) + sources
     }
 
     /// What so many reactors of this runtime would have in common. [`start`](Self::start) makes them by it;
@@ -260,14 +287,61 @@ impl Builder {
 
     /// Descriptors the process can come to need.
     fn descriptors(&self, reactors: usize) -> u64 {
-        let of_reactor = self.listen.len() as u64 + DESCRIPTORS_OF_REACTOR;
-        let connections = u64::from(self.limits.accepted_max) + u64::from(self.limits.dialed_max);
+        let mut of_reactor = self.listen.len() as u64 + DESCRIPTORS_OF_REACTOR;
+        let mut connections = u64::from(self.limits.dialed_max);
+        match self.direct {
+            true => of_reactor += DESCRIPTORS_ON_THE_WAY,
+            false => connections += u64::from(self.limits.accepted_max),
+        }
         connections + reactors as u64 * of_reactor + DESCRIPTORS_BESIDE
+    }
+
+    /// Places that each ring's table may have, with so many descriptors; none without tables. Any of them may come to
+    /// hold all connections, if there are no more.
+    fn places(&self, descriptors: u64) -> u32 {
+        match self.direct {
+            true => u32::try_from(descriptors).unwrap_or(u32::MAX).min(self.limits.accepted_max),
+            false => 0,
+        }
+    }
+
+    /// Accepted connections for which neither these tables nor descriptors have room.
+    fn without_place(&self, reactors: usize, descriptors: u64) -> u64 {
+        match self.direct {
+            true => {
+                let places = u64::from(self.places(descriptors)).saturating_mul(reactors as u64);
+                u64::from(self.limits.accepted_max).saturating_sub(places)
+            }
+            false => 0,
+        }
+    }
+
+    /// Makes room for what the process can come to need; the places of each ring's table.
+    fn make_room(&self, reactors: usize) -> Result<u32, SetupError> {
+        let needed = self.descriptors(reactors);
+        ensure_descriptors(needed)?;
+        if !self.direct {
+            return Ok(0);
+        }
+        let available = descriptors_max()?;
+        if self.without_place(reactors, available) > 0 {
+            return Err(SetupError::LimitTooLow {
+                limit: "RLIMIT_NOFILE (places of each reactor's table)",
+                available,
+                needed: u64::from(self.limits.accepted_max).div_ceil(reactors as u64),
+                remedy: "lower --max-connections, run more reactors, or raise the hard limit (`ulimit -Hn`, \
+                         LimitNOFILE=)",
+            });
+        }
+        // The soft limit is what bounds a table; and the more are on their way at once, the fewer have to wait.
+        ensure_descriptors(available.min(needed + u64::from(self.limits.accepted_max)))?;
+        Ok(self.places(available))
     }
 
     /// Lowers the number of accepted connections to what the limit of descriptors has room for beside the
     /// dialed ones, of which there are `dialed_for(accepted)`; but not below 64: a limit lower than that is
-    /// refused at the start. For programs whose user did not ask for a number.
+    /// refused at the start. With [direct descriptors](Self::direct_descriptors) the tables have to have room for
+    /// them. For programs whose user did not ask for a number.
     ///
     /// # Errors
     /// [`SetupError::Step`] if the limit cannot be read.
@@ -277,6 +351,7 @@ impl Builder {
         loop {
             self.limits.dialed_max = dialed_for(self.limits.accepted_max);
             let missing = self.descriptors(reactors).saturating_sub(available);
+            let missing = missing.max(self.without_place(reactors, available));
             if missing == 0 || self.limits.accepted_max <= FIT_CONNECTIONS_MIN {
                 return Ok(self);
             }
@@ -297,10 +372,14 @@ impl Builder {
         make: impl Fn(usize) -> H + Send + Sync + 'static,
     ) -> Result<Running, SetupError> {
         let cores = self.reactor_cores()?;
-        let team = self.team(cores.len())?;
-        ensure_descriptors(self.descriptors(cores.len()))?;
+        let mut team = self.team(cores.len())?;
+        let places = self.make_room(cores.len())?;
+        if self.direct {
+            team = team.with_tables(places);
+        }
         let memory_bound = self.memory_bound::<H>();
-        let threads = Threads { listen: &self.listens(), limits: self.limits, poll: self.poll };
+        let (limits, poll) = (self.limits, self.poll);
+        let threads = Threads { listen: &self.listens(), limits, poll, places };
         threads.start(&cores, &team, memory_bound, make)
     }
 

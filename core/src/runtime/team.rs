@@ -95,6 +95,14 @@ impl Team {
         self
     }
 
+    /// The rings of these reactors have tables of so many places. Without it, they have none.
+    #[must_use]
+    pub fn with_tables(mut self, places: u32) -> Self {
+        let (reactors, messages) = (self.front.loads().reactors(), self.limits.messages_max);
+        self.front = Arc::new(Front::new(reactors, messages).with_room(places));
+        self
+    }
+
     /// What the reactor of this number is made with. It closes the listeners.
     #[must_use]
     pub fn setup(&self, number: usize, listeners: Vec<Descriptor>) -> Setup {

@@ -21,7 +21,7 @@ use crate::error::SetupError;
 use crate::handler::Handler;
 use crate::listen::{Listen, Placement};
 use crate::reactor::{Reactor, Setup};
-use crate::sys::{Bell, Features, Listening, Ring, RingConfig, ThreadClock, probe};
+use crate::sys::{Bell, Features, Listening, Ring, RingConfig, ThreadClock, probe, probe_table};
 
 /// Those of the cores this process may use that are wanted, or all.
 pub(super) fn find_cores(wanted: Option<&[usize]>) -> Result<Vec<CoreId>, SetupError> {
@@ -45,6 +45,8 @@ pub(super) struct Threads<'a> {
     pub(super) listen: &'a [(SocketAddr, Listen)],
     pub(super) limits: Limits,
     pub(super) poll: Poll,
+    /// Places of each ring's own table; zero: they have none.
+    pub(super) places: u32,
 }
 
 impl Threads<'_> {
@@ -56,10 +58,11 @@ impl Threads<'_> {
         memory_bound: u64,
         make: impl Fn(usize) -> H + Send + Sync + 'static,
     ) -> Result<Running, SetupError> {
-        let features = probe_aside()?;
+        let features = probe_aside(self.places > 0)?;
         let (listeners, addresses) = self.open_listeners(cores)?;
         let (watched, clock) = (self.poll != Poll::Off, MonotonicClock::start());
-        let ring = RingConfig { limits: self.limits, features, watched, clock };
+        let (limits, places) = (self.limits, self.places);
+        let ring = RingConfig { limits, features, watched, clock, places };
         let make = Arc::new(make);
         let mut starts = Starts::new();
         for (number, (core, listeners)) in cores.iter().zip(listeners).enumerate() {
@@ -232,8 +235,15 @@ impl Drop for EndsAll {
 
 /// Probes on a thread that ends with it. The kernel takes a ring apart some time after its close and signals
 /// the thread that had made it: the caller's blocking calls would fail with EINTR.
-fn probe_aside() -> Result<Features, SetupError> {
+fn probe_aside(tables: bool) -> Result<Features, SetupError> {
     let thread = std::thread::Builder::new().name("slipring-probe".to_owned());
+    let probe = move || {
+        let features = probe()?;
+        if tables {
+            probe_table(features)?;
+        }
+        Ok(features)
+    };
     let thread = thread.spawn(probe);
     let thread = thread.map_err(|source| SetupError::Step { step: "starting a thread", source })?;
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

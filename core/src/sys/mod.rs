@@ -14,14 +14,16 @@ mod probe;
 mod process;
 mod ring;
 mod socket;
+mod table;
 mod wake;
 
 pub use buffer_ring::{BufferRing, Entries};
 pub use errno::fault;
 pub use intake::{Cqe, Intake};
-pub use probe::{Features, Tier, probe};
+pub use probe::{Features, Tier, probe, probe_table};
 pub use process::ThreadClock;
 pub(crate) use process::{descriptors_max, ensure_descriptors};
 pub use ring::{Ring, RingConfig};
 pub use socket::Listening;
+pub use table::Places;
 pub use wake::Bell;

@@ -4,10 +4,11 @@
 //! set up and the operations in question are run on a socket pair; what works is used.
 
 use std::io;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use io_uring::{IoUring, opcode};
+use socket2::{Domain, Socket, Type};
 
 use super::ring::{Ring, RingConfig};
 use crate::clock::MonotonicClock;
@@ -103,7 +104,8 @@ fn works(features: Features, cap: u32) -> Result<bool, SetupError> {
     let step = |step| move |source| SetupError::Step { step, source };
     let limits = Limits { buffers: 4, buffer_bytes: 64, submissions: 64, ..Limits::default() };
     let clock = MonotonicClock::start();
-    let mut ring = match Ring::new(&RingConfig { limits, features, watched: false, clock }) {
+    let (watched, places) = (false, 0);
+    let mut ring = match Ring::new(&RingConfig { limits, features, watched, clock, places }) {
         Ok(ring) => ring,
         Err(SetupError::Step { .. }) => return Ok(false),
         Err(error) => return Err(error),
@@ -138,6 +140,56 @@ fn works(features: Features, cap: u32) -> Result<bool, SetupError> {
         (cap, Some((Ok(bytes), more))) => cap > 0 && bytes >= cap && !more,
         _ => false,
     })
+}
+
+/// Finds out whether sockets can be kept in a ring's own table: moved in and asked about there, and closed as soon
+/// as they are, whatever is under way on others. (Before 6.13 a socket stayed open until all older operations of the
+/// ring on any socket of its table had ended: those that receive never do.)
+///
+/// # Errors
+/// [`SetupError::DirectDescriptors`] with what is not there.
+pub fn probe_table(features: Features) -> Result<(), SetupError> {
+    let step = |step| move |source| SetupError::Step { step, source };
+    let lacks = |lacks| SetupError::DirectDescriptors { lacks };
+    let limits = Limits { buffers: 4, buffer_bytes: 64, submissions: 64, ..Limits::default() };
+    let (watched, clock, places) = (false, MonotonicClock::start(), 3);
+    let ring = Ring::new(&RingConfig { limits, features, watched, clock, places });
+    let mut ring = ring.map_err(|error| match error {
+        SetupError::Step { .. } => lacks("a ring with a table of its own"),
+        error => error,
+    })?;
+    let mut move_in = |descriptor: OwnedFd| {
+        let descriptor = ring.move_in(Descriptor(descriptor.into_raw_fd() as u32));
+        descriptor.place().ok_or_else(|| lacks("sockets that are put into the table of a ring"))
+    };
+    // Not connected, it has nothing to send, and the kernel says so.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(step("making a socket"))?;
+    let asked = move_in(socket.into())?;
+    let (busy, other_end) = UnixStream::pair().map_err(step("making a socket pair"))?;
+    let busy = Descriptor::of_table(move_in(busy.into())?);
+    let (closed, mut end) = UnixStream::pair().map_err(step("making a socket pair"))?;
+    let closed = Descriptor::of_table(move_in(closed.into())?);
+    if ring.unsent(Descriptor::of_table(asked)) != Some(0) || !ring.make_abortive(asked) {
+        return Err(lacks("socket commands through a ring (6.7)"));
+    }
+    end.set_nonblocking(true).map_err(step("setting up a socket pair"))?;
+    let key = Key::new(0, 0);
+    let submissions = [
+        (Op::Receive, Submission::Receive { descriptor: busy, cap: 0 }),
+        (Op::Close, Submission::Close(closed)),
+    ];
+    for (op, submission) in submissions {
+        let _ = ring.push(Token::new(op, key, 0), submission, Share::Management);
+        let _ = ring.enter(Wait::NOT);
+    }
+    let is_closed = io::Read::read(&mut end, &mut [0]);
+    // Nothing is to be in flight when the ring goes.
+    drop(other_end);
+    let _ = ring.enter(Wait::NOT);
+    match is_closed {
+        Ok(0) => Ok(()),
+        _ => Err(lacks("tables that let go of what is closed while others receive (6.13)")),
+    }
 }
 
 /// Why `io_uring_setup` said no, and what to do about it.

@@ -6,7 +6,10 @@
 //! a connection whose socket is full is watched by a poll instead. (Zero-copy sends are the exception: their
 //! memory is referenced here until the notification.)
 //!
-//! After set-up the ring is restricted to the operations of this file.
+//! After set-up the ring is restricted to the operations of this file and of `ring/direct.rs`: what is different for
+//! sockets that stand in the ring's own table.
+
+mod direct;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +37,7 @@ use crate::driver::{
 use crate::error::{Fault, SetupError};
 use crate::span::Segment;
 use crate::token::{Descriptor, Key, Op, Token};
+use direct::{Direct, flag_of};
 
 /// Vectored sends that may be queued between two enters.
 const MESSAGES: usize = 512;
@@ -62,6 +66,8 @@ pub struct RingConfig {
     pub watched: bool,
     /// The time that all reactors of a process go by.
     pub clock: MonotonicClock,
+    /// Places of the ring's own table; zero: it has none.
+    pub places: u32,
 }
 
 #[repr(C)]
@@ -105,6 +111,7 @@ pub struct Ring {
     abilities: Abilities,
     enter_fd: i32,
     enter_flags: u32,
+    direct: Direct,
 }
 
 impl Ring {
@@ -113,7 +120,7 @@ impl Ring {
     /// # Errors
     /// [`SetupError`] with cause and remedy.
     pub fn new(config: &RingConfig) -> Result<Self, SetupError> {
-        let RingConfig { limits, features, watched, .. } = *config;
+        let RingConfig { limits, features, watched, places, .. } = *config;
         let step = |step| move |source| SetupError::Step { step, source };
         let mut builder = IoUring::builder();
         builder
@@ -138,8 +145,11 @@ impl Ring {
         entries.register(&submitter).map_err(step("registering the buffer ring"))?;
         // Sockets never need them; a number that stays zero is easier to watch than one that may grow.
         submitter.register_iowq_max_workers(&mut [1, 1]).map_err(step("limiting io-wq"))?;
+        if places > 0 {
+            submitter.register_files_sparse(places).map_err(step("registering the table"))?;
+        }
         submitter
-            .register_restrictions(&mut restrictions())
+            .register_restrictions(&mut restrictions(places > 0))
             .map_err(step("restricting the ring"))?;
         submitter.register_enable_rings().map_err(step("enabling the ring"))?;
         let (enter_fd, registered) = match features.registered_ring {
@@ -163,6 +173,7 @@ impl Ring {
             },
             enter_fd,
             enter_flags: registered | no_iowait,
+            direct: Direct::new(places),
         };
         ring.recycle();
         Ok(ring)
@@ -191,30 +202,32 @@ impl Ring {
         segments: &[Segment],
         zero_copy: bool,
     ) -> Result<squeue::Entry, QueueFull> {
-        let fd = Fd(descriptor.0 as i32);
+        let fd = Fd(descriptor.number() as i32);
         if let [segment] = segments
             && !zero_copy
         {
             let start = self.memory.locate(*segment);
             let send = opcode::Send::new(fd, start.as_ptr(), segment.length);
-            return Ok(send.flags(libc::MSG_DONTWAIT).build());
+            return Ok(send.flags(libc::MSG_DONTWAIT).build().flags(flag_of(descriptor)));
         }
         let message = self.arena.message(&self.memory, segments).ok_or(QueueFull)?;
-        Ok(if zero_copy {
+        let entry = if zero_copy {
             opcode::SendMsgZc::new(fd, message)
                 .flags(libc::MSG_DONTWAIT as u32)
                 .ioprio(SEND_ZC_REPORT_USAGE)
                 .build()
         } else {
             opcode::SendMsg::new(fd, message).flags(libc::MSG_DONTWAIT as u32).build()
-        })
+        };
+        Ok(entry.flags(flag_of(descriptor)))
     }
 
     fn entry_of(&mut self, submission: Submission<'_>) -> Result<squeue::Entry, QueueFull> {
-        let fd = |descriptor: Descriptor| Fd(descriptor.0 as i32);
+        let fd = |descriptor: Descriptor| Fd(descriptor.number() as i32);
         Ok(match submission {
             Submission::Receive { descriptor, cap } => {
                 let mut entry = opcode::RecvMulti::new(fd(descriptor), GROUP).build();
+                entry = entry.flags(flag_of(descriptor));
                 if cap > 0 && self.abilities.receive_cap {
                     set_optlen(&mut entry, cap);
                 }
@@ -230,17 +243,22 @@ impl Ring {
                 opcode::PollAdd::new(fd(descriptor), libc::POLLIN as u32).build()
             }
             Submission::WatchWritable { descriptor, many } => {
-                opcode::PollAdd::new(fd(descriptor), libc::POLLOUT as u32).multi(many).build()
+                let poll = opcode::PollAdd::new(fd(descriptor), libc::POLLOUT as u32).multi(many);
+                poll.build().flags(flag_of(descriptor))
             }
             Submission::Connect { descriptor, address } => {
                 let address = self.arena.address(address).ok_or(QueueFull)?;
                 opcode::Connect::new(fd(descriptor), address.as_ptr().cast(), address.len()).build()
             }
             Submission::ShutdownWrite(descriptor) => {
-                opcode::Shutdown::new(fd(descriptor), libc::SHUT_WR).build()
+                let shutdown = opcode::Shutdown::new(fd(descriptor), libc::SHUT_WR);
+                shutdown.build().flags(flag_of(descriptor))
             }
             Submission::Cancel(target) => opcode::AsyncCancel::new(target.to_bits()).build(),
-            Submission::Close(descriptor) => opcode::Close::new(fd(descriptor)).build(),
+            Submission::Close(descriptor) => match descriptor.place() {
+                Some(place) => self.entry_of_leaving(place),
+                None => opcode::Close::new(fd(descriptor)).build(),
+            },
             Submission::Notify(reactor) => {
                 // One that was never connected has nobody to tell: the kernel says so.
                 let ring = self.rings.get(reactor).map_or(-1, AsRawFd::as_raw_fd);
@@ -295,6 +313,7 @@ impl Ring {
         if self.ring.submission().is_empty() {
             self.arena.reset();
             self.memory.settle();
+            self.direct.places.settle();
         }
         Ok(())
     }
@@ -366,6 +385,7 @@ impl Driver for Ring {
 
     fn enter(&mut self, wait: Wait) -> Result<(), DriverFailed> {
         let Wait { spin_us, sleep_us } = wait;
+        self.direct.failure()?;
         if spin_us > 0 {
             self.enter_kernel(0, Some(0))?;
             self.spin(spin_us)?;
@@ -382,12 +402,13 @@ impl Driver for Ring {
 
     fn has_completions(&self) -> bool {
         // SAFETY: this thread alone reaps, and no other view of the queue is alive in this function.
-        !unsafe { self.ring.completion_shared() }.is_empty()
+        !unsafe { self.ring.completion_shared() }.is_empty() || self.direct.has_kept()
     }
 
     #[inline]
     fn reap(&mut self, into: &mut Vec<Completion>, limit: usize) {
-        for _ in 0..limit {
+        let kept = if self.direct.has_kept() { self.reap_kept(into, limit) } else { 0 };
+        for _ in kept..limit {
             let Some(cqe) = self.ring.completion().next() else { return };
             let (user_data, result, flags) = (cqe.user_data(), cqe.result(), cqe.flags());
             if let Some(completion) = self.intake.translate(Cqe { user_data, result, flags }) {
@@ -408,8 +429,18 @@ impl Driver for Ring {
         socket::open(address)
     }
 
+    fn move_in(&mut self, descriptor: Descriptor) -> Descriptor {
+        self.move_into_table(descriptor)
+    }
+
     fn set_abortive(&mut self, descriptor: Descriptor) {
-        socket::set_abortive(descriptor);
+        match descriptor.place() {
+            // A socket that is not connected any more has nothing to reset.
+            Some(place) => {
+                self.make_abortive(place);
+            }
+            None => socket::set_abortive(descriptor),
+        }
     }
 
     fn accept_queued(&mut self, listener: Descriptor) -> Result<Descriptor, Fault> {
@@ -417,11 +448,17 @@ impl Driver for Ring {
     }
 
     fn close_now(&mut self, descriptor: Descriptor) {
-        socket::close(descriptor);
+        match descriptor.place() {
+            Some(place) => self.empty(place),
+            None => socket::close(descriptor),
+        }
     }
 
-    fn unsent(&self, descriptor: Descriptor) -> Option<u32> {
-        socket::unsent(descriptor)
+    fn unsent(&mut self, descriptor: Descriptor) -> Option<u32> {
+        match descriptor.place() {
+            Some(place) => self.unsent_in(place),
+            None => socket::unsent(descriptor),
+        }
     }
 
     fn push_wake(&mut self, token: Token) -> Result<(), QueueFull> {
@@ -522,8 +559,8 @@ fn register_ring_fd(ring: &IoUring) -> io::Result<i32> {
 }
 
 /// What the ring may be used for once it is enabled: the operations of this file, and of the register calls
-/// the one that is made last.
-fn restrictions() -> Vec<Restriction> {
+/// the one that is made last; with a table, what that needs too.
+fn restrictions(has_table: bool) -> Vec<Restriction> {
     let operations = [
         opcode::AcceptMulti::CODE,
         opcode::PollAdd::CODE,
@@ -539,7 +576,12 @@ fn restrictions() -> Vec<Restriction> {
     ];
     let mut all: Vec<_> = operations.into_iter().map(Restriction::sqe_op).collect();
     all.push(Restriction::register_op(REGISTER_RING_FDS as u8));
-    all.push(Restriction::sqe_flags_allowed(squeue::Flags::BUFFER_SELECT.bits()));
+    let mut flags = squeue::Flags::BUFFER_SELECT;
+    if has_table {
+        flags |= squeue::Flags::FIXED_FILE;
+        all.extend(direct::restrictions());
+    }
+    all.push(Restriction::sqe_flags_allowed(flags.bits()));
     all
 }
 

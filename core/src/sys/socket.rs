@@ -156,6 +156,7 @@ pub(super) fn open(address: &SocketAddr) -> Result<Descriptor, Fault> {
 
 /// The socket behind a descriptor of ours, without the duty to close it.
 fn borrow(descriptor: Descriptor) -> ManuallyDrop<Socket> {
+    debug_assert!(!descriptor.is_of_table(), "there is no call for a place of a table");
     // SAFETY: the descriptor is open, since the connection that names it has not closed it yet, and
     // `ManuallyDrop` keeps this second owner from closing it.
     ManuallyDrop::new(unsafe { Socket::from_raw_fd(descriptor.0 as RawFd) })

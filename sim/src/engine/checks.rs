@@ -225,6 +225,10 @@ impl<H: Handler> Engine<H> {
             if memory.owned_bytes() > 0 {
                 say(format!("{} owned bytes", memory.owned_bytes()));
             }
+            let places = reactor.driver().places_used();
+            if places > 0 {
+                say(format!("{places} places of its table that are not free"));
+            }
             if reactor.driver().held() > 0 {
                 say("memory of zero-copy sends".to_owned());
             }
@@ -237,6 +241,10 @@ impl<H: Handler> Engine<H> {
         let descriptors = self.kernel.borrow().open_descriptors();
         if descriptors > 0 {
             left.push(format!("{descriptors} descriptors"));
+        }
+        let places = self.kernel.borrow().taken_places();
+        if places > 0 {
+            left.push(format!("sockets in {places} places of tables"));
         }
         let (open, dialed) = (self.admission.open(), self.admission.dialed());
         if open + dialed > 0 {

@@ -1,10 +1,12 @@
 //! The descriptor tables of rings: places that hold a reference to a file, beside the process's descriptors.
 //!
-//! In a submission a place is a number from [`DIRECT`] on, so that whatever takes a descriptor takes a place.
+//! In a submission a place is a number from [`DIRECT`] on, as in a `Descriptor`, so that whatever takes a descriptor
+//! takes a place. The runtime fills places by [`Kernel::put_at`] only; what allocates them is for scripts.
 //! As with descriptors, an operation in flight holds its own reference: emptying the place under it leaves the
 //! file open, and no FIN goes out until the operation has ended.
 
 use super::{Event, FileId, Kernel, OperationId, Owner};
+use crate::marks::Mark;
 
 /// Numbers from here on are places in the ring's own table.
 pub(crate) const DIRECT: u32 = 1 << 31;
@@ -15,8 +17,32 @@ impl Kernel {
         self.ring(ring).places = vec![None; places as usize];
     }
 
+    /// io_uring_register(2) of a descriptor at a place that is free, which is the user's to know.
+    pub(crate) fn put_at(&mut self, ring: u16, descriptor: u32, place: u32) -> Result<(), i32> {
+        let id = self.lookup(descriptor).ok_or(libc::EBADF)?;
+        if self.rings[usize::from(ring)].places.get(place as usize).is_some_and(Option::is_some) {
+            self.violate(format!("place {place} of the table was filled, and is taken"));
+        }
+        self.put_direct(ring, id, Some(place))?;
+        if let Some(file) = self.file_mut(id) {
+            file.references += 1;
+        }
+        let places_ever = &mut self.ring(ring).places_ever;
+        let used_again = place < *places_ever;
+        *places_ever = (*places_ever).max(place + 1);
+        if used_again {
+            self.marks.meet(Mark::PlaceReused);
+        }
+        Ok(())
+    }
+
+    /// Places of all rings that something is in.
+    pub(crate) fn taken_places(&self) -> usize {
+        self.rings.iter().map(|ring| ring.places.iter().flatten().count()).sum()
+    }
+
     /// The file behind a descriptor, or behind a place of the ring.
-    pub(super) fn lookup_for(&self, ring: u16, number: u32) -> Option<FileId> {
+    pub(crate) fn lookup_for(&self, ring: u16, number: u32) -> Option<FileId> {
         match number.checked_sub(DIRECT) {
             Some(place) => *self.rings[usize::from(ring)].places.get(place as usize)?,
             None => self.lookup(number),
@@ -24,7 +50,7 @@ impl Kernel {
     }
 
     /// close(2), or the emptying of a place.
-    pub(super) fn close_for(&mut self, ring: u16, number: u32) -> Result<(), i32> {
+    pub(crate) fn close_for(&mut self, ring: u16, number: u32) -> Result<(), i32> {
         let Some(place) = number.checked_sub(DIRECT) else { return self.close(number) };
         let places = &mut self.ring(ring).places;
         if places.is_empty() {

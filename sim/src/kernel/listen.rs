@@ -130,7 +130,16 @@ impl Kernel {
 
     /// SO_LINGER with no time: the next close is a reset.
     pub(crate) fn set_abortive(&mut self, descriptor: u32) {
-        let Some(id) = self.lookup(descriptor) else {
+        self.set_abortive_at(self.lookup(descriptor), descriptor);
+    }
+
+    /// The same, of a descriptor or a place of the ring.
+    pub(crate) fn set_abortive_for(&mut self, ring: u16, number: u32) {
+        self.set_abortive_at(self.lookup_for(ring, number), number);
+    }
+
+    fn set_abortive_at(&mut self, file: Option<FileId>, descriptor: u32) {
+        let Some(id) = file else {
             return self
                 .violate(format!("set_abortive on descriptor {descriptor}, which is closed"));
         };

@@ -166,6 +166,8 @@ pub(super) struct Ring {
     gone: bool,
     /// The ring's own descriptor table.
     pub(super) places: Vec<Option<FileId>>,
+    /// Places before this one have been taken before.
+    pub(super) places_ever: u32,
     /// Its descriptor was closed.
     pub(super) closed: bool,
 }
@@ -203,6 +205,7 @@ impl Kernel {
             failure: None,
             gone: false,
             places: Vec::new(),
+            places_ever: 0,
             closed: false,
         });
         self.rings.len() as u16 - 1

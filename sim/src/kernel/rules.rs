@@ -24,7 +24,7 @@ impl Kernel {
         let (op, _, _) = token.decode();
         let bits = token.to_bits();
         let descriptor = work.descriptor();
-        let file = descriptor.and_then(|descriptor| self.lookup(descriptor));
+        let file = descriptor.and_then(|descriptor| self.lookup_for(ring, descriptor));
         self.note_push(ring, bits, descriptor, file);
         // The cancel of an operation's next activation has the token of the one before.
         if self.ring(ring).pending.contains_key(&bits) && op != Op::Cancel {

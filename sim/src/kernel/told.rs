@@ -153,7 +153,7 @@ impl Kernel {
     /// The owner of a ring looks how many bytes are in the send queue of a connection.
     pub(crate) fn look_at_unsent(&mut self, ring: u16, descriptor: u32) -> Option<u32> {
         let now_us = self.now_us;
-        let id = self.lookup(descriptor)?;
+        let id = self.lookup_for(ring, descriptor)?;
         let unsent = self.stream(id)?.unsent() as u32;
         let party = self.file(id)?.party.filter(|party| party.ring() == ring);
         let told = party.and_then(|party| self.ring(ring).told.get_mut(&party.key_bits()));

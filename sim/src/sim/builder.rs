@@ -287,6 +287,7 @@ impl SimBuilder {
             },
             abilities,
             buffers_from: drawn(1 << 16, &mut dice) as u16,
+            places: self.knobs.table_places,
         };
         Plan {
             seed: self.seed,

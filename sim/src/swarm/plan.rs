@@ -86,6 +86,7 @@ impl Draw {
     /// The seed's conditions, with these knobs instead of those it draws.
     pub(super) fn turn(&mut self, knobs: Knobs) {
         self.plan.knobs = knobs;
+        self.plan.ring.places = knobs.table_places;
         self.plan.placement = placement(&knobs);
         self.plan.rebalance = knobs.moved > 0;
         self.pace(knobs.accept_rate);
@@ -129,6 +130,7 @@ impl Draw {
             },
             abilities,
             buffers_from: if dice.coin() { 0 } else { dice.word() as u16 | 0xff00 },
+            places: 0,
         };
         let aside = &mut dice.aside("messages_max");
         let messages_max = if aside.coin() { 1024 } else { aside.log_between(1, 8) as u32 };

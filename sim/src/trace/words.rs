@@ -2,7 +2,7 @@
 //!
 //! Is not: a choice of records (`story.rs`), nor a format that anything reads back.
 
-use slipring_core::token::{Op, Token};
+use slipring_core::token::{Descriptor, Op, Token};
 
 use super::{NO_RING, Party, Record, What};
 
@@ -184,7 +184,10 @@ impl Record {
         };
         match self.what {
             What::Pushed if number < 0 => format!("{what} is pushed"),
-            What::Pushed => format!("{what} is pushed, on descriptor {number}"),
+            What::Pushed => match u32::try_from(number).ok().and_then(|n| Descriptor(n).place()) {
+                Some(place) => format!("{what} is pushed, on place {place} of the table"),
+                None => format!("{what} is pushed, on descriptor {number}"),
+            },
             What::ReapedMore => format!("{what} goes on: {}", result(op, number)),
             What::ReapedNotification => format!("{what} has let go of its memory"),
             _ => format!("{what} ends: {}", result(op, number)),
@@ -208,6 +211,12 @@ mod tests {
         let of = |op, activation| Token::new(op, Key::new(3, 7), activation).to_bits();
         let cases = [
             (What::Pushed, of(Op::Send, 4), 9, "send #4 is pushed, on descriptor 9"),
+            (
+                What::Pushed,
+                of(Op::Send, 4),
+                i64::from(Descriptor::of_table(9).0),
+                "send #4 is pushed, on place 9 of the table",
+            ),
             (What::Reaped, of(Op::Send, 4), -104, "send #4 ends: ECONNRESET"),
             (What::ReapedMore, of(Op::Receive, 1), 1, "receive #1 goes on: 1 byte"),
             (What::Reaped, of(Op::Receive, 1), 0, "receive #1 ends: end of stream"),

@@ -1,0 +1,172 @@
+//! Sockets in the ring's own table: how they get in and out, and what of them is asked through the ring.
+//!
+//! ```text
+//!   accepted, a descriptor --- stays here ---> move_in: a place; the descriptor is closed ---> receive, send, close
+//!          |
+//!          +--- handed over, refused: as without a table
+//! ```
+//!
+//! Accepting into the table would save the descriptor in between. But a multishot that finds the table full drops the
+//! client that it has accepted. A place is of no use to another ring: one that is handed over, or taken from the
+//! mailbox of a reactor that has stalled, would have to go through the kernel, into a table that may be full. And what
+//! the door asks would have to be asked through the ring. This way all that is as without a table, and where no place
+//! is free nothing is lost: the client keeps its descriptor.
+//!
+//! There is no system call for a socket without a number. What is wanted of one (how much is unsent; that its close be
+//! a reset) is an entry of the queue, with an enter of its own, and what completes in that meanwhile is kept here for
+//! `reap`. Both are rare, and without a table each costs a call as well.
+
+use std::collections::VecDeque;
+
+use io_uring::register::Restriction;
+use io_uring::types::Fixed;
+use io_uring::{opcode, squeue};
+
+use super::super::errno;
+use super::super::intake::{Cqe, QUESTIONS};
+use super::super::socket;
+use super::super::table::Places;
+use super::Ring;
+use crate::driver::{Completion, DriverFailed};
+use crate::error::Fault;
+use crate::token::Descriptor;
+
+/// Enters that an answer is waited for: as a rule it is there after the first, but the kernel may have no memory for
+/// the question at the moment.
+const ENTERS_MAX: u32 = 64;
+const REGISTER_FILES_UPDATE: u8 = 6;
+const SOCKET_SIOCOUTQ: u32 = 1;
+/// To reset, and not to wait.
+static AT_ONCE: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
+
+/// What a ring keeps about its table.
+pub(super) struct Direct {
+    pub(super) places: Places,
+    /// Questions asked so far: each has a token of its own.
+    questions: u64,
+    /// What completed while an answer was awaited, the oldest first.
+    kept: VecDeque<Cqe>,
+    /// The enter of a question failed.
+    failed: Option<DriverFailed>,
+}
+
+impl Direct {
+    pub(super) fn new(places: u32) -> Self {
+        Self { places: Places::new(places), questions: 0, kept: VecDeque::new(), failed: None }
+    }
+
+    #[inline]
+    pub(super) fn has_kept(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// The failure of an enter that had nobody to tell it to.
+    #[inline]
+    pub(super) fn failure(&mut self) -> Result<(), DriverFailed> {
+        match self.failed {
+            None => Ok(()),
+            Some(_) => self.failed.take().map_or(Ok(()), Err),
+        }
+    }
+}
+
+/// What an entry says of a descriptor beside its number.
+#[inline]
+pub(super) fn flag_of(descriptor: Descriptor) -> squeue::Flags {
+    squeue::Flags::from_bits_retain(u8::from(descriptor.is_of_table()))
+}
+const _: () = assert!(squeue::Flags::FIXED_FILE.bits() == 1, "the flag is a bool");
+
+/// What a ring with a table may be used for beside the rest.
+pub(super) fn restrictions() -> [Restriction; 2] {
+    let put = Restriction::register_op(REGISTER_FILES_UPDATE);
+    [Restriction::sqe_op(opcode::UringCmd16::CODE), put]
+}
+
+impl Ring {
+    /// Moves a socket into a free place, if there is one. Else it stays what it was.
+    pub(super) fn move_into_table(&mut self, descriptor: Descriptor) -> Descriptor {
+        let Some(place) = self.direct.places.take() else { return descriptor };
+        if !self.put(place, descriptor.0 as i32) {
+            self.direct.places.give_back(place);
+            return descriptor;
+        }
+        socket::close(descriptor);
+        Descriptor::of_table(place)
+    }
+
+    /// Empties a place at once.
+    #[cold]
+    pub(super) fn empty(&mut self, place: u32) {
+        if self.put(place, -1) {
+            self.direct.places.give_back(place);
+        }
+    }
+
+    /// Puts a descriptor into a place, or nothing.
+    fn put(&self, place: u32, descriptor: i32) -> bool {
+        self.ring.submitter().register_files_update(place, &[descriptor]).is_ok_and(|put| put == 1)
+    }
+
+    /// The entry that empties a place. It is going to be queued.
+    pub(super) fn entry_of_leaving(&mut self, place: u32) -> squeue::Entry {
+        self.direct.places.close(place);
+        opcode::Close::new(Fixed(place)).build()
+    }
+
+    /// Makes the close of what is in a place a reset; whether the kernel takes that.
+    #[cold]
+    pub(in crate::sys) fn make_abortive(&mut self, place: u32) -> bool {
+        let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
+        let bytes = size_of::<libc::linger>() as u32;
+        let value = (&raw const AT_ONCE).cast();
+        let question = opcode::SetSockOpt::new(Fixed(place), level, name, value, bytes);
+        self.ask(&question.build()).is_ok()
+    }
+
+    /// Bytes in the send queue that the peer has not acknowledged.
+    #[cold]
+    pub(super) fn unsent_in(&mut self, place: u32) -> Option<u32> {
+        self.ask(&opcode::UringCmd16::new(Fixed(place), SOCKET_SIOCOUTQ).build()).ok()
+    }
+
+    /// Asks, and waits for the answer. What is queued is handed over with the question.
+    fn ask(&mut self, question: &squeue::Entry) -> Result<u32, Fault> {
+        self.direct.questions += 1;
+        let token = QUESTIONS | self.direct.questions;
+        let question = question.clone().user_data(token);
+        if self.push_entry(&question).is_err() {
+            self.enter_aside()?;
+            self.push_entry(&question).map_err(|_| Fault::Memory)?;
+        }
+        for _ in 0..ENTERS_MAX {
+            self.enter_aside()?;
+            while let Some(cqe) = self.ring.completion().next() {
+                let (user_data, result, flags) = (cqe.user_data(), cqe.result(), cqe.flags());
+                if user_data == token {
+                    return u32::try_from(result).map_err(|_| errno::fault(-result));
+                }
+                self.direct.kept.push_back(Cqe { user_data, result, flags });
+            }
+        }
+        Err(Fault::Memory)
+    }
+
+    /// Enters without a wait. A failure shows again at the turn's own enter.
+    fn enter_aside(&mut self) -> Result<(), Fault> {
+        self.enter_kernel(0, Some(0)).map_err(|failed| {
+            self.direct.failed = Some(failed);
+            Fault::Cancelled
+        })
+    }
+
+    /// Takes in what was kept; how many that was.
+    #[cold]
+    pub(super) fn reap_kept(&mut self, into: &mut Vec<Completion>, limit: usize) -> usize {
+        let count = self.direct.kept.len().min(limit);
+        for cqe in self.direct.kept.drain(..count) {
+            into.extend(self.intake.translate(cqe));
+        }
+        count
+    }
+}
