@@ -35,7 +35,7 @@ mod zero_copy;
 
 use std::collections::BTreeSet;
 
-use slipring_core::sys::Features;
+use slipring_core::sys::{Features, probe_table};
 
 pub use arm::{Arm, Dialed, Ending, Open, Peer, Seen, Time};
 pub use script::Script;
@@ -55,6 +55,8 @@ pub enum Need {
     Least,
     /// Receives that end by themselves after so many bytes.
     ReceiveCap,
+    /// Tables of rings that let go of what is closed while others receive.
+    PromptTables,
     /// Clients of a listener that closes are not handed on (`net.ipv4.tcp_migrate_req` is 0).
     NoMigration,
 }
@@ -151,6 +153,9 @@ pub fn real(case: &Case, features: &Features) -> Result<Outcome, String> {
     match case.need {
         Need::ReceiveCap if !features.receive_cap => {
             return Err("this kernel has no cap for a multishot receive (Linux 6.17)".to_owned());
+        }
+        Need::PromptTables if probe_table(*features).is_err() => {
+            return Err("this kernel is late in closing what is in a table (Linux 6.13)".to_owned());
         }
         Need::NoMigration if real::migrates() => {
             return Err("net.ipv4.tcp_migrate_req is 1 here".to_owned());

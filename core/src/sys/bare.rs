@@ -219,6 +219,14 @@ impl BareRing {
         Ok(taken)
     }
 
+    /// Puts a descriptor into a place of the table, at once.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn fill(&self, place: u32, descriptor: u32) -> io::Result<()> {
+        self.ring.submitter().register_files_update(place, &[descriptor as i32]).map(drop)
+    }
+
     /// Submissions that were not taken yet.
     pub fn unsubmitted(&mut self) -> usize {
         self.ring.submission().len()

@@ -75,6 +75,8 @@ pub trait Arm {
     fn enter(&mut self, ring: usize, want: usize, time: Time) -> Entered;
     /// Takes the oldest completion.
     fn reap(&mut self, ring: usize) -> Option<Completion>;
+    /// Puts a descriptor into a place of the ring's table, at once; or why not.
+    fn fill(&mut self, ring: usize, place: u32, descriptor: u32) -> Result<(), i32>;
     /// Publishes a held buffer again.
     fn recycle(&mut self, ring: usize, buffer: u16);
 

@@ -2,8 +2,8 @@
 
 use slipring_core::sys::bare::{File, Operation, Setup, Target};
 
-use super::arm::Peer;
-use super::{Case, Script};
+use super::arm::{Open, Peer};
+use super::{Case, Need, Script};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("direct-accept", "an accept into the table gives the lowest free place", accept),
@@ -29,6 +29,15 @@ pub(super) const CASES: &[Case] = &[
     Case::new("direct-close-order", "cancel first, then close: the FIN goes out at once", order),
     Case::new("direct-reuse", "a place is free once it was emptied, receive pending or not", reuse),
     Case::new("direct-cancel", "operations on a place can be cancelled by it", cancel),
+    Case::new("direct-fill", "a descriptor that is put into a place can be closed", fill),
+    Case::new("direct-fill-beyond", "a place beyond the table cannot be filled", fill_beyond),
+    Case::new("direct-fill-again", "a place is free once its close was taken", fill_again),
+    Case::new(
+        "direct-close-beside",
+        "emptying a place closes the file at once, whatever is pending on others",
+        beside,
+    )
+    .needs(Need::PromptTables),
 ];
 
 const TABLE: Setup = Setup { places: 2, ..Setup::SMALL };
@@ -178,4 +187,52 @@ fn cancel(s: &mut Script<'_>) {
     s.see_quiet();
     s.push("cancel", Operation::Cancel(Target::AllOn(on)));
     s.see_in_any_order(2);
+}
+
+/// A connection that is put into a place, and its peer.
+fn put(s: &mut Script<'_>, place: u32) -> (File, Peer) {
+    let (ours, peer) = s.arm.pair(Open::Wide);
+    let filled = s.arm.fill(0, place, ours);
+    s.say(format!("filling place {place}: {filled:?}"));
+    s.arm.close(ours);
+    (File::Direct(place), peer)
+}
+
+fn fill(s: &mut Script<'_>) {
+    s.arm.ring(TABLE);
+    let (on, peer) = put(s, 1);
+    s.see_peer_open(peer);
+    let manner = slipring_core::sys::bare::Manner::default();
+    s.push("send", Operation::Send { on, bytes: b"pong".to_vec(), manner });
+    s.see(1);
+    s.push("close", Operation::Close(on));
+    s.see(1);
+    s.see_peer(peer);
+}
+
+fn fill_beyond(s: &mut Script<'_>) {
+    s.arm.ring(TABLE);
+    let (_, peer) = put(s, 2);
+    s.see_peer(peer);
+}
+
+fn fill_again(s: &mut Script<'_>) {
+    s.arm.ring(TABLE);
+    let (on, before) = put(s, 0);
+    s.push("close", Operation::Close(on));
+    s.see(1);
+    let (_, peer) = put(s, 0);
+    s.see_peer(before);
+    s.see_peer_open(peer);
+}
+
+fn beside(s: &mut Script<'_>) {
+    s.arm.ring(TABLE);
+    let ((busy, other), (on, peer)) = (put(s, 0), put(s, 1));
+    s.push("receive", Operation::Receive { on: busy, many: true, cap: 0 });
+    s.see_quiet();
+    s.push("close", Operation::Close(on));
+    s.see(1);
+    s.see_peer(peer);
+    s.see_peer_open(other);
 }

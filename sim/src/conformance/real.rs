@@ -252,6 +252,11 @@ impl Arm for Real {
         Some(completion)
     }
 
+    fn fill(&mut self, ring: usize, place: u32, descriptor: u32) -> Result<(), i32> {
+        let Some(ring) = &self.rings[ring] else { return Err(libc::EBADF) };
+        ring.fill(place, descriptor).map_err(|error| errno_of(&error))
+    }
+
     fn recycle(&mut self, ring: usize, buffer: u16) {
         if let Some(ring) = &mut self.rings[ring] {
             ring.recycle(buffer);

@@ -249,6 +249,10 @@ impl Arm for Simulated {
         })
     }
 
+    fn fill(&mut self, ring: usize, place: u32, descriptor: u32) -> Result<(), i32> {
+        self.kernel.borrow_mut().put_at(ring as u16, descriptor, place)
+    }
+
     fn recycle(&mut self, ring: usize, buffer: u16) {
         self.rings[ring].buffers.recycle(buffer);
     }
