@@ -72,6 +72,8 @@ pub(crate) struct SimRing {
     submissions: u32,
     vectors_used: usize,
     places: Places,
+    /// The enter of a question failed.
+    failed: Option<DriverFailed>,
 }
 
 impl SimRing {
@@ -94,6 +96,7 @@ impl SimRing {
             submissions: setup.submissions,
             vectors_used: 0,
             places: Places::new(setup.places),
+            failed: None,
         };
         kernel.borrow_mut().register_places(ring.ring, setup.places);
         ring.recycle();
@@ -120,6 +123,13 @@ impl SimRing {
             self.places.settle();
         }
         Ok(())
+    }
+
+    /// What is asked about a socket in the table goes through the ring, with an enter of its own.
+    fn ask(&mut self) {
+        if let Err(failed) = self.submit() {
+            self.failed = Some(failed);
+        }
     }
 
     fn work_of(&mut self, submission: Submission<'_>) -> Result<Work, QueueFull> {
@@ -239,7 +249,10 @@ impl Driver for SimRing {
 
     fn enter(&mut self, _: Wait) -> Result<(), DriverFailed> {
         // Who runs the reactor has let the time of the wait pass before.
-        self.submit()
+        match self.failed.take() {
+            Some(failed) => Err(failed),
+            None => self.submit(),
+        }
     }
 
     fn has_completions(&self) -> bool {
@@ -276,6 +289,9 @@ impl Driver for SimRing {
     }
 
     fn set_abortive(&mut self, descriptor: Descriptor) {
+        if descriptor.is_of_table() {
+            self.ask();
+        }
         self.kernel.borrow_mut().set_abortive_for(self.ring, descriptor.0);
     }
 
@@ -315,11 +331,11 @@ impl Driver for SimRing {
     }
 
     fn unsent(&mut self, descriptor: Descriptor) -> Option<u32> {
-        let mut kernel = self.kernel.borrow_mut();
         if descriptor.is_of_table() {
-            kernel.marks.meet(Mark::PlaceAsked);
+            self.ask();
+            self.kernel.borrow_mut().marks.meet(Mark::PlaceAsked);
         }
-        kernel.look_at_unsent(self.ring, descriptor.0)
+        self.kernel.borrow_mut().look_at_unsent(self.ring, descriptor.0)
     }
 
     fn push_wake(&mut self, token: Token) -> Result<(), QueueFull> {

@@ -7,7 +7,7 @@ use crate::calling::Callback;
 use crate::canary::{Canary, sings};
 use crate::connection::Input;
 use crate::drain::{Drain, Step};
-use crate::driver::{Driver, Wait};
+use crate::driver::{Completion, Driver, Wait};
 use crate::error::CloseReason;
 use crate::handler::Handler;
 use crate::token::{Key, Op};
@@ -115,6 +115,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             self.free(key);
         }
+        // To ask for a reset may take an enter, in which somebody may have come.
+        self.take_in_what_came(Vec::new());
         self.acceptor.abandon(&mut self.driver);
         self.abandon_mail();
     }
@@ -135,6 +137,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             self.driver.reap(&mut last, usize::MAX);
         }
+        self.take_in_what_came(last);
+    }
+
+    /// Takes in clients and buffers of these completions and of those that stand in the queue.
+    fn take_in_what_came(&mut self, mut last: Vec<Completion>) {
+        self.driver.reap(&mut last, usize::MAX);
         for mut completion in last {
             if let Some(span) = completion.span.take() {
                 self.connections.memory.release(span);
