@@ -96,6 +96,10 @@ impl<H: Handler> Engine<H> {
 
     /// Those who send clients have their time to notice. Where a reactor has failed, the others drain without an order.
     fn check_not_ready(&mut self, place: usize, draining: bool) {
+        // Handlers may order it, too.
+        if self.stops_us.is_none() && !self.handle.is_ready() {
+            self.stops_us = Some(self.now_us() + self.not_ready_us);
+        }
         let failed = self.lanes.iter().any(|lane| lane.failed);
         let early = self.stops_us.is_none_or(|stops_us| self.now_us() + 1_000 < stops_us);
         if draining && early && !failed {
