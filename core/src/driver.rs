@@ -207,6 +207,13 @@ pub trait Driver {
         descriptor
     }
 
+    /// The other way, for one that goes to another reactor, with nothing in flight: a descriptor of the process, beside
+    /// the place in the table, which is still to be [closed](Self::close_now); `None` if none is to be had. One that is
+    /// in no table is what it was.
+    fn move_out(&mut self, descriptor: Descriptor) -> Option<Descriptor> {
+        Some(descriptor)
+    }
+
     /// Makes a socket to dial the address with.
     ///
     /// # Errors

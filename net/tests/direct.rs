@@ -7,34 +7,20 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 use slipring::{
-    Builder, CloseReason, Ctx, Handler, Lease, Limits, Origin, Placement, Relay, Runtime,
-    SetupError, SourceLimits, Timeout, Timeouts,
+    Builder, CloseReason, Ctx, Handler, Lease, Limits, Origin, Placement, Relay, SourceLimits,
+    Timeout, Timeouts,
 };
 use support::{
-    Echo, Server, What, again, alone, bounded, connect, descriptors, echo_pattern, eventually,
-    expect_eof, expect_reset, listener, loopback, ms, now, one_reactor, ping, read_bytes,
+    Echo, Server, What, again, alone, bounded, can_be_direct, connect, descriptors, echo_pattern,
+    eventually, expect_eof, expect_reset, listener, ms, now, one_reactor, ping, read_bytes,
     read_pattern, reset, spawn, stuff, two_reactors, write_pattern,
 };
-
-/// Whether this kernel has what it takes.
-fn can() -> bool {
-    let builder = Runtime::builder().listen(loopback()).max_connections(8).direct_descriptors(true);
-    match builder.start(|_| Echo) {
-        Ok(running) => {
-            running.handle().drain();
-            running.join().expect("nobody came");
-            true
-        }
-        Err(SetupError::DirectDescriptors { .. }) => false,
-        Err(error) => panic!("{error}"),
-    }
-}
 
 /// Runs a test with nobody else who opens descriptors, if the kernel has what it takes.
 fn directly(test: impl FnOnce() + Send + 'static) {
     bounded(|| {
         let _alone = alone();
-        if can() {
+        if can_be_direct() {
             test();
         }
     });

@@ -78,8 +78,20 @@ fn shares(clients: &[TcpStream], count: u8) -> [usize; 2] {
 
 #[test]
 fn what_is_left_is_spread_again_and_its_state_comes_along() {
+    spread_again(|| two_reactors().rebalance(true));
+}
+
+/// Each out of the table of one ring and into that of the other.
+#[test]
+fn what_has_no_descriptor_is_spread_again_too() {
+    if support::can_be_direct() {
+        spread_again(|| two_reactors().rebalance(true).direct_descriptors(true));
+    }
+}
+
+fn spread_again(builder: impl FnOnce() -> Builder + Send + 'static) {
     bounded(|| {
-        let (server, clients) = lopsided(two_reactors().rebalance(true));
+        let (server, clients) = lopsided(builder());
         // Half of what one has more, a part at a time, until the other has clearly as many.
         eventually("they are even", || {
             let [first, second] = [0, 1].map(|reactor| server.handle.counters()[reactor].open());

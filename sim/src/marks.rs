@@ -187,8 +187,10 @@ marks! {
     PlaceReused,
     /// A client in the table of a ring was looked at for bytes that its peer had not taken.
     PlaceAsked,
-    /// A client in the table of a ring was closed at once when the ring failed.
+    /// A place of a ring's table was emptied at once: when the ring failed, or since its client had moved.
     PlaceEmptiedAtOnce,
+    /// A connection that was to move to another reactor was in the table of its ring.
+    MovedOutOfTable,
     /// The ring of a reactor failed.
     DriverFailed,
     /// The deadline of a phase passed.

@@ -315,6 +315,16 @@ impl Driver for SimRing {
         Descriptor::of_table(place)
     }
 
+    fn move_out(&mut self, descriptor: Descriptor) -> Option<Descriptor> {
+        if !descriptor.is_of_table() {
+            return Some(descriptor);
+        }
+        self.ask();
+        let mut kernel = self.kernel.borrow_mut();
+        kernel.marks.meet(Mark::MovedOutOfTable);
+        kernel.install_from(self.ring, descriptor.0).ok().map(Descriptor)
+    }
+
     fn accept_queued(&mut self, listener: Descriptor) -> Result<Descriptor, Fault> {
         self.kernel.borrow_mut().accept_queued(listener.0).map(Descriptor).map_err(fault)
     }

@@ -219,7 +219,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// A client stays here: into the ring's table with it, if there is one. Not sooner: in the mailbox it is for
     /// whoever takes it, and a place is of use to one ring only.
-    fn move_in(&mut self, descriptor: Descriptor) -> Descriptor {
+    pub(super) fn move_in(&mut self, descriptor: Descriptor) -> Descriptor {
         let place = self.driver.move_in(descriptor);
         if place != descriptor {
             self.acceptor.descriptor_returned();

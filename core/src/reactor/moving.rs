@@ -182,7 +182,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.unpack(key, luggage);
             return false;
         }
-        let connection = slot.connection.pack();
+        let mut connection = slot.connection.pack();
+        let here = connection.descriptor;
+        let Some(descriptor) = self.driver.move_out(here) else {
+            self.unpack(key, luggage);
+            return false;
+        };
+        connection.descriptor = descriptor;
         let source = self.sources.get_mut(key.index() as usize).and_then(Option::take);
         // Counted before it is there, as for a client that is handed over.
         self.front.loads().add(to);
@@ -191,6 +197,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Ok(posted) => {
                 if posted == Posted::Wake {
                     self.notify(to);
+                }
+                if here != descriptor {
+                    self.driver.close_now(here);
                 }
                 self.front.loads().remove(self.number);
                 self.wheel.disarm(key.index());
@@ -202,6 +211,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Err(Message::Moved(moved)) => {
                 self.connections.counters.mailboxes_full += 1;
+                if here != descriptor {
+                    self.driver.close_now(descriptor);
+                }
                 self.front.loads().remove(to);
                 if let Some(place) = self.sources.get_mut(key.index() as usize) {
                     *place = moved.source;
@@ -220,7 +232,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             tracing::error!("the making of a state panicked; the connection that came is reset");
             return self.drop_moved(moved);
         };
-        let Moved { connection, listener, source, luggage } = moved;
+        let Moved { mut connection, listener, source, luggage } = moved;
+        connection.descriptor = self.move_in(connection.descriptor);
         let Some(key) = self.connections.arrive(&connection, listener, state) else {
             unreachable!("a permit means a slot: the slab holds as many as the process may accept");
         };

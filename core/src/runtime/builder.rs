@@ -196,9 +196,10 @@ impl Builder {
     /// as many accepted connections as the limit *for each reactor*, and dialed ones, which stay descriptors, beside
     /// them. A client has a descriptor until it is opened: some have to be left.
     ///
-    /// It is no quicker: a client costs two system calls more (docs/decisions/0002 has figures). A table takes eight bytes of the kernel's for each place, whether it is used or not. Tools that list
-    /// the descriptors of a process (`ss -p`, `lsof`) do not see these connections. Linux 6.13 or newer; on an older
-    /// kernel the start is refused ([`SetupError::DirectDescriptors`]).
+    /// It is no quicker: a client costs two system calls more (docs/decisions/0002 has figures). A table takes eight
+    /// bytes of the kernel's for each place, whether it is used or not. Tools that list the descriptors of a process
+    /// (`ss -p`, `lsof`) do not see these connections. Linux 6.13 or newer; on an older kernel the start is refused
+    /// ([`SetupError::DirectDescriptors`]).
     ///
     /// A reactor with more clients than its table has places serves those beyond by descriptors, as long as there
     /// are any. With a placement that balances ([`Placement::LeastLoaded`], [`Placement::RoundRobin`]) that does not

@@ -172,6 +172,8 @@ pub fn probe_table(features: Features) -> Result<(), SetupError> {
     if ring.unsent(Descriptor::of_table(asked)) != Some(0) || !ring.make_abortive(asked) {
         return Err(lacks("socket commands through a ring (6.7)"));
     }
+    let out = ring.descriptor_of(asked);
+    ring.close_now(out.ok_or_else(|| lacks("descriptors for what is in a table (6.8)"))?);
     end.set_nonblocking(true).map_err(step("setting up a socket pair"))?;
     let key = Key::new(0, 0);
     let submissions = [

@@ -433,6 +433,10 @@ impl Driver for Ring {
         self.move_into_table(descriptor)
     }
 
+    fn move_out(&mut self, descriptor: Descriptor) -> Option<Descriptor> {
+        self.move_out_of_table(descriptor)
+    }
+
     fn set_abortive(&mut self, descriptor: Descriptor) {
         match descriptor.place() {
             // A socket that is not connected any more has nothing to reset.

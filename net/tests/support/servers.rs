@@ -243,6 +243,20 @@ pub(crate) fn two_reactors() -> Builder {
     small(Runtime::builder().cores([cores[0], cores[1 % cores.len()]]))
 }
 
+/// Whether this kernel has what direct descriptors take.
+pub(crate) fn can_be_direct() -> bool {
+    let builder = Runtime::builder().listen(loopback()).max_connections(8).direct_descriptors(true);
+    match builder.start(|_| Echo) {
+        Ok(running) => {
+            running.handle().drain();
+            running.join().expect("nobody came");
+            true
+        }
+        Err(slipring::SetupError::DirectDescriptors { .. }) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 fn small(builder: Builder) -> Builder {
     builder.listen(loopback()).max_connections(1024).drain_deadline(Duration::from_secs(2))
 }

@@ -36,6 +36,16 @@ impl Kernel {
         Ok(())
     }
 
+    /// A descriptor for what is in a place, beside it.
+    pub(crate) fn install_from(&mut self, ring: u16, number: u32) -> Result<u32, i32> {
+        let id = self.lookup_for(ring, number).ok_or(libc::EBADF)?;
+        let descriptor = self.install(id)?;
+        if let Some(file) = self.file_mut(id) {
+            file.references += 1;
+        }
+        Ok(descriptor)
+    }
+
     /// Places of all rings that something is in.
     pub(crate) fn taken_places(&self) -> usize {
         self.rings.iter().map(|ring| ring.places.iter().flatten().count()).sum()

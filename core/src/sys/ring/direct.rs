@@ -13,8 +13,8 @@
 //! is free nothing is lost: the client keeps its descriptor.
 //!
 //! There is no system call for a socket without a number. What is wanted of one (how much is unsent; that its close be
-//! a reset) is an entry of the queue, with an enter of its own, and what completes in that meanwhile is kept here for
-//! `reap`. Both are rare, and without a table each costs a call as well.
+//! a reset; a descriptor, to move to another reactor) is an entry of the queue, with an enter of its own, and what completes in that meanwhile is kept here for
+//! `reap`. All are rare, and the first two cost a call without a table as well.
 
 use std::collections::VecDeque;
 
@@ -78,9 +78,12 @@ pub(super) fn flag_of(descriptor: Descriptor) -> squeue::Flags {
 const _: () = assert!(squeue::Flags::FIXED_FILE.bits() == 1, "the flag is a bool");
 
 /// What a ring with a table may be used for beside the rest.
-pub(super) fn restrictions() -> [Restriction; 2] {
-    let put = Restriction::register_op(REGISTER_FILES_UPDATE);
-    [Restriction::sqe_op(opcode::UringCmd16::CODE), put]
+pub(super) fn restrictions() -> [Restriction; 3] {
+    [
+        Restriction::sqe_op(opcode::UringCmd16::CODE),
+        Restriction::sqe_op(opcode::FixedFdInstall::CODE),
+        Restriction::register_op(REGISTER_FILES_UPDATE),
+    ]
 }
 
 impl Ring {
@@ -93,6 +96,20 @@ impl Ring {
         }
         socket::close(descriptor);
         Descriptor::of_table(place)
+    }
+
+    /// A descriptor beside the place, if it is one; else what it was.
+    pub(super) fn move_out_of_table(&mut self, descriptor: Descriptor) -> Option<Descriptor> {
+        match descriptor.place() {
+            Some(place) => self.descriptor_of(place),
+            None => Some(descriptor),
+        }
+    }
+
+    /// A descriptor for what is in a place, beside it.
+    #[cold]
+    pub(in crate::sys) fn descriptor_of(&mut self, place: u32) -> Option<Descriptor> {
+        self.ask(&opcode::FixedFdInstall::new(Fixed(place), 0).build()).ok().map(Descriptor)
     }
 
     /// Empties a place at once.
