@@ -305,7 +305,11 @@ fn a_spilled_span_frees_its_buffer_once_nobody_else_has_it() {
     assert_eq!(memory.buffers_free(), 0, "the other still reads it");
     drop(other);
     assert_eq!((memory.buffers_free(), memory.owned_bytes()), (1, 5));
+    let given = memory.adopt(b"given".to_vec()).expect("room");
+    assert_eq!((memory.owned_bytes(), memory.spilled_bytes()), (10, 5));
     assert_eq!(&*memory.lease(copy), b"hello");
+    assert_eq!((memory.owned_bytes(), memory.spilled_bytes()), (5, 0));
+    memory.release(given);
 }
 
 // ------------------------------------------------------------------------------------------- misuse

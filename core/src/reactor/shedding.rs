@@ -27,8 +27,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn strain(&self) -> Strain {
+        let memory = &self.connections.memory;
         Strain {
-            owned_bytes: self.connections.memory.owned_bytes(),
+            owned_bytes: memory.owned_bytes() - memory.spilled_bytes(),
             short_since_ms: self.short.map(|(since_ms, _)| since_ms),
             now_ms: self.connections.now_ms(),
         }

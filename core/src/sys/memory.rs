@@ -40,6 +40,8 @@ const PUBLISHED: u32 = u32::MAX;
 #[derive(Debug)]
 enum Bytes {
     Heap(Box<[u8]>),
+    /// A copy of what was in a ring buffer.
+    Spilled(Box<[u8]>),
     Static(&'static [u8]),
 }
 
@@ -47,7 +49,7 @@ impl Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Heap(bytes) => bytes,
+            Self::Heap(bytes) | Self::Spilled(bytes) => bytes,
             Self::Static(bytes) => bytes,
         }
     }
@@ -75,6 +77,8 @@ pub struct Memory {
     /// Blocks without references that a pushed send may still read.
     retired: RefCell<Vec<Bytes>>,
     owned_bytes: Cell<u64>,
+    /// Of those the ones that were spilled.
+    spilled_bytes: Cell<u64>,
     owned_bytes_max: u64,
 }
 
@@ -113,6 +117,7 @@ impl Memory {
             blocks: RefCell::new(slab::Slab::new()),
             retired: RefCell::new(Vec::new()),
             owned_bytes: Cell::new(0),
+            spilled_bytes: Cell::new(0),
             owned_bytes_max,
         }))
     }
@@ -157,17 +162,27 @@ impl Memory {
         self.owned_bytes.get()
     }
 
+    /// Of the owned bytes those that were spilled: they are what readers that stall have not taken.
+    #[must_use]
+    pub fn spilled_bytes(&self) -> u64 {
+        self.spilled_bytes.get()
+    }
+
     /// Takes over bytes, as a span of all of them; gives them back if the store may not hold so many more.
     ///
     /// # Errors
     /// The bytes, when the bound on owned bytes would be passed.
     pub fn adopt(&self, bytes: Vec<u8>) -> Result<Span, Vec<u8>> {
+        self.own(bytes, Bytes::Heap)
+    }
+
+    fn own(&self, bytes: Vec<u8>, kind: fn(Box<[u8]>) -> Bytes) -> Result<Span, Vec<u8>> {
         let total = self.owned_bytes.get() + bytes.len() as u64;
         if total > self.owned_bytes_max || bytes.len() > u32::MAX as usize {
             return Err(bytes);
         }
         self.owned_bytes.set(total);
-        Ok(self.block(Bytes::Heap(bytes.into_boxed_slice())))
+        Ok(self.block(kind(bytes.into_boxed_slice())))
     }
 
     /// A span of bytes that live for ever; they count towards no bound.
@@ -230,8 +245,11 @@ impl Memory {
         block.references -= 1;
         if block.references == 0 {
             let bytes = blocks.remove(number).bytes;
-            if let Bytes::Heap(heap) = &bytes {
+            if let Bytes::Heap(heap) | Bytes::Spilled(heap) = &bytes {
                 self.owned_bytes.set(self.owned_bytes.get() - heap.len() as u64);
+            }
+            if let Bytes::Spilled(copy) = &bytes {
+                self.spilled_bytes.set(self.spilled_bytes.get() - copy.len() as u64);
             }
             self.retired.borrow_mut().push(bytes);
         }
@@ -264,8 +282,9 @@ impl Memory {
             return Err(span);
         }
         let lease = self.lease(span);
-        match self.adopt(lease.to_vec()) {
+        match self.own(lease.to_vec(), Bytes::Spilled) {
             Ok(copy) => {
+                self.spilled_bytes.set(self.spilled_bytes.get() + u64::from(copy.length()));
                 if sings(Canary::SpilledKept) {
                     std::mem::forget(lease);
                 }

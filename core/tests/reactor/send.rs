@@ -1,5 +1,8 @@
 //! Sends: one at a time, in order, whole; readers that stall hold nobody else up.
 
+use std::rc::Rc;
+
+use slipring_core::driver::Driver as _;
 use slipring_core::token::{Descriptor, Op};
 use slipring_core::{CloseReason, Fault, Origin};
 use slipring_sim::{Conditions, Submitted};
@@ -203,6 +206,26 @@ fn a_stalled_reader_gives_its_buffers_up_when_they_run_short() {
     stage.driver().complete(watch, Ok(4));
     stage.settle();
     assert_eq!(stage.sent(client), b"firstmoremoremore");
+}
+
+/// What it had to be copied aside for is no reason to keep others out.
+#[test]
+fn what_stalled_readers_leave_in_memory_strains_nobody() {
+    let conditions = limited(|limits| (limits.buffers, limits.owned_bytes_max) = (4, 18));
+    let mut stage = stage(&conditions, echo);
+    let client = stage.accept();
+    block(&mut stage, client);
+    for _ in 0..3 {
+        stage.driver().receive(client, b"more");
+        stage.rest();
+    }
+    let memory = Rc::clone(stage.driver().memory());
+    assert_eq!((memory.owned_bytes(), memory.spilled_bytes()), (17, 17), "94 %");
+    stage.pass_ms(200);
+    assert_eq!(stage.counters().strained, 0);
+    let other = stage.accept();
+    stage.receive(other, b"hi");
+    assert_eq!(stage.sent(other), b"hi");
 }
 
 #[test]
