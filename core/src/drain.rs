@@ -39,7 +39,8 @@ impl Drain {
         (self.span_ms / 2 / STEPS).max(1)
     }
 
-    /// How long a connection has to be silent to count as quiet, milliseconds. At the least so long that none does which
+    /// How long a connection has to be silent to count as quiet, milliseconds. At the least so long that none does
+    /// which
     /// moved something in this very turn: the rest of that may have been put off to the next.
     #[must_use]
     pub(crate) fn quiet_ms(&self) -> u64 {

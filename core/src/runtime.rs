@@ -20,7 +20,8 @@
 //! have said that they are ready does any of them run.
 //!
 //! This file is a runtime that runs; `runtime/builder.rs` says what it will be, `runtime/team.rs` is what its
-//! reactors have in common, `runtime/threads.rs` gets them onto their cores, `runtime/watch.rs` looks whether they turn.
+//! reactors have in common, `runtime/threads.rs` gets them onto their cores, `runtime/watch.rs` looks whether they
+//! turn.
 
 mod builder;
 mod team;

@@ -11,7 +11,8 @@
 //!
 //! *Memory* is the plain memory that handlers gave to be sent, against its bound (`Limits::owned_bytes_max`): past
 //! that, sends are refused. The buffers of the ring are no part of it, nor what stalled readers held of them and was
-//! copied aside, since their being all in use is ordinary back-pressure. *Turns* count as an average over about eight of them: one long one passes quickly, a reactor whose
+//! copied aside, since their being all in use is ordinary back-pressure. *Turns* count as an average over about eight
+//! of them: one long one passes quickly, a reactor whose
 //! every turn is long has more connections than it can serve.
 //!
 //! Overload goes to those who are not in yet, and then to those who are in and do nothing, never to those being

@@ -1,7 +1,9 @@
 //! The atomics of what several threads change without a lock, by one name.
 //!
-//! Is: a re-export, and the word that no slip (`slip`) is made. Is not: a wrapper; in every build of this crate these are
-//! the standard library's. `core/tests/models.rs` compiles a file that imports from here once more, with atomics that let
+//! Is: a re-export, and the word that no slip (`slip`) is made. Is not: a wrapper; in every build of this crate these
+//! are
+//! the standard library's. `core/tests/models.rs` compiles a file that imports from here once more, with atomics that
+//! let
 //! a model of threads decide who moves next, and then tries every order.
 
 pub(crate) use std::hint::spin_loop;

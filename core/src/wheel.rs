@@ -144,7 +144,8 @@ impl Wheel {
     }
 
     /// Sets the timer of `index`, armed or not, to fire at `deadline_ms` or a little later: when, is returned.
-    /// (Earlier, if the deadline is beyond the horizon.) A deadline that has passed is delivered by the next `expire`. O(1).
+    /// (Earlier, if the deadline is beyond the horizon.) A deadline that has passed is delivered by the next
+    /// `expire`. O(1).
     ///
     /// The distance, and so the precision, counts from the last time the wheel was told: after a
     /// sleep, [`Self::advance`] comes first.

@@ -14,7 +14,8 @@
 //!
 //! *Taken*, and not merely reserved: what a multishot holds back may yet be given to who waits, so nobody is
 //! refused, and nobody closed, on its account. That a client waits is the watch's word, which may be wrong or
-//! out of date: then an idle connection goes for the next one that comes. Descriptors run short as ever: then accepting pauses, and those
+//! out of date: then an idle connection goes for the next one that comes. Descriptors run short as ever: then
+//! accepting pauses, and those
 //! that would be refused wait in the backlog.
 
 use super::Acceptor;

@@ -58,7 +58,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.acceptor.find_idle_with_room()
     }
 
-    /// Whether it takes clients in, as far as it is up to it: it does not rest for want of descriptors, has not too much,
+    /// Whether it takes clients in, as far as it is up to it: it does not rest for want of descriptors, has not too
+    /// much,
     /// and does not stop.
     pub fn is_accepting(&self) -> bool {
         self.acceptor.is_accepting()

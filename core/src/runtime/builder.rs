@@ -181,7 +181,8 @@ impl Builder {
         self
     }
 
-    /// For so long of that time a drain goes on accepting and serving, while [`Handle::is_ready`](super::Handle::is_ready)
+    /// For so long of that time a drain goes on accepting and serving, while
+    /// [`Handle::is_ready`](super::Handle::is_ready)
     /// says that no more should come: a load balancer that asks for it, or is told, sends clients elsewhere before
     /// anybody is refused. Default 0. Less than the drain's deadline.
     pub fn not_ready(mut self, span: Duration) -> Self {

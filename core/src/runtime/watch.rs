@@ -1,7 +1,8 @@
 //! Looks whether every reactor turns.
 //!
 //! A handler that blocks holds up all connections of its reactor. Nothing can be done for those, but the reactor
-//! is named, with the callback that it is in and the connection which that is called for, and nobody else has to wait: whoever notices says so to all ([`Loads`](crate::loads::Loads)), and the others
+//! is named, with the callback that it is in and the connection which that is called for, and nobody else has to
+//! wait: whoever notices says so to all ([`Loads`](crate::loads::Loads)), and the others
 //! take what is in its mailbox, and accept the clients that come to its listeners, until it turns again.
 //!
 //! It also tells how busy each is, which placement asks.

@@ -13,7 +13,8 @@
 //! is free nothing is lost: the client keeps its descriptor.
 //!
 //! There is no system call for a socket without a number. What is wanted of one (how much is unsent; that its close be
-//! a reset; a descriptor, to move to another reactor) is an entry of the queue, with an enter of its own, and what completes in that meanwhile is kept here for
+//! a reset; a descriptor, to move to another reactor) is an entry of the queue, with an enter of its own, and what
+//! completes in that meanwhile is kept here for
 //! `reap`. All are rare, and the first two cost a call without a table as well.
 
 use std::collections::VecDeque;
