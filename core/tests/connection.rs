@@ -4,6 +4,8 @@
 //! notifications), where the timer stands, and which bytes were appended; it knows nothing of states. Every
 //! action is checked when it comes, everything that must hold at rest whenever nothing is wanted.
 
+#[path = "connection/moving.rs"]
+mod moving;
 #[path = "connection/phases.rs"]
 mod phases;
 #[path = "connection/world.rs"]
@@ -12,7 +14,7 @@ mod world;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use slipring_core::config::NOTIFICATIONS_MAX;
-use slipring_core::connection::{Action, Connection, Input, Pause, Rules, State};
+use slipring_core::connection::{Input, Pause, Rules, State};
 use slipring_core::token::Op;
 use slipring_core::{CloseReason, Fault};
 
@@ -488,32 +490,6 @@ fn an_open_connection_that_waits_for_the_kernel_only_is_settled() {
     world.poll();
     world.ask(Input::Shutdown);
     assert!(!world.connection.is_settled(), "it is not open in both directions");
-}
-
-/// What it was told, and what it has moved, goes along; what it was asked for here does not.
-#[test]
-fn a_connection_that_is_moved_is_as_it_was() {
-    let mut world = World::new(false, rules(true, 0));
-    world.connection.set_idle_ms(7_000);
-    world.connection.set_keep_alive_ms(2_000);
-    world.wait(1_000);
-    world.complete(Op::Receive, Answer::Good { share: 1, more: true });
-    world.poll();
-    assert!(world.connection.is_quiet() && !world.connection.is_loose(), "its receive is armed");
-    take(&mut world, &Step::Pause { who: Pause::Move, on: true });
-    world.poll();
-    world.complete(Op::Receive, Answer::Bad(Fault::Cancelled));
-    assert!(!world.connection.is_loose(), "its cancel is to be answered");
-    world.complete(Op::Cancel, Answer::Good { share: 0, more: false });
-    assert!(world.connection.is_loose());
-    let (before, now_ms) = (&world.connection, world.now_ms + 500);
-    let mut after = Connection::unpacked(&before.pack(), &world.rules, now_ms);
-    assert_eq!(after.state(), State::Established);
-    assert_eq!(after.descriptor(), before.descriptor());
-    assert_eq!(after.active_at_ms(), before.active_at_ms());
-    assert_eq!(after.deadline_ms(&world.rules), before.deadline_ms(&world.rules));
-    assert_eq!(after.poll_action(&world.rules), Some(Action::Receive), "and it reads again");
-    assert!(matches!(after.poll_action(&world.rules), Some(Action::SetTimer(_))));
 }
 
 const NO_ROOM: Answer = Answer::Good { share: 0, more: true };
