@@ -91,23 +91,32 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.front.loads().add(self.number);
             return self.open(Client { descriptor, listener, source });
         }
-        // Counted before it is there: the other may be done with it before this one gets any further.
-        self.front.loads().add(to);
-        match self.front.mail(to).post(Message::Client(Client { descriptor, listener, source })) {
-            Ok(posted) => {
-                self.connections.counters.handed_over += 1;
-                if posted == Posted::Wake {
-                    self.notify(to);
-                }
-            }
+        match self.hand(to, Message::Client(Client { descriptor, listener, source })) {
+            Ok(()) => self.connections.counters.handed_over += 1,
             Err(_) if sings(Canary::FullMailboxForgets) => {}
             Err(Message::Client(client)) => {
-                self.connections.counters.mailboxes_full += 1;
-                self.front.loads().remove(to);
                 self.front.loads().add(self.number);
                 self.open(client);
             }
             Err(Message::Moved(_)) => unreachable!("what was posted comes back"),
+        }
+    }
+
+    /// Gives another reactor something to serve, which counts as its own from now on; back, if its mailbox is full.
+    pub(super) fn hand(&mut self, to: usize, message: Message) -> Result<(), Message> {
+        // Counted before it is there: the other may be done with it before this one gets any further.
+        self.front.loads().add(to);
+        match self.front.mail(to).post(message) {
+            Ok(Posted::Seen) => Ok(()),
+            Ok(Posted::Wake) => {
+                self.notify(to);
+                Ok(())
+            }
+            Err(message) => {
+                self.connections.counters.mailboxes_full += 1;
+                self.front.loads().remove(to);
+                Err(message)
+            }
         }
     }
 
@@ -131,6 +140,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.turn_away(descriptor, listener);
     }
 
+    /// What the connection of the slot is counted for.
+    pub(super) fn put_source(&mut self, key: Key, source: Option<Source>) {
+        if let Some(place) = self.sources.get_mut(key.index() as usize) {
+            *place = source;
+        }
+    }
+
     /// The connection of the slot counts for its source no more.
     pub(super) fn forget_source(&mut self, key: Key) {
         let slot = self.sources.get_mut(key.index() as usize);
@@ -142,7 +158,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Wakes another reactor, with the next enter.
-    pub(super) fn notify(&mut self, other: usize) {
+    fn notify(&mut self, other: usize) {
         if sings(Canary::MailUnannounced) {
             return;
         }
@@ -209,9 +225,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(key) = self.connections.accept(descriptor, listener, state) else {
             unreachable!("a permit means a slot: the slab holds as many as the process may accept");
         };
-        if let Some(place) = self.sources.get_mut(key.index() as usize) {
-            *place = source;
-        }
+        self.put_source(key, source);
         let origin = Origin::Accepted(usize::from(listener));
         self.call(Callback::OnOpen, key, |handler, ctx| handler.on_open(ctx, origin));
         self.abort_latecomer(key);

@@ -26,7 +26,7 @@ use crate::connections::Placed;
 use crate::driver::Driver;
 use crate::handler::Handler;
 use crate::listen::Placement;
-use crate::mailbox::{Client, Message, Posted};
+use crate::mailbox::{Client, Message};
 use crate::moving::{Luggage, Moved};
 use crate::placement::{Place, policy};
 use crate::token::Key;
@@ -190,14 +190,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         };
         connection.descriptor = descriptor;
         let source = self.sources.get_mut(key.index() as usize).and_then(Option::take);
-        // Counted before it is there, as for a client that is handed over.
-        self.front.loads().add(to);
         let message = Message::Moved(Box::new(Moved { connection, listener, source, luggage }));
-        match self.front.mail(to).post(message) {
-            Ok(posted) => {
-                if posted == Posted::Wake {
-                    self.notify(to);
-                }
+        match self.hand(to, message) {
+            Ok(()) => {
                 if here != descriptor {
                     self.driver.close_now(here);
                 }
@@ -210,14 +205,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 true
             }
             Err(Message::Moved(moved)) => {
-                self.connections.counters.mailboxes_full += 1;
                 if here != descriptor {
                     self.driver.close_now(descriptor);
                 }
-                self.front.loads().remove(to);
-                if let Some(place) = self.sources.get_mut(key.index() as usize) {
-                    *place = moved.source;
-                }
+                self.put_source(key, moved.source);
                 self.unpack(key, moved.luggage);
                 false
             }
@@ -237,9 +228,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(key) = self.connections.arrive(&connection, listener, state) else {
             unreachable!("a permit means a slot: the slab holds as many as the process may accept");
         };
-        if let Some(place) = self.sources.get_mut(key.index() as usize) {
-            *place = source;
-        }
+        self.put_source(key, source);
         self.unpack(key, luggage);
         self.abort_latecomer(key);
     }
