@@ -42,11 +42,13 @@ pub enum Callback {
     OnLeave = 7,
     /// It has come from another one.
     OnArrive = 8,
+    /// The handler's own part of a turn.
+    OnTurn = 9,
 }
 
 impl Callback {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OnData,
         Self::OnStart,
         Self::OnOpen,
@@ -56,7 +58,14 @@ impl Callback {
         Self::OnClose,
         Self::OnLeave,
         Self::OnArrive,
+        Self::OnTurn,
     ];
+
+    /// Whether it is called for no connection.
+    #[must_use]
+    pub const fn is_alone(self) -> bool {
+        matches!(self, Self::OnStart | Self::OnTurn)
+    }
 
     /// Its name in the trait.
     #[must_use]
@@ -71,6 +80,7 @@ impl Callback {
             Self::OnClose => "on_close",
             Self::OnLeave => "on_leave",
             Self::OnArrive => "on_arrive",
+            Self::OnTurn => "on_turn",
         }
     }
 }
@@ -80,7 +90,7 @@ impl Callback {
 pub struct Call {
     /// Which function.
     pub callback: Callback,
-    /// The connection that it is called for; for [`Callback::OnStart`] there is none.
+    /// The connection that it is called for; for [`Callback::OnStart`] and [`Callback::OnTurn`] there is none.
     pub key: Option<Key>,
 }
 
@@ -112,9 +122,9 @@ impl Calling {
         self.0.store(word, Ordering::Relaxed);
     }
 
-    /// The reactor is about to call `on_start`.
-    pub(crate) fn begin_start(&self) {
-        self.begin(Callback::OnStart, Key::new(0, 0));
+    /// The reactor is about to call this, for no connection.
+    pub(crate) fn begin_alone(&self, callback: Callback) {
+        self.begin(callback, Key::new(0, 0));
     }
 
     /// It is back.
@@ -128,7 +138,7 @@ impl Calling {
     pub fn get(&self) -> Option<Call> {
         let word = self.0.load(Ordering::Relaxed);
         let callback = *Callback::ALL.get((word >> CALLBACK_SHIFT) as usize)?;
-        let key = (callback != Callback::OnStart).then(|| Key::from_bits(word));
+        let key = (!callback.is_alone()).then(|| Key::from_bits(word));
         Some(Call { callback, key })
     }
 }
@@ -146,7 +156,7 @@ mod tests {
             assert_eq!(callback as usize, number);
             for key in [Key::new(0, 0), Key::new(17, 3), Key::new(SLOTS_MAX - 1, u32::MAX)] {
                 calling.begin(callback, key);
-                let key = (callback != Callback::OnStart).then_some(key);
+                let key = (!callback.is_alone()).then_some(key);
                 assert_eq!(calling.get(), Some(Call { callback, key }));
             }
             calling.end();
@@ -162,7 +172,7 @@ mod tests {
             calling.get().map(|call| call.to_string()).as_deref(),
             Some("on_data of slot 17")
         );
-        calling.begin_start();
+        calling.begin_alone(Callback::OnStart);
         assert_eq!(calling.get().map(|call| call.to_string()).as_deref(), Some("on_start"));
     }
 }

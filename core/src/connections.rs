@@ -5,13 +5,16 @@
 //! any callback, and all that it asked for in a turn becomes one submission each.
 //!
 //! Back-pressure stands here, since it is between connections: `connections/feeders.rs`. In an echo a connection
-//! feeds itself. `connections/stalled.rs` is about readers that do not read, `connections/share.rs` about those whose
-//! peers send without end.
+//! feeds itself. `connections/sending.rs` has what fills outboxes. `connections/stalled.rs` is about readers that do not
+//! read, `connections/share.rs` about those whose peers send without end, `connections/tasks.rs` has what handlers need
+//! that run tasks.
 
 mod feeders;
 mod moving;
+mod sending;
 mod share;
 mod stalled;
+mod tasks;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -27,13 +30,14 @@ use crate::error::CloseReason;
 use crate::handler::{Origin, Outgoing};
 use crate::outbox::Pieces;
 use crate::slab::Slab;
-use crate::span::{Segment, Span};
+use crate::span::Span;
 use crate::sys::memory::Memory;
 use crate::token::{Descriptor, Key, Op};
 
 pub(crate) use feeders::Feeders;
 pub(crate) use share::Received;
 pub(crate) use stalled::forget_the_dead;
+pub use tasks::Doorbell;
 
 /// Why a dial was not even begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +118,7 @@ pub struct Connections<S> {
     now_ms: u64,
     dial_ms: u32,
     admission: Arc<Admission>,
+    reactor: usize,
     turn_bytes_max: u32,
     turn_receives_max: u16,
     pub(crate) ready: bool,
@@ -125,6 +130,7 @@ pub struct Connections<S> {
 /// What [`Connections`] is made with beside the rules.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
+    pub(crate) reactor: usize,
     pub(crate) slots: u32,
     pub(crate) first_generation: u32,
     pub(crate) dial_ms: u32,
@@ -153,6 +159,7 @@ impl<S: Default + 'static> Connections<S> {
             now_ms: 0,
             dial_ms: sizes.dial_ms,
             admission,
+            reactor: sizes.reactor,
             turn_bytes_max: sizes.turn_bytes_max,
             turn_receives_max: u16::try_from(sizes.turn_receives_max).unwrap_or(u16::MAX),
             ready: true,
@@ -251,7 +258,8 @@ impl<S> Connections<S> {
 
     /// Microseconds on the reactor's clock, as of this turn.
     #[inline]
-    pub(crate) fn now_us(&self) -> u64 {
+    #[must_use]
+    pub fn now_us(&self) -> u64 {
         self.now_us
     }
 
@@ -327,117 +335,6 @@ impl<S> Connections<S> {
     #[must_use]
     pub fn is_held_back(&self, key: Key) -> bool {
         self.slots.get(key).is_some_and(|slot| slot.held_by > 0)
-    }
-
-    /// Sends to any connection of this reactor, after all that waits there. Bytes for a connection that has
-    /// ended, or was asked to, are dropped: its end is told by `on_close`.
-    ///
-    /// The outbox has a bound (`Limits::outbox_bytes_max`): a handler that makes bytes of its own should
-    /// look at [`is_outbox_high`](Self::is_outbox_high) first, or use [`try_send_to`](Self::try_send_to).
-    /// Passing the bound ends the connection with [`CloseReason::OutboxOverflow`]. Received leases do not
-    /// count against it: [`Ctx::send`](crate::Ctx::send) and [`Ctx::forward`](crate::Ctx::forward) hold those
-    /// back that they come from.
-    pub fn send_to(&mut self, to: Key, data: impl Into<Outgoing>) {
-        if let Err(SendRefused::Full(_)) = self.try_send_to(to, data) {
-            self.ask(to, Input::Abort(CloseReason::OutboxOverflow));
-        }
-    }
-
-    /// Sends to any connection of this reactor, or gives the bytes back.
-    ///
-    /// # Errors
-    /// [`SendRefused`], with the bytes.
-    pub fn try_send_to(&mut self, to: Key, data: impl Into<Outgoing>) -> Result<(), SendRefused> {
-        self.append(to, data.into()).map(|_| ())
-    }
-
-    #[inline]
-    pub(crate) fn send_from(&mut self, from: Key, to: Key, data: Outgoing) {
-        match data {
-            // What handlers do most, in the shortest way.
-            Outgoing::Lease(lease) if lease.is_of(&self.memory) => {
-                if self.append_span(to, lease.into_span()) {
-                    self.hold_back(from, to);
-                }
-            }
-            // Each put together anew, so that the one above is nowhere in memory.
-            Outgoing::Lease(lease) => self.send_rarely(from, to, Outgoing::Lease(lease)),
-            Outgoing::Owned(bytes) => self.send_rarely(from, to, Outgoing::Owned(bytes)),
-            Outgoing::Static(bytes) => self.send_rarely(from, to, Outgoing::Static(bytes)),
-        }
-    }
-
-    #[inline(never)]
-    fn send_rarely(&mut self, from: Key, to: Key, data: Outgoing) {
-        match self.append(to, data) {
-            Ok(false) | Err(SendRefused::Ended(_)) => {}
-            Ok(true) => self.hold_back(from, to),
-            Err(SendRefused::Full(_)) => self.ask(to, Input::Abort(CloseReason::OutboxOverflow)),
-        }
-    }
-
-    /// Whether the outbox is high afterwards.
-    fn append(&mut self, to: Key, data: Outgoing) -> Result<bool, SendRefused> {
-        let Some(slot) = self.slots.get_mut(to) else { return Err(SendRefused::Ended(data)) };
-        if !slot.connection.may_send() {
-            return Err(SendRefused::Ended(data));
-        }
-        let room = self.rules.outbox_bytes_max.saturating_sub(slot.connection.outbox.bytes());
-        let span = match data {
-            // The ring bounds these already.
-            Outgoing::Lease(lease) if lease.is_of(&self.memory) => lease.into_span(),
-            data if data.len() > room as usize => return Err(SendRefused::Full(data)),
-            Outgoing::Lease(lease) => match self.memory.adopt(lease.to_vec()) {
-                Ok(span) => span,
-                Err(_) => return Err(SendRefused::Full(Outgoing::Lease(lease))),
-            },
-            Outgoing::Owned(bytes) => match self.memory.adopt(bytes) {
-                Ok(span) => span,
-                Err(bytes) => return Err(SendRefused::Full(Outgoing::Owned(bytes))),
-            },
-            Outgoing::Static(bytes) => self.memory.borrow_static(bytes),
-        };
-        Ok(self.append_span(to, span))
-    }
-
-    /// Appends to the outbox of a connection, if it may send. Whether it is high afterwards.
-    #[inline]
-    fn append_span(&mut self, to: Key, span: Span) -> bool {
-        let now_ms = self.now_ms();
-        let Some(slot) = self.slots.get_mut(to).filter(|slot| slot.connection.may_send()) else {
-            self.release_unsent(span.into_segment());
-            return false;
-        };
-        let around = Surroundings {
-            pieces: &mut self.pieces,
-            release: |span: Span| self.memory.release(span),
-            rules: &self.rules,
-            now_ms,
-        };
-        slot.connection.append(span, around);
-        let (high, stalls) = (slot.connection.is_high(), slot.connection.is_blocked());
-        if !slot.dirty {
-            slot.dirty = true;
-            self.dirty.push(to);
-        }
-        // One look for both, since as a rule it is neither.
-        (high | stalls) && self.look_at_full(to, high, stalls)
-    }
-
-    /// Bytes were added to what waits already.
-    #[cold]
-    #[inline(never)]
-    fn look_at_full(&mut self, to: Key, high: bool, stalls: bool) -> bool {
-        if stalls {
-            self.list_stalled(to);
-        }
-        high
-    }
-
-    /// Nobody is there to send it to.
-    #[cold]
-    fn release_unsent(&mut self, segment: Segment) {
-        self.memory.release(Span::mint(segment));
     }
 
     /// Closes in order: what waits is sent, our FIN follows, the peer's is waited for (1 s by default),

@@ -89,6 +89,29 @@ pub trait Handler: Sized {
         let _ = (ctx, luggage);
     }
 
+    /// The handler's own part of a turn: once in each, behind the calls for what the turn brought, and before what was
+    /// asked for goes to the kernel. The place for work that no connection stands for, such as tasks that were woken.
+    ///
+    /// A reactor turns when something happens to it: a completion, a timer, [a ring](Connections::bell) from another
+    /// thread. When it should turn without, [`next_turn_ms`](Self::next_turn_ms) says. After a panic in it, it is
+    /// called again in the next turn.
+    fn on_turn(&mut self, connections: &mut Connections<Self::State>) {
+        let _ = connections;
+    }
+
+    /// When the next turn has to come at the latest though nothing happens: milliseconds on the reactor's clock
+    /// ([`Connections::now_ms`]), now or earlier for at once; `None` for whenever something happens. Asked before the
+    /// reactor waits, behind all calls of a turn.
+    fn next_turn_ms(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whether the handler has something under way that a drain has to wait for, though no connection is left. The
+    /// drain's deadline ends it all the same.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     /// The connection is over, and its key means nothing any more after this call. Called exactly once for
     /// every connection, for a dial that failed too; but not for one that was on its way between two reactors when the
     /// last of them failed, or whose new state panicked as it was made. Others may be acted upon by their keys.

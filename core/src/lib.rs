@@ -50,7 +50,7 @@ pub mod wheel;
 
 pub use access::{Access, Prefix, PrefixError};
 pub use config::{Limits, Poll, Timeout, Timeouts};
-pub use connections::{Connections, DialRefused, SendRefused};
+pub use connections::{Connections, DialRefused, Doorbell, SendRefused};
 pub use counters::{Counters, Ledger, Snapshot, TurnTimes};
 pub use error::{CloseReason, Fault, SetupError};
 pub use handler::{Ctx, Handler, Origin, Outgoing};

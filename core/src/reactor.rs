@@ -15,7 +15,7 @@
 //!
 //! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/front.rs` clients,
 //! `reactor/evicting.rs` makes room for them, `reactor/moving.rs` gives some away, `reactor/apply.rs` carries wishes
-//! out, `reactor/large.rs` those of who has much to move, `reactor/parking.rs` has receives that wait for a buffer,
+//! out, `reactor/large.rs` those of who has much to move, `reactor/waiting.rs` says how long a turn waits, `reactor/parking.rs` has receives that wait for a buffer,
 //! `reactor/ending.rs` ends it all, `reactor/audit.rs` says whether it all still fits together.
 
 mod apply;
@@ -29,6 +29,7 @@ mod moving;
 mod parking;
 mod shedding;
 mod standing_in;
+mod waiting;
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -49,7 +50,7 @@ use crate::control::Control;
 use crate::counters::{Counters, Ledger, Snapshot};
 use crate::door::Door;
 use crate::drain::Drain;
-use crate::driver::{Completion, Driver, DriverFailed, Wait};
+use crate::driver::{Completion, Driver, DriverFailed};
 use crate::error::CloseReason;
 use crate::front::Front;
 use crate::handler::{Ctx, Handler};
@@ -157,6 +158,8 @@ pub struct Reactor<D, H: Handler> {
     making: Vec<(Key, (usize, u16))>,
     /// It was rung in this turn: another may have asked for a place.
     is_rung: bool,
+    /// The handler has had its own part of this turn.
+    has_turned: bool,
     /// The callback that it is in, and the connection which that is called for.
     calling: Arc<Calling>,
     segments: Vec<Segment>,
@@ -181,6 +184,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let abilities = driver.abilities();
         let rules = Rules::new(&limits, &timeouts, abilities.receive_cap, abilities.zero_copy);
         let sizes = Sizes {
+            reactor: number,
             slots: limits.slots(),
             first_generation: setup.first_generation,
             dial_ms: timeouts.dial.to_ms(),
@@ -226,6 +230,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             leaving,
             making: Vec::new(),
             is_rung: false,
+            has_turned: false,
             calling,
             segments: Vec::with_capacity(SEGMENTS_PER_SEND_MAX),
             sends_queued: 0,
@@ -312,7 +317,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub fn start(&mut self) {
         self.front.loads().begin_turn(self.number, self.driver.now_us());
         let Self { handler, connections, .. } = self;
-        self.calling.begin_start();
+        self.calling.begin_alone(Callback::OnStart);
         if catch_unwind(AssertUnwindSafe(|| handler.on_start(connections))).is_err() {
             self.connections.counters.handler_panics += 1;
         }
@@ -328,6 +333,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub fn turn(&mut self) -> Result<(), DriverFailed> {
         self.enter()?;
         self.connections.counters.turns += 1;
+        self.has_turned = false;
         self.expire();
         self.work_through_panics();
         // Those that the end of a connection released.
@@ -368,6 +374,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub fn is_drained(&self) -> bool {
         self.drain.is_some()
             && self.connections.is_empty()
+            && (!self.handler.is_busy() || self.connections.ending)
             && self.acceptor.is_stopped()
             && self.front.is_retired()
             && self.front.is_empty(self.number)
@@ -411,81 +418,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         Ok(())
     }
 
-    fn count_poll(&mut self, spin_us: u32, before_us: u64) {
-        let paid = self.connections.now_us() - before_us < u64::from(spin_us);
-        let counters = &mut self.connections.counters;
-        counters.polls_paid += u64::from(paid);
-        counters.polls_vain += u64::from(!paid);
-    }
-
-    /// How long the next turn would wait for a completion, from the beginning of this one on. For whoever runs a
-    /// reactor without a thread of its own, and has to know when it would wake.
-    pub fn plan_wait(&self) -> Wait {
-        let busy = !self.deferred.is_empty()
-            || !self.connections.dirty.is_empty()
-            || !self.large.keys.is_empty()
-            || self.more_due
-            || self.acceptor.is_behind()
-            || !self.wake_armed
-            || self.can_unpark()
-            || self.driver.has_completions()
-            || !self.front.is_empty(self.number);
-        if busy {
-            return Wait::NOT;
-        }
-        let now_us = self.connections.now_us();
-        let sleep_us =
-            self.wheel.next_expiry_ms().map(|ms| (ms * 1000).saturating_sub(now_us).max(1));
-        let spin_us = match (self.polling.spin_us(), sleep_us) {
-            (u32::MAX, Some(sleep_us)) => u32::try_from(sleep_us).unwrap_or(u32::MAX),
-            (spin_us, _) => spin_us,
-        };
-        Wait { spin_us, sleep_us }
-    }
-
-    /// It is about to wait: its turn is over, and from now on whoever has something for it wakes it. What is left of
-    /// the wait that it planned: a deadline does not come later by the turn that came before. [`Wait::NOT`] if
-    /// somebody just has something, and it must not wait.
-    ///
-    /// A part of [`turn`](Self::turn). Whoever lets the time of a wait pass between two turns says so when that
-    /// begins.
-    pub fn fall_asleep(&mut self, planned: Wait) -> Wait {
-        let mut took_us = 0;
-        if !std::mem::replace(&mut self.is_waiting, true) {
-            let now_us = self.driver.now_us();
-            took_us = now_us - self.connections.now_us();
-            self.end_turn(now_us);
-            self.front.loads().end_turn(self.number);
-        }
-        if !self.front.fall_asleep(self.number) {
-            return Wait::NOT;
-        }
-        let is_stale = sings(Canary::Oversleeps);
-        let left_us = |us: u64| if is_stale { us } else { us.saturating_sub(took_us).max(1) };
-        Wait { sleep_us: planned.sleep_us.map(left_us), ..planned }
-    }
-
-    #[inline]
-    fn end_turn(&mut self, now_us: u64) {
-        let took_us = now_us - self.connections.now_us();
-        self.connections.counters.turn_times.note(took_us);
-        self.shedding.note_turn(took_us);
-        if self.front.loads().is_stalled(self.number) {
-            self.on_stall_over(took_us);
-        }
-    }
-
-    /// The turn that was taken for a stall is over.
-    #[cold]
-    fn on_stall_over(&mut self, took_us: u64) {
-        if self.front.end_stall(self.number) {
-            self.connections.counters.stalls += 1;
-            let took_ms = took_us / 1000;
-            tracing::warn!(reactor = self.number, took_ms, "the reactor turns again");
-            self.acceptor.ring_all();
-        }
-    }
-
     fn expire(&mut self) {
         let now_ms = self.connections.now_ms();
         self.more_due = self.wheel.expire(now_ms, TIMERS_PER_TURN_MAX, &mut self.due);
@@ -505,6 +437,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if self.leaving.as_ref().is_some_and(|leaving| !leaving.is_empty()) {
             self.see_off();
         }
+        self.turn_of_handler();
         self.tend_buffers();
         self.watch_strain();
         self.apply_all();

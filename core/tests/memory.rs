@@ -413,3 +413,26 @@ fn no_more_are_published_than_the_window_takes() {
     assert_eq!(published, [0, 1, 2, 3, 1, 4, 5, 6, 7], "the last returned comes first");
     assert_eq!(memory.buffers_published(), 8);
 }
+
+#[test]
+fn a_lease_that_is_spilled_shows_the_same_and_keeps_no_buffer() {
+    let memory = Memory::new(1, 64, 100);
+    let fill = |memory: &Rc<Memory>, text: &[u8]| {
+        let number = memory.take_returned().expect("a buffer is free");
+        memory.fill(number, 0, text);
+        memory.lease(memory.claim(number, text.len() as u32))
+    };
+    let mut lease = fill(&memory, b"hello");
+    lease.advance(1);
+    let copy = lease.spill().expect("there is room");
+    assert_eq!((&*copy, memory.buffers_free(), memory.owned_bytes()), (&b"ello"[..], 1, 4));
+    let again = copy.spill().expect("it is in plain memory already");
+    assert_eq!((&*again, memory.owned_bytes()), (&b"ello"[..], 4));
+    // Beyond the bound it stays where it is.
+    let full = memory.adopt(vec![0; 96]).expect("the rest of the bound");
+    let kept = fill(&memory, b"x").spill().expect_err("there is no room");
+    assert_eq!((&*kept, memory.buffers_free()), (&b"x"[..], 0));
+    memory.release(full);
+    drop((kept, again));
+    assert_eq!((memory.buffers_free(), memory.owned_bytes()), (1, 0));
+}

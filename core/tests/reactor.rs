@@ -38,5 +38,7 @@ mod send;
 mod shared;
 #[path = "reactor/support.rs"]
 mod support;
+#[path = "reactor/turns.rs"]
+mod turns;
 #[path = "reactor/zero_copy.rs"]
 mod zero_copy;

@@ -457,6 +457,23 @@ impl Lease {
         front
     }
 
+    /// The same bytes in plain memory, so that no buffer of the ring is kept: for what is not read soon.
+    ///
+    /// # Errors
+    /// The lease as it was, when the reactor may not own so many more bytes
+    /// ([`Limits::owned_bytes_max`](crate::Limits::owned_bytes_max)).
+    pub fn spill(self) -> Result<Self, Self> {
+        let memory = Rc::clone(&self.memory);
+        let span = self.into_span();
+        if !span.buffer().is_ring() {
+            return Ok(memory.lease(span));
+        }
+        match memory.spill(span) {
+            Ok(copy) => Ok(memory.lease(copy)),
+            Err(span) => Err(memory.lease(span)),
+        }
+    }
+
     /// The reference, as a plain value.
     #[inline]
     pub(crate) fn into_span(self) -> Span {

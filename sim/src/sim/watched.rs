@@ -35,6 +35,10 @@ impl<H: Handler> Watched<H> {
 
     fn tell(&mut self, key: Option<Key>, said: Said, call: impl FnOnce(&mut H)) {
         self.story.borrow_mut().add_told(self.reactor, key, said);
+        self.call(call);
+    }
+
+    fn call(&mut self, call: impl FnOnce(&mut H)) {
         let handler = &mut self.handler;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(handler))) {
             self.story.borrow_mut().add_panic(self.reactor, &text_of(panic.as_ref()));
@@ -73,6 +77,18 @@ impl<H: Handler> Handler for Watched<H> {
 
     fn on_keep_alive(&mut self, ctx: &mut Ctx<'_, Self::State>) {
         self.tell(Some(ctx.key()), Said::KeepAlive, |handler| handler.on_keep_alive(ctx));
+    }
+
+    fn on_turn(&mut self, connections: &mut Connections<Self::State>) {
+        self.call(|handler| handler.on_turn(connections));
+    }
+
+    fn next_turn_ms(&self) -> Option<u64> {
+        self.handler.next_turn_ms()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.handler.is_busy()
     }
 
     fn on_close(&mut self, ctx: &mut Ctx<'_, Self::State>, reason: CloseReason) {

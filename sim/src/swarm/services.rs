@@ -85,6 +85,18 @@ impl<H: Handler> Handler for Observed<H> {
         self.handler.on_arrive(ctx, luggage);
     }
 
+    fn on_turn(&mut self, connections: &mut Connections<Self::State>) {
+        self.handler.on_turn(connections);
+    }
+
+    fn next_turn_ms(&self) -> Option<u64> {
+        self.handler.next_turn_ms()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.handler.is_busy()
+    }
+
     fn on_close(&mut self, ctx: &mut Ctx<'_, Self::State>, reason: CloseReason) {
         self.book.borrow_mut().closed(party(self.reactor, ctx.key()), reason);
         self.handler.on_close(ctx, reason);
