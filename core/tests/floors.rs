@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! 7 composition   net: upstream relay conn tls proxy_protocol drain admin
-//! 6 kept          net: pool connector resolve health
+//! 6 kept          net: tasks pool connector resolve health
 //! 5 verdicts      net: policy/*                          (words only)
 //! ---------------------------------------------------------------------- the public API of core
 //! 4 the process   runtime
@@ -158,7 +158,7 @@ const NET: &[Row] = &[
     },
     Row {
         floor: 6,
-        modules: &["pool", "connector", "resolve", "health"],
+        modules: &["tasks", "pool", "connector", "resolve", "health"],
         floors: &[5, 6],
         also: &[],
         crates: &[ANY],

@@ -28,7 +28,16 @@
 //! never speaks a protocol above TCP.
 #![forbid(unsafe_code)]
 
+pub mod conn;
 mod relay;
+mod tasks;
 
+pub use conn::{
+    Conn, DialError, End, ReadHalf, SendError, Serve, Serving, Tasks, WriteHalf, dial, serve, tasks,
+};
 pub use relay::Relay;
 pub use slipring_core::*;
+pub use tasks::{
+    Elapsed, JoinError, JoinHandle, RemoteJoin, Scope, Sleep, Spawner, draining, now, sleep,
+    sleep_until, spawn_local, timeout, yield_now,
+};

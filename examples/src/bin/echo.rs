@@ -1,12 +1,13 @@
 //! `echo`: sends every byte back to where it came from.
 //!
-//! The smallest complete server: ten lines are the service, the rest is its command line.
+//! The smallest complete server, twice: as a handler and as an `async fn`. Ten lines each are the service, the rest is
+//! its command line.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::Parser;
-use slipring::{Ctx, Handler, Lease, Timeout};
+use clap::{Parser, ValueEnum};
+use slipring::{Conn, Ctx, Handler, Lease, SendError, Timeout};
 use slipring_examples::cli::{self, SharedOptions};
 use slipring_examples::service;
 
@@ -19,8 +20,18 @@ struct Options {
     #[arg(long, value_name = "ADDR", value_parser = cli::address)]
     listen: Vec<SocketAddr>,
 
+    /// How the service is written: as callbacks or as an async function. Clients see no difference
+    #[arg(long, value_enum, default_value_t = Api::Handler)]
+    api: Api,
+
     #[command(flatten)]
     shared: SharedOptions,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Api {
+    Handler,
+    Async,
 }
 
 struct Echo;
@@ -33,13 +44,23 @@ impl Handler for Echo {
     }
 }
 
+async fn echo(mut conn: Conn) -> Result<(), SendError> {
+    while let Some(data) = conn.recv().await {
+        conn.send(data).await?;
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let (mut options, signals) = service::begin::<Options>();
     if options.listen.is_empty() {
         options.listen.push(SocketAddr::from(([127, 0, 0, 1], 7000)));
     }
     let builder = service::builder(&options.shared, &options.listen, Timeout::seconds(60), false);
-    let running = service::start(builder, |_reactor| Echo);
+    let running = match options.api {
+        Api::Handler => service::start(builder, |_reactor| Echo),
+        Api::Async => service::start(builder, |_reactor| slipring::tasks(echo)),
+    };
     service::announce(&running);
     service::run_until_signal(signals, vec![running], &options.shared)
 }

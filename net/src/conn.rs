@@ -1,0 +1,554 @@
+//! A connection as `async` code holds it.
+//!
+//! ```no_run
+//! use slipring::{Conn, SendError};
+//!
+//! async fn echo(mut conn: Conn) -> Result<(), SendError> {
+//!     while let Some(data) = conn.recv().await {
+//!         conn.send(data).await?; // the kernel's own buffer goes back out; waits for back-pressure only
+//!     }
+//!     Ok(())
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let serving = slipring::serve("127.0.0.1:7000".parse()?, echo)?;
+//!     println!("listening on {}", serving.addresses()[0]);
+//!     serving.join()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! *Who owns the bytes*: never a future. What comes lies in the connection's slot until `recv` takes it, what is to be
+//! sent in the outbox once `send` has taken it; the kernel is given memory of the reactor's only. So any future may be
+//! dropped at any `.await`:
+//!
+//! | dropped while it waits | has happened | has not |
+//! |---|---|---|
+//! | [`recv`](Conn::recv), [`recv_into`](Conn::recv_into) | nothing: what comes is there for the next call | |
+//! | [`send`](Conn::send) | nothing: it takes all of its bytes at once, when there is room | they are dropped with it |
+//! | [`send_all`](Conn::send_all) | a whole number of its pieces was taken, in their order | the rest |
+//! | [`dial`](crate::dial) | the dial is given up | |
+//! | the task, with its [`Conn`] | what was sent goes out, then a FIN | what came and was not taken is dropped |
+//!
+//! A connection ends in order when its handle is dropped, and is aborted when the task that holds it panics.
+//!
+//! This file is the handle; `conn/shell.rs` is what a slot keeps for it, `conn/service.rs` the handler beneath,
+//! `conn/split.rs` its halves, `conn/dialing.rs` how one is dialed, `conn/serve.rs` a runtime that serves.
+
+mod dialing;
+mod serve;
+mod service;
+mod shell;
+mod split;
+
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use slipring_core::{CloseReason, Connections, Key, Lease, Origin, Outgoing, SendRefused, Timeout};
+
+use crate::tasks::{Executor, Timer, note};
+
+pub use dialing::{DialError, dial};
+pub use serve::{Serve, Serving, serve};
+pub use service::{Tasks, tasks};
+pub use shell::Shell;
+pub use split::{ReadHalf, WriteHalf};
+
+/// A send for which there is no memory tries again after this long, milliseconds: nothing tells when there is some.
+const NO_MEMORY_MS: u64 = 5;
+/// Bytes of the pieces that `send_all` makes.
+const PIECE_BYTES: usize = 16 << 10;
+
+/// Why bytes were not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The connection has ended.
+    #[error("the connection has ended: {0}")]
+    Ended(CloseReason),
+    /// It is being closed, by its drain or an idle timeout, or after an abort: its end is still to come.
+    #[error("the connection is being closed")]
+    Closing,
+    /// [`shutdown`](Conn::shutdown) was called before.
+    #[error("nothing can be sent behind a shutdown")]
+    ShutDown,
+    /// More bytes at once than an outbox may hold ([`Limits::outbox_bytes_max`](crate::Limits)).
+    #[error(
+        "{bytes} bytes at once, and an outbox holds at most {most}; cut them, as `send_all` does"
+    )]
+    TooMany {
+        /// Those to be sent.
+        bytes: usize,
+        /// What an outbox may hold.
+        most: usize,
+    },
+}
+
+/// How receiving came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The peer sent its FIN: all that it had to say has come.
+    Eof,
+    /// Nothing came within the read deadline. The connection is as it was.
+    ReadTimeout,
+    /// The connection has ended, for this reason.
+    Closed(CloseReason),
+}
+
+/// A connection, held by the code that serves it.
+///
+/// It belongs to its reactor: it is not `Send`, and what it is asked for is done by that reactor's thread. Dropping it
+/// closes the connection in order; see the [module](self) for what else a drop does.
+///
+/// # Panics
+/// All its methods panic when they are called outside of the tasks of its reactor.
+#[derive(Debug)]
+pub struct Conn {
+    key: Key,
+    reactor: u16,
+    /// Its halves are elsewhere, or it has been closed: dropping it does nothing.
+    is_spent: bool,
+    read_deadline: Option<Box<ReadDeadline>>,
+    _not_send: PhantomData<*const ()>,
+}
+
+#[derive(Debug)]
+struct ReadDeadline {
+    within: Duration,
+    /// Of the wait that runs.
+    until_ms: Option<u64>,
+    timer: Timer,
+    has_passed: bool,
+}
+
+impl Conn {
+    /// The handle of a connection that has just been given one.
+    fn new(connections: &Connections<Shell>, key: Key) -> Self {
+        Self::of(key, connections.reactor() as u16)
+    }
+
+    fn of(key: Key, reactor: u16) -> Self {
+        Self { key, reactor, is_spent: false, read_deadline: None, _not_send: PhantomData }
+    }
+
+    /// Calls with the connections of its reactor.
+    #[inline]
+    #[track_caller]
+    fn with<R>(&self, call: impl FnOnce(&mut Connections<Shell>, Key) -> R) -> R {
+        let called = shell::with(|connections| {
+            assert!(
+                connections.reactor() == usize::from(self.reactor),
+                "a connection of reactor {} was used on reactor {}; a connection stays with its own",
+                self.reactor,
+                connections.reactor()
+            );
+            call(connections, self.key)
+        });
+        match called {
+            Some(result) => result,
+            None => panic!("a connection was used outside of the tasks of its reactor"),
+        }
+    }
+
+    /// Names the connection in logs, and in [`Connections`].
+    #[must_use]
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    // -------------------------------------------------------------------------------- receiving
+
+    /// The next bytes, in the kernel's own buffer: nothing is copied. `None` once the peer will send no more, when the
+    /// connection has ended, or when nothing came within the [read deadline](Self::set_read_deadline):
+    /// [`end`](Self::end) says which. What came before a reset comes before its `None`.
+    ///
+    /// A lease that is kept for long keeps one of few buffers: [`Lease::spill`].
+    pub async fn recv(&mut self) -> Option<Lease> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// [`recv`](Self::recv), for those who write futures. Only the last caller is woken.
+    #[inline]
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Lease>> {
+        let polled = self.with(|connections, key| poll_recv(connections, key, cx));
+        match &mut self.read_deadline {
+            Some(deadline) => deadline.poll(polled, cx),
+            None => polled,
+        }
+    }
+
+    /// Copies the next bytes to the front of `into`; how many, zero once no more will come, or if there is no room in
+    /// `into`. What does not fit is there for the next call.
+    pub async fn recv_into(&mut self, into: &mut [u8]) -> usize {
+        poll_fn(|cx| self.poll_recv_into(cx, into)).await
+    }
+
+    /// [`recv_into`](Self::recv_into), for those who write futures.
+    pub fn poll_recv_into(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<usize> {
+        if into.is_empty() {
+            return Poll::Ready(0);
+        }
+        let Some(mut lease) = std::task::ready!(self.poll_recv(cx)) else { return Poll::Ready(0) };
+        let count = lease.len().min(into.len());
+        into[..count].copy_from_slice(&lease[..count]);
+        lease.advance(count);
+        if !lease.is_empty() {
+            self.unrecv(lease);
+        }
+        Poll::Ready(count)
+    }
+
+    /// Puts back what was received last, or the rest of it: the next [`recv`](Self::recv) gives it. For who reads a
+    /// header and leaves what stands behind it to somebody else.
+    pub fn unrecv(&mut self, lease: Lease) {
+        if lease.is_empty() {
+            return;
+        }
+        self.with(|connections, key| match connections.state_of(key) {
+            Some(_) => shell::put_back(connections, key, lease),
+            None => {
+                shell::with_remain(key, |remain| remain.put_back(lease));
+            }
+        });
+    }
+
+    /// How receiving ended; `None` as long as it has not, or something is left to be received.
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        if let Some(deadline) = &self.read_deadline
+            && deadline.has_passed
+        {
+            return Some(End::ReadTimeout);
+        }
+        self.with(|connections, key| match connections.state_of(key) {
+            Some(shell) => shell.is_at_its_end().then_some(End::Eof),
+            None => {
+                let end = |remain: &mut shell::Remain| remain.is_taken().then_some(remain.reason);
+                shell::with_remain(key, end).flatten().map(End::Closed)
+            }
+        })
+    }
+
+    /// Why the connection ended; `None` as long as it has not. A connection whose peer has ended its direction has
+    /// not ended.
+    #[must_use]
+    pub fn reason(&self) -> Option<CloseReason> {
+        self.with(|connections, key| match connections.state_of(key) {
+            Some(_) => None,
+            None => reason(key),
+        })
+    }
+
+    /// Waits until the connection has ended. Bytes that come meanwhile are kept for `recv`.
+    pub async fn closed(&mut self) -> CloseReason {
+        poll_fn(|cx| {
+            self.with(|connections, key| match connections.state_of(key) {
+                Some(shell) => {
+                    // Whoever waits for room waits for the end too.
+                    note(&mut shell.writer, cx);
+                    Poll::Pending
+                }
+                None => Poll::Ready(reason(key).unwrap_or(CloseReason::DriverFailed)),
+            })
+        })
+        .await
+    }
+
+    // ---------------------------------------------------------------------------------- sending
+
+    /// Sends, behind all that waits. It waits only as long as the outbox is above its watermark, that is, for
+    /// back-pressure, and then takes all bytes at once or, dropped before, none.
+    ///
+    /// # Errors
+    /// [`SendError`]; the bytes are dropped.
+    pub async fn send(&mut self, data: impl Into<Outgoing>) -> Result<(), SendError> {
+        let mut data = Some(data.into());
+        let mut retry = None;
+        poll_fn(|cx| {
+            self.with(|connections, key| poll_send(connections, key, cx, &mut data, &mut retry))
+        })
+        .await
+    }
+
+    /// Sends a copy of these bytes, however many: in pieces, each as [`send`](Self::send) would.
+    ///
+    /// # Errors
+    /// [`SendError`]; how many of the pieces were taken is not told.
+    pub async fn send_all(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        for piece in bytes.chunks(PIECE_BYTES) {
+            self.send(piece.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a [`send`](Self::send) would be taken at once.
+    ///
+    /// # Errors
+    /// [`SendError`], if nothing can be sent any more.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.with(|connections, key| poll_ready(connections, key, cx))
+    }
+
+    /// Sends without waiting, whether the outbox is above its watermark or not: for those who have asked
+    /// [`poll_ready`](Self::poll_ready).
+    ///
+    /// # Errors
+    /// [`SendRefused`], with the bytes.
+    pub fn try_send(&mut self, data: impl Into<Outgoing>) -> Result<(), SendRefused> {
+        self.with(|connections, key| connections.try_send_to(key, data))
+    }
+
+    /// Bytes that wait to be sent.
+    #[must_use]
+    pub fn outbox_bytes(&self) -> u32 {
+        self.with(|connections, key| connections.outbox_bytes(key))
+    }
+
+    /// Half-closes: what waits is sent, our FIN follows. Receiving goes on.
+    pub fn shutdown(&mut self) {
+        self.with(shut_down);
+    }
+
+    // ----------------------------------------------------------------------------------- ending
+
+    /// Closes in order, as dropping it does: what waits is sent, our FIN follows, the peer's is waited for. Returns at
+    /// once; [`closed`](Self::closed) waits for the end.
+    pub fn close(&mut self) {
+        self.with(|connections, key| connections.close_of(key));
+    }
+
+    /// Ends at once: the peer sees a reset, what waits to be sent is dropped.
+    pub fn abort(&mut self) {
+        self.with(|connections, key| connections.abort_of(key));
+    }
+
+    // -------------------------------------------------------------------------------- deadlines
+
+    /// The connection ends when nothing moves in either direction for so long. Default: the runtime's
+    /// ([`Timeouts::idle`](crate::Timeouts::idle)).
+    pub fn set_idle_timeout(&mut self, idle: Timeout) {
+        self.with(|connections, key| connections.set_idle_timeout_of(key, idle));
+    }
+
+    /// The connection is in a phase, such as a handshake, that has to be over within this time, whatever moves
+    /// meanwhile; otherwise it is reset ([`CloseReason::PhaseTimeout`]). See
+    /// [`Ctx::set_phase_deadline`](crate::Ctx::set_phase_deadline).
+    pub fn set_phase_deadline(&mut self, within: Timeout) {
+        self.with(|connections, key| connections.set_phase_deadline_of(key, within));
+    }
+
+    /// The phase is over.
+    pub fn end_phase(&mut self) {
+        self.with(|connections, key| connections.end_phase_of(key));
+    }
+
+    /// Each wait for bytes from now on ends after this long with `None` and [`End::ReadTimeout`]; the connection stays
+    /// as it is, and a later `recv` may wait again. Default: never.
+    pub fn set_read_deadline(&mut self, within: Timeout) {
+        self.read_deadline = match within {
+            Timeout::Never => None,
+            Timeout::After(within) => Some(Box::new(ReadDeadline {
+                within,
+                until_ms: None,
+                timer: Timer::default(),
+                has_passed: false,
+            })),
+        };
+    }
+
+    // ------------------------------------------------------------------------------- the rest
+
+    /// Where it came from.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin> {
+        self.with(|connections, key| connections.origin(key))
+    }
+
+    /// Two halves that different tasks of the reactor may hold.
+    #[must_use]
+    pub fn split(mut self) -> (ReadHalf, WriteHalf) {
+        self.with(|connections, key| set_handles(connections, key, 2));
+        self.is_spent = true;
+        let read_deadline = self.read_deadline.take();
+        let half = |read_deadline| Self { read_deadline, ..Self::of(self.key, self.reactor) };
+        (ReadHalf::new(half(read_deadline)), WriteHalf::new(half(None)))
+    }
+}
+
+impl ReadDeadline {
+    fn poll(&mut self, polled: Poll<Option<Lease>>, cx: &mut Context<'_>) -> Poll<Option<Lease>> {
+        if polled.is_ready() {
+            self.until_ms = None;
+            self.has_passed = false;
+            return polled;
+        }
+        let until_ms = *self.until_ms.get_or_insert_with(|| {
+            let until = crate::tasks::now().saturating_add(self.within);
+            slipring_core::clock::millis(until)
+        });
+        if self.timer.poll(until_ms, cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.until_ms = None;
+        self.has_passed = true;
+        Poll::Ready(None)
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if self.is_spent {
+            return;
+        }
+        // Outside of a turn everything ends: the reactor is gone, or going.
+        shell::with(|connections| drop_handle(connections, self.key));
+    }
+}
+
+fn reason(key: Key) -> Option<CloseReason> {
+    shell::with_remain(key, |remain| remain.reason)
+}
+
+#[inline]
+fn poll_recv(
+    connections: &mut Connections<Shell>,
+    key: Key,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Lease>> {
+    if let Some(lease) = shell::pop(connections, key) {
+        return Poll::Ready(Some(lease));
+    }
+    match connections.state_of(key) {
+        Some(shell) if shell.is_ended => Poll::Ready(None),
+        Some(shell) => {
+            note(&mut shell.reader, cx);
+            Poll::Pending
+        }
+        None => Poll::Ready(shell::with_remain(key, |remain| remain.pop()).flatten()),
+    }
+}
+
+#[inline]
+fn poll_ready(
+    connections: &mut Connections<Shell>,
+    key: Key,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), SendError>> {
+    if !connections.is_outbox_high(key) {
+        return Poll::Ready(can_send(connections, key));
+    }
+    if let Some(shell) = connections.state_of(key) {
+        note(&mut shell.writer, cx);
+    }
+    Poll::Pending
+}
+
+fn can_send(connections: &mut Connections<Shell>, key: Key) -> Result<(), SendError> {
+    match connections.may_send_to(key) {
+        true => Ok(()),
+        false => Err(why_not(connections, key)),
+    }
+}
+
+#[cold]
+fn why_not(connections: &mut Connections<Shell>, key: Key) -> SendError {
+    match connections.state_of(key) {
+        Some(shell) if shell.is_shut_down => SendError::ShutDown,
+        Some(_) => SendError::Closing,
+        None => SendError::Ended(reason(key).unwrap_or(CloseReason::DriverFailed)),
+    }
+}
+
+#[inline]
+fn poll_send(
+    connections: &mut Connections<Shell>,
+    key: Key,
+    cx: &mut Context<'_>,
+    data: &mut Option<Outgoing>,
+    retry: &mut Option<(Timer, u64)>,
+) -> Poll<Result<(), SendError>> {
+    if connections.is_outbox_high(key) {
+        if let Some(shell) = connections.state_of(key) {
+            note(&mut shell.writer, cx);
+        }
+        return Poll::Pending;
+    }
+    let Some(bytes) = data.take() else { panic!("polled after it was ready") };
+    match connections.try_send_to(key, bytes) {
+        Ok(()) => Poll::Ready(Ok(())),
+        Err(SendRefused::Ended(_)) => Poll::Ready(Err(why_not(connections, key))),
+        Err(SendRefused::Full(bytes)) => {
+            let most = connections.outbox_bytes_max() as usize;
+            if bytes.len() > most {
+                return Poll::Ready(Err(SendError::TooMany { bytes: bytes.len(), most }));
+            }
+            *data = Some(bytes);
+            wait_for_memory(connections.now_ms(), cx, retry);
+            Poll::Pending
+        }
+    }
+}
+
+/// There is no room for so much, though the outbox is not high: nothing tells when there is.
+#[cold]
+fn wait_for_memory(now_ms: u64, cx: &mut Context<'_>, retry: &mut Option<(Timer, u64)>) {
+    let at_ms = now_ms + NO_MEMORY_MS;
+    let (timer, until_ms) = retry.get_or_insert_with(|| (Timer::default(), at_ms));
+    if *until_ms <= now_ms {
+        *until_ms = at_ms;
+    }
+    let _ = timer.poll(*until_ms, cx);
+}
+
+fn shut_down(connections: &mut Connections<Shell>, key: Key) {
+    if let Some(shell) = connections.state_of(key) {
+        shell.is_shut_down = true;
+    }
+    connections.shutdown_of(key);
+}
+
+fn set_handles(connections: &mut Connections<Shell>, key: Key, handles: u8) {
+    match connections.state_of(key) {
+        Some(shell) => shell.handles = handles,
+        None => {
+            shell::with_remain(key, |remain| remain.handles = handles);
+        }
+    }
+}
+
+/// One handle less. With the last one the connection ends: in order, or at once if what held it has panicked.
+fn drop_handle(connections: &mut Connections<Shell>, key: Key) {
+    let Some(shell) = connections.state_of(key) else {
+        let left = shell::with_remain(key, |remain| {
+            remain.handles -= 1;
+            remain.handles
+        });
+        if left == Some(0) {
+            shell::with_remains(|remains| remains.forget(key));
+        }
+        return;
+    };
+    shell.handles -= 1;
+    let is_unwinding = Executor::with(|executor| executor.is_unwinding()).unwrap_or(false);
+    if is_unwinding {
+        connections.panicked_of(key);
+    } else if shell.handles == 0 {
+        connections.close_of(key);
+    }
+    if let Some(shell) = connections.state_of(key)
+        && shell.handles == 0
+    {
+        shell.discard();
+    }
+}
+
+/// Nobody receives any more: what comes is dropped, so that the peer can go on sending to its end.
+fn stop_receiving(connections: &mut Connections<Shell>, key: Key) {
+    if let Some(shell) = connections.state_of(key)
+        && shell.discard()
+    {
+        connections.resume_of(key);
+    }
+}

@@ -1,0 +1,327 @@
+//! What a connection's slot keeps for its async handle: bytes that came and were not taken, and who waits.
+//!
+//! ```text
+//!   on_data ---> inbox ---> recv              a lease each, in their order
+//!   on_eof ----> is_ended -> recv             None, behind the last of them
+//!   on_writable ----------> send              room again
+//!   on_close ---> what is left of the inbox and the reason, for a handle that is still held
+//! ```
+//!
+//! *Back-pressure.* What a task does not take stays here, and the reading stops: who has something in its inbox at the
+//! end of a turn is *unread*, and paused until that is empty. So an inbox comes to what one turn delivers. And if
+//! buffers run short, what the unread have is copied to plain memory, so that tasks that are slow do not keep the
+//! buffers from everybody else.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::task::Waker;
+
+use slipring_core::sys::Lent;
+use slipring_core::{CloseReason, Connections, Key, Lease};
+
+use crate::tasks::Executor;
+
+thread_local! {
+    /// The connections of the reactor that turns.
+    static CONNECTIONS: Lent<Connections<Shell>> = const { Lent::empty() };
+    /// What is left of connections that have ended before their handles.
+    static REMAINS: Lent<Remains> = const { Lent::empty() };
+}
+
+/// Received leases, the oldest first. As a rule there is one at most, and nothing is allocated.
+#[derive(Debug, Default)]
+struct Inbox {
+    first: Option<Lease>,
+    #[expect(clippy::box_collection, reason = "eight bytes of every slot instead of 32")]
+    rest: Option<Box<VecDeque<Lease>>>,
+}
+
+impl Inbox {
+    #[inline]
+    fn push(&mut self, lease: Lease) {
+        match &mut self.first {
+            None => self.first = Some(lease),
+            Some(_) => self.rest.get_or_insert_default().push_back(lease),
+        }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Lease> {
+        let lease = self.first.take()?;
+        if let Some(rest) = &mut self.rest {
+            self.first = rest.pop_front();
+            if rest.is_empty() {
+                self.rest = None;
+            }
+        }
+        Some(lease)
+    }
+
+    /// Puts back what was taken last, or what is left of it.
+    fn put_back(&mut self, lease: Lease) {
+        if let Some(first) = self.first.replace(lease) {
+            self.rest.get_or_insert_default().push_front(first);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Moves what lies in buffers of the ring to plain memory, as far as there is room for it.
+    fn spill(&mut self) {
+        let leases =
+            self.first.iter_mut().chain(self.rest.iter_mut().flat_map(|rest| rest.iter_mut()));
+        for lease in leases {
+            *lease = lease.clone().spill().unwrap_or_else(|lease| lease);
+        }
+    }
+}
+
+/// What a slot keeps: see the module's documentation. Users see it in signatures only.
+#[derive(Debug, Default)]
+pub struct Shell {
+    inbox: Inbox,
+    /// Waits for bytes, or for the end.
+    pub(super) reader: Option<Waker>,
+    /// Waits for room, or for the outcome of a dial.
+    pub(super) writer: Option<Waker>,
+    /// Handles that are held: one, or two halves.
+    pub(super) handles: u8,
+    /// It has been dialed with success, or accepted.
+    pub(super) is_open: bool,
+    /// The peer will send no more.
+    pub(super) is_ended: bool,
+    /// We will send no more.
+    pub(super) is_shut_down: bool,
+    /// Nobody will receive any more.
+    is_deaf: bool,
+    /// It stands on the list of the unread.
+    is_unread: bool,
+    /// Its reading is paused for what is in its inbox.
+    is_paused: bool,
+    /// It stands on the list of the paused.
+    is_listed: bool,
+}
+
+/// What is left of a connection that ended before its handle was dropped.
+#[derive(Debug)]
+pub(super) struct Remain {
+    inbox: Inbox,
+    pub(super) reason: CloseReason,
+    pub(super) handles: u8,
+    pub(super) was_open: bool,
+}
+
+impl Remain {
+    pub(super) fn pop(&mut self) -> Option<Lease> {
+        self.inbox.pop()
+    }
+
+    /// Whether all that came was received.
+    pub(super) fn is_taken(&self) -> bool {
+        self.inbox.is_empty()
+    }
+
+    pub(super) fn put_back(&mut self, lease: Lease) {
+        self.inbox.put_back(lease);
+    }
+}
+
+/// Those of one reactor, and its lists of the unread.
+#[derive(Debug, Default)]
+pub(super) struct Remains {
+    of: BTreeMap<Key, Remain>,
+    /// Unread since this turn.
+    unread: Vec<Key>,
+    /// Unread and paused, whose leases may lie in buffers of the ring.
+    paused: Vec<Key>,
+}
+
+impl Remains {
+    pub(super) fn get(&mut self, key: Key) -> Option<&mut Remain> {
+        self.of.get_mut(&key)
+    }
+
+    pub(super) fn forget(&mut self, key: Key) {
+        self.of.remove(&key);
+    }
+
+    /// The end of a turn: those who did not take what came are not read from until they have.
+    pub(super) fn hold_back_the_unread(&mut self, connections: &mut Connections<Shell>) {
+        let mut unread = std::mem::take(&mut self.unread);
+        for key in unread.drain(..) {
+            let Some(shell) = connections.state_of(key) else { continue };
+            if shell.inbox.is_empty() {
+                shell.is_unread = false;
+            } else {
+                shell.is_paused = true;
+                let is_listed = std::mem::replace(&mut shell.is_listed, true);
+                connections.pause_of(key);
+                if !is_listed {
+                    self.list(key, connections);
+                }
+            }
+        }
+        // Its room is kept.
+        self.unread = unread;
+        if !self.paused.is_empty() && connections.is_short_of_buffers() {
+            for key in self.paused.drain(..) {
+                if let Some(shell) = connections.state_of(key) {
+                    shell.is_listed = false;
+                    shell.inbox.spill();
+                }
+            }
+        }
+    }
+
+    /// Before the list grows, those leave it that have nothing any more: it is at most twice as long as it has to be.
+    fn list(&mut self, key: Key, connections: &mut Connections<Shell>) {
+        if self.paused.len() == self.paused.capacity() {
+            self.paused.retain(|key| {
+                let Some(shell) = connections.state_of(*key) else { return false };
+                shell.is_listed = !shell.inbox.is_empty();
+                shell.is_listed
+            });
+        }
+        self.paused.push(key);
+    }
+}
+
+/// Lends what handles need for the time of a call.
+pub(super) fn lend<R>(
+    connections: &mut Connections<Shell>,
+    remains: &mut Remains,
+    call: impl FnOnce() -> R,
+) -> R {
+    CONNECTIONS
+        .with(|place| place.lend(connections, || REMAINS.with(|place| place.lend(remains, call))))
+}
+
+/// Calls with the connections of the reactor that turns; `None` if none does.
+#[inline]
+pub(super) fn with<R>(call: impl FnOnce(&mut Connections<Shell>) -> R) -> Option<R> {
+    CONNECTIONS.with(|place| place.borrow(call))
+}
+
+/// Calls with what is left of one that has ended.
+pub(super) fn with_remain<R>(key: Key, call: impl FnOnce(&mut Remain) -> R) -> Option<R> {
+    REMAINS.with(|place| place.borrow(|remains| remains.get(key).map(call))).flatten()
+}
+
+pub(super) fn with_remains<R>(call: impl FnOnce(&mut Remains) -> R) -> Option<R> {
+    REMAINS.with(|place| place.borrow(call))
+}
+
+/// Takes the oldest lease of a connection, and lets its reading go on if that was the last.
+#[inline]
+pub(super) fn pop(connections: &mut Connections<Shell>, key: Key) -> Option<Lease> {
+    let shell = connections.state_of(key)?;
+    let lease = shell.inbox.pop()?;
+    if !shell.inbox.is_empty() {
+        note_unread(shell, key);
+    } else if shell.is_paused {
+        (shell.is_paused, shell.is_unread) = (false, false);
+        connections.resume_of(key);
+    }
+    Some(lease)
+}
+
+/// What is left of a lease that was taken is the first to be taken next.
+pub(super) fn put_back(connections: &mut Connections<Shell>, key: Key, lease: Lease) {
+    if let Some(shell) = connections.state_of(key) {
+        shell.inbox.put_back(lease);
+        note_unread(shell, key);
+    }
+}
+
+/// It may be unread at the end of this turn.
+fn note_unread(shell: &mut Shell, key: Key) {
+    if !std::mem::replace(&mut shell.is_unread, true) {
+        with_remains(|remains| remains.unread.push(key));
+    }
+}
+
+impl Shell {
+    /// Of a connection that is dialed by who holds its handle.
+    pub(super) fn held() -> Self {
+        Self { handles: 1, ..Self::default() }
+    }
+
+    /// Whether all that ever came was received.
+    pub(super) fn is_at_its_end(&self) -> bool {
+        self.is_ended && self.inbox.is_empty()
+    }
+
+    /// Bytes came: whoever waits for them.
+    #[inline]
+    pub(super) fn receive(
+        &mut self,
+        lease: Lease,
+        key: Key,
+        remains: &mut Remains,
+    ) -> Option<Waker> {
+        if self.is_deaf {
+            return None;
+        }
+        self.inbox.push(lease);
+        let reader = self.reader.take();
+        if reader.is_none() && !std::mem::replace(&mut self.is_unread, true) {
+            remains.unread.push(key);
+        }
+        reader
+    }
+
+    /// Nobody will take what came, or what comes. Whether its reading was held back for that.
+    pub(super) fn discard(&mut self) -> bool {
+        self.inbox = Inbox::default();
+        self.reader = None;
+        self.is_deaf = true;
+        std::mem::take(&mut self.is_paused)
+    }
+
+    /// It is over: what its handle still needs of it, and everybody who waits.
+    pub(super) fn end(
+        &mut self,
+        key: Key,
+        reason: CloseReason,
+        remains: &mut Remains,
+        executor: &Rc<Executor>,
+    ) {
+        if self.handles > 0 {
+            let inbox = std::mem::take(&mut self.inbox);
+            let remain = Remain { inbox, reason, handles: self.handles, was_open: self.is_open };
+            remains.of.insert(key, remain);
+        }
+        for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
+            executor.wake_waker(waker);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slipring_core::sys::memory::Memory;
+
+    use super::*;
+
+    #[test]
+    fn an_inbox_gives_what_came_in_its_order_and_holds_nothing_when_it_is_empty() {
+        let memory = Memory::new(1, 64, 1024);
+        let lease =
+            |text: &str| memory.lease(memory.adopt(text.as_bytes().to_vec()).expect("room"));
+        let mut inbox = Inbox::default();
+        for text in ["one", "two", "three"] {
+            inbox.push(lease(text));
+        }
+        let mut first = inbox.pop().expect("one");
+        first.advance(1);
+        inbox.put_back(first);
+        let texts: Vec<_> =
+            std::iter::from_fn(|| inbox.pop()).map(|lease| lease.to_vec()).collect();
+        assert_eq!(texts, [&b"ne"[..], b"two", b"three"]);
+        assert!(inbox.is_empty() && inbox.rest.is_none());
+        inbox.push(lease("four"));
+        assert_eq!(inbox.pop().as_deref(), Some(&b"four"[..]));
+    }
+}

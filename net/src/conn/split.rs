@@ -1,0 +1,114 @@
+//! The halves of a connection, for two tasks of its reactor.
+
+use slipring_core::{CloseReason, Lease, Outgoing};
+
+use super::{Conn, End, SendError, set_handles};
+
+/// What receives. Dropping it gives up what comes; dropped behind the other half, it closes the connection.
+#[derive(Debug)]
+pub struct ReadHalf {
+    conn: Conn,
+}
+
+/// What sends. Dropping it half-closes; dropped behind the other half, it closes the connection.
+#[derive(Debug)]
+pub struct WriteHalf {
+    conn: Conn,
+}
+
+impl ReadHalf {
+    pub(super) fn new(conn: Conn) -> Self {
+        Self { conn }
+    }
+
+    /// As [`Conn::recv`].
+    pub async fn recv(&mut self) -> Option<Lease> {
+        self.conn.recv().await
+    }
+
+    /// As [`Conn::recv_into`].
+    pub async fn recv_into(&mut self, into: &mut [u8]) -> usize {
+        self.conn.recv_into(into).await
+    }
+
+    /// As [`Conn::unrecv`].
+    pub fn unrecv(&mut self, lease: Lease) {
+        self.conn.unrecv(lease);
+    }
+
+    /// As [`Conn::end`].
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        self.conn.end()
+    }
+
+    /// The whole again.
+    ///
+    /// # Panics
+    /// If they are halves of two connections.
+    #[must_use]
+    pub fn reunite(mut self, mut other: WriteHalf) -> Conn {
+        assert!(self.conn.key == other.conn.key, "halves of two connections");
+        self.conn.with(|connections, key| set_handles(connections, key, 1));
+        let read_deadline = self.conn.read_deadline.take();
+        let whole = Conn { read_deadline, ..Conn::of(self.conn.key, self.conn.reactor) };
+        self.conn.is_spent = true;
+        other.conn.is_spent = true;
+        whole
+    }
+}
+
+impl WriteHalf {
+    pub(super) fn new(conn: Conn) -> Self {
+        Self { conn }
+    }
+
+    /// As [`Conn::send`].
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn send(&mut self, data: impl Into<Outgoing>) -> Result<(), SendError> {
+        self.conn.send(data).await
+    }
+
+    /// As [`Conn::send_all`].
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn send_all(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.conn.send_all(bytes).await
+    }
+
+    /// As [`Conn::shutdown`].
+    pub fn shutdown(&mut self) {
+        self.conn.shutdown();
+    }
+
+    /// As [`Conn::abort`].
+    pub fn abort(&mut self) {
+        self.conn.abort();
+    }
+
+    /// As [`Conn::reason`].
+    #[must_use]
+    pub fn reason(&self) -> Option<CloseReason> {
+        self.conn.reason()
+    }
+}
+
+impl Drop for ReadHalf {
+    fn drop(&mut self) {
+        if !self.conn.is_spent {
+            super::shell::with(|connections| super::stop_receiving(connections, self.conn.key));
+        }
+    }
+}
+
+impl Drop for WriteHalf {
+    fn drop(&mut self) {
+        if !self.conn.is_spent {
+            // As below, not by a method: it may be dropped when the reactor is going.
+            super::shell::with(|connections| super::shut_down(connections, self.conn.key));
+        }
+    }
+}

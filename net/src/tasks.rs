@@ -1,0 +1,389 @@
+//! Tasks of a reactor: futures that it polls between what the kernel tells it and what it tells the kernel.
+//!
+//! ```text
+//!   on_data ---> inbox of the connection, waker ---> queue of those that are ready
+//!                                                          |
+//!   another thread ---> incoming, a ring of the bell ------+
+//!   timers ------------------------------------------------+
+//!                                                          v
+//!                                     on_turn: poll ---> recv, send, spawn ... on the connections lent meanwhile
+//! ```
+//!
+//! Why no allocation, no count and no atomic for a wake on the own reactor: a waker is the task's number
+//! ([`slipring_core::sys::waker`]). Whoever wakes on the reactor's thread sets a bit in the task's entry and puts its
+//! index on a queue; anybody else leaves the number where the reactor looks once a turn, and rings.
+//!
+//! *Fairness.* A turn polls tasks in rounds: those that became ready during one round are polled in the next, for as
+//! many rounds and polls as a turn may have; the rest is for the next turn, which then does not wait. So tasks that
+//! wake each other without end do not keep the kernel's news out.
+//!
+//! *Panics.* One in a task ends that task: what it owned is dropped, and the connections among that are aborted.
+//!
+//! This file is the table of tasks and their turn; `tasks/waking.rs` is how they are woken, `tasks/timers.rs` what they
+//! sleep by, `tasks/join.rs` how one waits for another, `tasks/remote.rs` what other threads reach them by.
+
+mod join;
+mod remote;
+mod time;
+mod timers;
+mod waking;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use slab::Slab;
+use slipring_core::Doorbell;
+use slipring_core::sys::{Lent, waker};
+
+pub(crate) use join::note;
+pub use join::{JoinError, JoinHandle, Scope, spawn_local};
+pub use remote::{RemoteJoin, Spawner};
+pub use time::{Elapsed, Sleep, draining, now, sleep, sleep_until, timeout, yield_now};
+pub(crate) use timers::Timer;
+
+use remote::Remote;
+use timers::Timers;
+use waking::{TaskId, TaskWake};
+
+/// Rounds of polls in one turn.
+const ROUNDS_PER_TURN_MAX: usize = 8;
+/// Polls in one turn.
+const POLLS_PER_TURN_MAX: usize = 1024;
+/// How often tasks may spawn others as they are dropped at the end, before those are left.
+const ROUNDS_OF_DROPS_MAX: usize = 16;
+/// Tasks of one reactor: what their numbers have room for.
+const TASKS_MAX: usize = 1 << waking::INDEX_BITS;
+
+type Future_ = Pin<Box<dyn Future<Output = ()>>>;
+
+thread_local! {
+    /// The executor whose reactor turns.
+    static CURRENT: Lent<Rc<Executor>> = const { Lent::empty() };
+}
+
+/// What a drain does about a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It serves a connection: a drain waits for it, until its deadline.
+    Serving,
+    /// It is dropped once nobody is served any more.
+    Beside,
+}
+
+struct Task {
+    /// `None` while it is polled.
+    future: Option<Future_>,
+    generation: u32,
+    kind: Kind,
+    /// It stands in the queue.
+    is_ready: bool,
+    /// To be dropped as soon as its poll returns.
+    is_cancelled: bool,
+}
+
+/// The tasks of one reactor.
+pub(crate) struct Executor {
+    number: u16,
+    tasks: RefCell<Slab<Task>>,
+    ready: RefCell<VecDeque<u32>>,
+    timers: RefCell<Timers>,
+    remote: Arc<Remote>,
+    generation: Cell<u32>,
+    /// Tasks that serve.
+    serving: Cell<usize>,
+    /// What a task that panicked has owned is being dropped.
+    is_unwinding: Cell<bool>,
+    panics: Cell<u64>,
+    is_draining: Cell<bool>,
+    drain_waiters: RefCell<Slab<Waker>>,
+    now_us: Cell<u64>,
+}
+
+impl Executor {
+    pub(crate) fn new() -> Rc<Self> {
+        let (number, remote) = remote::register();
+        Rc::new(Self {
+            number,
+            tasks: RefCell::default(),
+            ready: RefCell::default(),
+            timers: RefCell::default(),
+            remote,
+            generation: Cell::new(0),
+            serving: Cell::new(0),
+            is_unwinding: Cell::new(false),
+            panics: Cell::new(0),
+            is_draining: Cell::new(false),
+            drain_waiters: RefCell::default(),
+            now_us: Cell::new(0),
+        })
+    }
+
+    /// Calls with the executor of the reactor that turns on this thread; `None` if none does.
+    #[inline]
+    pub(crate) fn with<R>(call: impl FnOnce(&Rc<Self>) -> R) -> Option<R> {
+        // Cloned, so that what is called may ask for it again: the place is empty as long as it is borrowed.
+        let current = CURRENT.with(|place| place.borrow(|executor| Rc::clone(executor)))?;
+        Some(call(&current))
+    }
+
+    /// The same, for what makes no sense elsewhere.
+    ///
+    /// # Panics
+    /// If no reactor turns on this thread.
+    #[track_caller]
+    pub(crate) fn here() -> Rc<Self> {
+        let Some(executor) = Self::with(Rc::clone) else {
+            panic!(
+                "called outside of a reactor's tasks; call it within what `serve`, `spawn_local` or `Spawner::spawn` run"
+            )
+        };
+        executor
+    }
+
+    /// Makes this executor the one of this thread, for the time of the call.
+    #[inline]
+    pub(crate) fn enter<R>(self: &Rc<Self>, call: impl FnOnce() -> R) -> R {
+        let mut own = Rc::clone(self);
+        CURRENT.with(|place| place.lend(&mut own, call))
+    }
+
+    /// Other threads reach it from now on.
+    pub(crate) fn connect(&self, bell: Doorbell) {
+        self.remote.connect(bell);
+    }
+
+    pub(crate) fn remote(&self) -> &Arc<Remote> {
+        &self.remote
+    }
+
+    /// Adds a task, which is polled for the first time in the next round.
+    ///
+    /// # Panics
+    /// If there are as many as have numbers.
+    pub(crate) fn spawn(&self, kind: Kind, future: Future_) -> TaskId {
+        let generation = self.generation.get().wrapping_add(1) & waking::GENERATION_MAX;
+        self.generation.set(generation);
+        let mut tasks = self.tasks.borrow_mut();
+        assert!(tasks.len() < TASKS_MAX, "a reactor has {TASKS_MAX} tasks at most");
+        let future = Some(future);
+        let task = Task { future, generation, kind, is_ready: true, is_cancelled: false };
+        let index = tasks.insert(task) as u32;
+        if kind == Kind::Serving {
+            self.serving.set(self.serving.get() + 1);
+        }
+        self.ready.borrow_mut().push_back(index);
+        TaskId { executor: self.number, generation, index }
+    }
+
+    /// Adds a task that serves a connection: `make` is user code too.
+    pub(crate) fn serve<F: Future + 'static>(&self, make: impl FnOnce() -> F) {
+        let future = catch_unwind(AssertUnwindSafe(|| {
+            let future = make();
+            Box::pin(async move {
+                future.await;
+            })
+        }));
+        match future {
+            Ok(future) => {
+                self.spawn(Kind::Serving, future);
+            }
+            Err(_) => self.note_panic(),
+        }
+    }
+
+    /// Puts a task on the queue, if it is there and not on it already.
+    #[inline]
+    pub(crate) fn wake(&self, id: TaskId) {
+        let mut tasks = self.tasks.borrow_mut();
+        if let Some(task) = tasks.get_mut(id.index as usize)
+            && task.generation == id.generation
+            && !task.is_ready
+        {
+            task.is_ready = true;
+            self.ready.borrow_mut().push_back(id.index);
+        }
+    }
+
+    /// Wakes whoever waits, in the shortest way if that is a task of this reactor.
+    #[inline]
+    pub(crate) fn wake_waker(self: &Rc<Self>, waker: Waker) {
+        match TaskId::of(&waker) {
+            Some(id) if id.executor == self.number => self.wake(id),
+            _ => self.enter(|| waker.wake()),
+        }
+    }
+
+    /// Drops a task, wherever it stands. One that is being polled is dropped when its poll returns.
+    pub(crate) fn cancel(&self, id: TaskId) {
+        let future = {
+            let mut tasks = self.tasks.borrow_mut();
+            let Some(task) = tasks.get_mut(id.index as usize) else { return };
+            if task.generation != id.generation {
+                return;
+            }
+            let Some(future) = task.future.take() else {
+                task.is_cancelled = true;
+                return;
+            };
+            let kind = tasks.remove(id.index as usize).kind;
+            self.note_end(kind);
+            future
+        };
+        self.drop_future(future);
+    }
+
+    fn note_end(&self, kind: Kind) {
+        if kind == Kind::Serving {
+            self.serving.set(self.serving.get() - 1);
+        }
+    }
+
+    /// User code runs when a future is dropped, and may panic.
+    fn drop_future(&self, future: Future_) {
+        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
+            self.note_panic();
+        }
+    }
+
+    fn note_panic(&self) {
+        self.panics.set(self.panics.get() + 1);
+        tracing::error!("a task panicked; its connections are aborted");
+    }
+
+    /// Panics since it was last asked.
+    pub(crate) fn take_panics(&self) -> u64 {
+        self.panics.take()
+    }
+
+    /// Whether what is dropped now was owned by a task that has panicked.
+    pub(crate) fn is_unwinding(&self) -> bool {
+        self.is_unwinding.get() || std::thread::panicking()
+    }
+
+    /// One turn of all that is ready, within [`enter`](Self::enter) and with the connections lent.
+    pub(crate) fn turn(self: &Rc<Self>, now_us: u64, is_draining: bool) {
+        self.now_us.set(now_us);
+        if is_draining && !self.is_draining.replace(true) {
+            let waiters = std::mem::take(&mut *self.drain_waiters.borrow_mut());
+            waiters.into_iter().for_each(|(_, waiter)| self.wake_waker(waiter));
+        }
+        self.take_incoming();
+        self.expire();
+        let mut polls = 0;
+        for _ in 0..ROUNDS_PER_TURN_MAX {
+            let round = self.ready.borrow().len().min(POLLS_PER_TURN_MAX - polls);
+            if round == 0 {
+                break;
+            }
+            for _ in 0..round {
+                self.poll_next();
+            }
+            polls += round;
+        }
+    }
+
+    fn poll_next(self: &Rc<Self>) {
+        let Some(index) = self.ready.borrow_mut().pop_front() else { return };
+        let (mut future, generation) = {
+            let mut tasks = self.tasks.borrow_mut();
+            // Cancelled since, its place maybe taken by another, which stands behind it then.
+            let Some(task) = tasks.get_mut(index as usize).filter(|task| task.is_ready) else {
+                return;
+            };
+            task.is_ready = false;
+            let Some(future) = task.future.take() else { return };
+            (future, task.generation)
+        };
+        let id = TaskId { executor: self.number, generation, index };
+        let waker = waker::<TaskWake>(id.to_bits());
+        let mut context = Context::from_waker(&waker);
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
+        {
+            let mut tasks = self.tasks.borrow_mut();
+            let task = &mut tasks[index as usize];
+            if matches!(polled, Ok(polled) if polled.is_pending()) && !task.is_cancelled {
+                task.future = Some(future);
+                return;
+            }
+            let kind = tasks.remove(index as usize).kind;
+            self.note_end(kind);
+        }
+        if polled.is_err() {
+            self.note_panic();
+            self.is_unwinding.set(true);
+        }
+        self.drop_future(future);
+        self.is_unwinding.set(false);
+    }
+
+    fn expire(self: &Rc<Self>) {
+        let now_ms = self.now_us.get() / 1000;
+        loop {
+            let due = self.timers.borrow_mut().expire(now_ms);
+            let Some(due) = due else { return };
+            due.into_iter().for_each(|waker| self.wake_waker(waker));
+        }
+    }
+
+    fn take_incoming(self: &Rc<Self>) {
+        let Some(incoming) = self.remote.take() else { return };
+        for bits in incoming.woken {
+            self.wake(TaskId::from_bits(bits));
+        }
+        for make in incoming.spawned {
+            make(self);
+        }
+    }
+
+    /// When it has to turn next though nothing happens, milliseconds; zero for at once.
+    pub(crate) fn next_turn_ms(&self) -> Option<u64> {
+        if !self.ready.borrow().is_empty() || self.remote.has_incoming() {
+            return Some(0);
+        }
+        self.timers.borrow().next_ms()
+    }
+
+    /// Tasks that serve a connection, or did.
+    pub(crate) fn serving(&self) -> usize {
+        self.serving.get()
+    }
+
+    /// Drops all tasks, and those that they spawn meanwhile.
+    pub(crate) fn clear(self: &Rc<Self>) {
+        self.remote.close();
+        self.enter(|| {
+            for _ in 0..ROUNDS_OF_DROPS_MAX {
+                let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+                if tasks.is_empty() {
+                    return;
+                }
+                self.serving.set(0);
+                tasks.into_iter().filter_map(|(_, task)| task.future).for_each(|future| {
+                    self.drop_future(future);
+                });
+            }
+        });
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        remote::forget(self.number);
+    }
+}
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tasks = self.tasks.borrow().len();
+        f.debug_struct("Executor")
+            .field("number", &self.number)
+            .field("tasks", &tasks)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,227 @@
+//! How one task waits for another, or ends it.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::waking::TaskId;
+use super::{Executor, Kind};
+
+/// Why a task has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// It was cancelled, or its reactor ended.
+    #[error("the task was cancelled")]
+    Cancelled,
+    /// It panicked. The panic hook has said where.
+    #[error("the task panicked")]
+    Panicked,
+}
+
+enum State<T> {
+    Running(Option<Waker>),
+    Ended(Result<T, JoinError>),
+    /// Somebody has the result.
+    Taken,
+}
+
+/// Says how a task ended, however it ends: held by its future.
+struct Ending<T> {
+    state: Rc<RefCell<State<T>>>,
+}
+
+impl<T> Ending<T> {
+    fn set(&self, result: Result<T, JoinError>) {
+        let before = self.state.replace(State::Ended(result));
+        if let State::Running(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Drop for Ending<T> {
+    fn drop(&mut self) {
+        if matches!(*self.state.borrow(), State::Running(_)) {
+            let panicked = Executor::with(|executor| executor.is_unwinding()).unwrap_or(false);
+            let error = if panicked { JoinError::Panicked } else { JoinError::Cancelled };
+            self.set(Err(error));
+        }
+    }
+}
+
+/// Runs a future as a task of its own on the reactor of the caller. It goes on when the handle is dropped.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), slipring::JoinError> {
+/// let sum = slipring::spawn_local(async { 1 + 1 });
+/// assert_eq!(sum.await?, 2);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A drain does not wait for it: once nobody is served any more, it is dropped where it stands.
+///
+/// # Panics
+/// Outside of a reactor's tasks.
+#[track_caller]
+pub fn spawn_local<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+{
+    let executor = Executor::here();
+    let state = Rc::new(RefCell::new(State::Running(None)));
+    let ending = Ending { state: Rc::clone(&state) };
+    let id = executor.spawn(
+        Kind::Beside,
+        Box::pin(async move {
+            let result = future.await;
+            ending.set(Ok(result));
+        }),
+    );
+    JoinHandle { id, state }
+}
+
+/// Waits for a task of [`spawn_local`]: a future of its result. Dropping it lets the task run on.
+#[must_use = "dropping the handle lets the task run on, with nobody to learn how it ends"]
+pub struct JoinHandle<T> {
+    id: TaskId,
+    state: Rc<RefCell<State<T>>>,
+}
+
+impl<T> JoinHandle<T> {
+    /// Ends the task: its future is dropped, at once, or behind its poll if that runs. One that has ended has ended.
+    pub fn cancel(&self) {
+        Executor::with(|executor| executor.cancel(self.id));
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        !matches!(*self.state.borrow(), State::Running(_))
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    /// # Panics
+    /// If it is polled again behind its result.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.state.borrow_mut();
+        match &mut *state {
+            State::Running(waker) => {
+                note(waker, cx);
+                Poll::Pending
+            }
+            State::Ended(_) => match std::mem::replace(&mut *state, State::Taken) {
+                State::Ended(result) => Poll::Ready(result),
+                _ => unreachable!("just looked at"),
+            },
+            State::Taken => panic!("polled after it was ready"),
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("is_finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes down whoever polls.
+#[inline]
+pub(crate) fn note(place: &mut Option<Waker>, cx: &Context<'_>) {
+    match place {
+        Some(waker) if waker.will_wake(cx.waker()) => {}
+        place => *place = Some(cx.waker().clone()),
+    }
+}
+
+/// Tasks that end together: dropping it ends all that are left.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # async fn example() {
+/// let mut scope = slipring::Scope::new();
+/// for worker in 0..4_u64 {
+///     scope.spawn(async move { slipring::sleep(Duration::from_millis(worker)).await });
+/// }
+/// scope.join_next().await; // one is done; the other three end here
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct Scope {
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Scope {
+    /// A scope without tasks.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs a future as a task of the scope.
+    ///
+    /// # Panics
+    /// As [`spawn_local`].
+    #[track_caller]
+    pub fn spawn<F>(&mut self, future: F)
+    where
+        F: Future + 'static,
+    {
+        // Places of those that have ended, found now and then: the list is at most twice as long as it has to be.
+        if self.tasks.len() == self.tasks.capacity() {
+            self.tasks.retain(|task| !task.is_finished());
+        }
+        self.tasks.push(spawn_local(async move {
+            future.await;
+        }));
+    }
+
+    /// Waits until one more has ended, and says how; `None` if there is none left.
+    pub async fn join_next(&mut self) -> Option<Result<(), JoinError>> {
+        std::future::poll_fn(|cx| {
+            if self.tasks.is_empty() {
+                return Poll::Ready(None);
+            }
+            for at in 0..self.tasks.len() {
+                if let Poll::Ready(result) = Pin::new(&mut self.tasks[at]).poll(cx) {
+                    drop(self.tasks.swap_remove(at));
+                    return Poll::Ready(Some(result));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits until all have ended. The first that did not end by itself, if one did not.
+    ///
+    /// # Errors
+    /// Why that one has no result. The others have ended too.
+    pub async fn join_all(mut self) -> Result<(), JoinError> {
+        let mut all = Ok(());
+        while let Some(result) = self.join_next().await {
+            all = all.and(result);
+        }
+        all
+    }
+
+    /// Ends all that are left.
+    pub fn cancel(&mut self) {
+        self.tasks.drain(..).for_each(|task| task.cancel());
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}

@@ -1,0 +1,301 @@
+//! What other threads reach a reactor's tasks by: wake-ups and new tasks, left in one place, and a ring of its bell.
+//!
+//! Executors have numbers, of which one is a part of every waker: whoever wakes from elsewhere finds the place by it.
+//! The number of an executor that is gone goes to the next one. A waker that has outlived the first then wakes a task
+//! of the second for nothing, at worst.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::{Context, Poll, Waker};
+
+use slipring_core::Doorbell;
+
+use super::join::JoinError;
+use super::waking::TaskId;
+use super::{Executor, Kind};
+
+static EXECUTORS: RwLock<Vec<Option<Arc<Remote>>>> = RwLock::new(Vec::new());
+
+type Make = Box<dyn FnOnce(&Rc<Executor>) + Send>;
+
+/// What came for an executor since it last looked.
+#[derive(Default)]
+pub(super) struct Incoming {
+    /// Each task once, however often it was woken.
+    pub(super) woken: BTreeSet<u64>,
+    pub(super) spawned: Vec<Make>,
+}
+
+#[derive(Default)]
+struct Place {
+    incoming: Incoming,
+    bell: Option<Doorbell>,
+    is_closed: bool,
+}
+
+/// The side of an executor that other threads see.
+pub(crate) struct Remote {
+    place: Mutex<Place>,
+    /// Something is in the place.
+    has_incoming: AtomicBool,
+}
+
+impl Remote {
+    fn lock(&self) -> MutexGuard<'_, Place> {
+        // Nothing that can panic runs while it is locked.
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn connect(&self, bell: Doorbell) {
+        self.lock().bell = Some(bell);
+    }
+
+    pub(super) fn has_incoming(&self) -> bool {
+        self.has_incoming.load(Ordering::Acquire)
+    }
+
+    pub(super) fn take(&self) -> Option<Incoming> {
+        if !self.has_incoming() {
+            return None;
+        }
+        let mut place = self.lock();
+        self.has_incoming.store(false, Ordering::Relaxed);
+        Some(std::mem::take(&mut place.incoming))
+    }
+
+    /// Whether it was left: not if the executor is gone.
+    fn leave(&self, leave: impl FnOnce(&mut Incoming)) -> bool {
+        let mut place = self.lock();
+        if place.is_closed {
+            return false;
+        }
+        leave(&mut place.incoming);
+        // The first rings: who comes until the executor looks finds it rung.
+        if !self.has_incoming.swap(true, Ordering::AcqRel)
+            && let Some(bell) = &place.bell
+        {
+            bell.ring();
+        }
+        true
+    }
+
+    /// Nobody looks any more.
+    pub(super) fn close(&self) {
+        let incoming = {
+            let mut place = self.lock();
+            place.is_closed = true;
+            place.bell = None;
+            std::mem::take(&mut place.incoming)
+        };
+        // Closures of users are dropped, which may come back here.
+        drop(incoming);
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").finish_non_exhaustive()
+    }
+}
+
+/// A number for a new executor, and its outer side.
+pub(super) fn register() -> (u16, Arc<Remote>) {
+    let remote = Arc::new(Remote { place: Mutex::default(), has_incoming: AtomicBool::new(false) });
+    let mut executors = EXECUTORS.write().unwrap_or_else(PoisonError::into_inner);
+    let free = executors.iter().position(Option::is_none);
+    let number = free.unwrap_or_else(|| {
+        executors.push(None);
+        executors.len() - 1
+    });
+    executors[number] = Some(Arc::clone(&remote));
+    (u16::try_from(number).expect("a process has at most 65,536 reactors"), remote)
+}
+
+pub(super) fn forget(number: u16) {
+    let mut executors = EXECUTORS.write().unwrap_or_else(PoisonError::into_inner);
+    executors[usize::from(number)] = None;
+}
+
+/// Wakes a task of whichever executor it belongs to.
+pub(super) fn wake(id: TaskId) {
+    let remote = {
+        let executors = EXECUTORS.read().unwrap_or_else(PoisonError::into_inner);
+        executors.get(usize::from(id.executor)).cloned().flatten()
+    };
+    if let Some(remote) = remote {
+        remote.leave(|incoming| {
+            incoming.woken.insert(id.to_bits());
+        });
+    }
+}
+
+// ------------------------------------------------------------------------- tasks from other threads
+
+/// Starts tasks on the reactors of a runtime, from any thread.
+#[derive(Clone, Debug)]
+pub struct Spawner {
+    remotes: Arc<[Arc<Remote>]>,
+    next: Arc<AtomicUsize>,
+}
+
+impl Spawner {
+    pub(crate) fn new(remotes: Vec<Arc<Remote>>) -> Self {
+        Self { remotes: remotes.into(), next: Arc::default() }
+    }
+
+    /// Reactors there are.
+    #[must_use]
+    pub fn reactors(&self) -> usize {
+        self.remotes.len()
+    }
+
+    /// Runs a future on one of the reactors, which take turns. It is made there by `make`, so it need not be `Send`;
+    /// its result comes back, and has to be. The task goes on when the result is not waited for. A drain waits for it
+    /// as it does for connections.
+    ///
+    /// On a runtime that has ended it is [`Cancelled`](JoinError::Cancelled).
+    ///
+    /// ```no_run
+    /// # fn example(spawner: &slipring::Spawner) -> Result<(), slipring::JoinError> {
+    /// let greeting = spawner.spawn(|| async {
+    ///     let mut conn = slipring::dial("127.0.0.1:7000".parse().unwrap()).await.ok()?;
+    ///     conn.recv().await.map(|lease| lease.to_vec())
+    /// });
+    /// println!("{:?}", greeting.join()?); // or `.await`, on any executor
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn<M, F>(&self, make: M) -> RemoteJoin<F::Output>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        let reactor = self.next.fetch_add(1, Ordering::Relaxed) % self.remotes.len();
+        self.spawn_on(reactor, make)
+    }
+
+    /// The same, on the reactor of this number.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn spawn_on<M, F>(&self, reactor: usize, make: M) -> RemoteJoin<F::Output>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        let shared =
+            Arc::new(Shared { state: Mutex::new(State::Running(None)), ended: Condvar::new() });
+        let ending = Ending { shared: Arc::clone(&shared) };
+        let make: Make = Box::new(move |executor| {
+            let task = async move {
+                let result = make().await;
+                ending.set(Ok(result));
+            };
+            executor.spawn(Kind::Serving, Box::pin(task));
+        });
+        // A runtime that is gone drops it here, which says that it was cancelled.
+        let mut make = Some(make);
+        self.remotes[reactor].leave(|incoming| incoming.spawned.extend(make.take()));
+        drop(make);
+        RemoteJoin { shared }
+    }
+}
+
+enum State<T> {
+    Running(Option<Waker>),
+    Ended(Result<T, JoinError>),
+    Taken,
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    ended: Condvar,
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says how a task ended, however it ends: held by its future, or by what would have made it.
+struct Ending<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> Ending<T> {
+    fn set(&self, result: Result<T, JoinError>) {
+        let before = std::mem::replace(&mut *self.shared.lock(), State::Ended(result));
+        self.shared.ended.notify_all();
+        if let State::Running(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Drop for Ending<T> {
+    fn drop(&mut self) {
+        if matches!(*self.shared.lock(), State::Running(_)) {
+            let panicked = Executor::with(|executor| executor.is_unwinding()).unwrap_or(false);
+            self.set(Err(if panicked { JoinError::Panicked } else { JoinError::Cancelled }));
+        }
+    }
+}
+
+/// The result of a task on a reactor, for another thread: a future for any executor, or [`join`](Self::join) to block.
+#[must_use = "dropping it lets the task run on, with nobody to learn how it ends"]
+pub struct RemoteJoin<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> RemoteJoin<T> {
+    /// Blocks until the task has ended. Not for a reactor's own thread: that would wait for itself.
+    ///
+    /// # Errors
+    /// [`JoinError`] if it was cancelled or has panicked.
+    pub fn join(self) -> Result<T, JoinError> {
+        let mut state = self.shared.lock();
+        loop {
+            match std::mem::replace(&mut *state, State::Taken) {
+                State::Ended(result) => return result,
+                State::Taken => return Err(JoinError::Cancelled),
+                running => *state = running,
+            }
+            state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl<T> Future for RemoteJoin<T> {
+    type Output = Result<T, JoinError>;
+
+    /// # Panics
+    /// If it is polled again behind its result.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.shared.lock();
+        match &mut *state {
+            State::Running(waker) => {
+                super::join::note(waker, cx);
+                Poll::Pending
+            }
+            State::Ended(_) => match std::mem::replace(&mut *state, State::Taken) {
+                State::Ended(result) => Poll::Ready(result),
+                _ => unreachable!("just looked at"),
+            },
+            State::Taken => panic!("polled after it was ready"),
+        }
+    }
+}
+
+impl<T> fmt::Debug for RemoteJoin<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteJoin").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,164 @@
+//! Time for tasks: sleeping, timeouts, the order to drain.
+//!
+//! Time is the reactor's: it stands still during a turn, and is virtual under simulation. What sleeps is woken within
+//! a millisecond of its time, never before it, as far as the reactor turns by then.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use slipring_core::clock::millis;
+
+use super::{Executor, Timer};
+
+/// The time since the reactor's clock started, as of this turn.
+///
+/// # Panics
+/// Outside of a reactor's tasks.
+#[must_use]
+#[track_caller]
+pub fn now() -> Duration {
+    Duration::from_micros(Executor::here().now_us.get())
+}
+
+/// Waits for so long, from the call on.
+///
+/// # Panics
+/// Outside of a reactor's tasks.
+#[track_caller]
+pub fn sleep(span: Duration) -> Sleep {
+    let now_us = Executor::here().now_us.get();
+    let span_us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    Sleep::until_ms(now_us.saturating_add(span_us).div_ceil(1000))
+}
+
+/// Waits until this time of the reactor's clock: see [`now`].
+pub fn sleep_until(at: Duration) -> Sleep {
+    Sleep::until_ms(millis(at))
+}
+
+/// The wait of [`sleep`] or [`sleep_until`].
+#[derive(Debug)]
+#[must_use = "it waits once it is polled"]
+pub struct Sleep {
+    deadline_ms: u64,
+    timer: Timer,
+}
+
+impl Sleep {
+    pub(crate) fn until_ms(deadline_ms: u64) -> Self {
+        Self { deadline_ms, timer: Timer::default() }
+    }
+
+    /// Waits until then instead.
+    pub fn reset(&mut self, at: Duration) {
+        self.deadline_ms = millis(at);
+    }
+
+    /// When it ends, on the reactor's clock.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms)
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.timer.poll(self.deadline_ms, cx)
+    }
+}
+
+/// A future did not end in its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not done within {within:?}")]
+pub struct Elapsed {
+    /// The time it had.
+    pub within: Duration,
+}
+
+/// Gives a future so long, from the call on. What is not done by then is dropped.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # async fn example(conn: &mut slipring::Conn) {
+/// match slipring::timeout(Duration::from_secs(5), conn.recv()).await {
+///     Ok(Some(data)) => println!("{} bytes", data.len()),
+///     Ok(None) => println!("the end"),
+///     Err(elapsed) => println!("{elapsed}"), // nothing is lost: a later `recv` gives what comes
+/// }
+/// # }
+/// ```
+///
+/// # Panics
+/// Outside of a reactor's tasks.
+#[track_caller]
+pub fn timeout<F: Future>(
+    within: Duration,
+    future: F,
+) -> impl Future<Output = Result<F::Output, Elapsed>> {
+    let sleep = sleep(within);
+    async move {
+        let (mut future, mut sleep) = (pin!(future), pin!(sleep));
+        poll_fn(|cx| {
+            // The future first: what is done at its deadline is done.
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            sleep.as_mut().poll(cx).map(|()| Err(Elapsed { within }))
+        })
+        .await
+    }
+}
+
+/// Lets all others that are ready have their polls first.
+pub async fn yield_now() {
+    let has_yielded = Cell::new(false);
+    poll_fn(|cx| {
+        if has_yielded.replace(true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Waits for the order to drain: new work should not be begun then. Ready at once if it was given already.
+///
+/// The connections of tasks that do not ask for this are closed when they have been idle for a moment
+/// ([`Reason::Drained`](slipring_core::CloseReason::Drained)); one that is busy is aborted at the drain's deadline.
+pub async fn draining() {
+    let mut waiting = Waiting { place: None };
+    poll_fn(|cx| waiting.poll(cx)).await;
+}
+
+struct Waiting {
+    place: Option<usize>,
+}
+
+impl Waiting {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let executor = Executor::here();
+        if executor.is_draining.get() {
+            self.place = None;
+            return Poll::Ready(());
+        }
+        let mut waiters = executor.drain_waiters.borrow_mut();
+        match self.place {
+            Some(place) => waiters[place].clone_from(cx.waker()),
+            None => self.place = Some(waiters.insert(cx.waker().clone())),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some(place) = self.place else { return };
+        Executor::with(|executor| executor.drain_waiters.borrow_mut().try_remove(place));
+    }
+}

@@ -1,0 +1,134 @@
+//! What tasks sleep by: a wheel of their own, beside that of the connections.
+//!
+//! A wheel is late by up to an eighth of the time it was armed for; a sleep is not to be. So a timer is armed for seven
+//! eighths of what is left, and again when it fires, until the wheel is exact. A timeout that is never reached, as most
+//! are not, costs what it did: one arm, one disarm.
+
+use std::cell::RefCell;
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+use slipring_core::wheel::Wheel;
+
+use super::Executor;
+
+/// Timers of one reactor. The wheel takes eight bytes for each, once they are used.
+const TIMERS_MAX: u32 = 1 << 22;
+/// Up to here a wheel is exact, milliseconds.
+const EXACT_MS: u64 = 32;
+/// Timers looked at in one go.
+const BATCH: usize = 256;
+
+struct Entry {
+    deadline_ms: u64,
+    waker: Waker,
+}
+
+#[derive(Default)]
+pub(super) struct Timers {
+    /// Made with the first timer.
+    wheel: Option<Wheel>,
+    entries: Slab<Entry>,
+    due: Vec<u32>,
+}
+
+impl Timers {
+    fn arm(wheel: &mut Wheel, index: u32, deadline_ms: u64, now_ms: u64) {
+        let left_ms = deadline_ms.saturating_sub(now_ms);
+        let in_ms = if left_ms <= EXACT_MS { left_ms } else { left_ms - left_ms / 8 };
+        wheel.arm(index, now_ms + in_ms);
+    }
+
+    fn insert(&mut self, deadline_ms: u64, waker: Waker, now_ms: u64) -> u32 {
+        assert!(
+            self.entries.len() < TIMERS_MAX as usize,
+            "a reactor has {TIMERS_MAX} timers at most"
+        );
+        let wheel = self.wheel.get_or_insert_with(|| Wheel::new(TIMERS_MAX, now_ms));
+        wheel.advance(now_ms);
+        let index = self.entries.insert(Entry { deadline_ms, waker }) as u32;
+        Self::arm(wheel, index, deadline_ms, now_ms);
+        index
+    }
+
+    fn remove(&mut self, index: u32) {
+        self.entries.remove(index as usize);
+        if let Some(wheel) = &mut self.wheel {
+            wheel.disarm(index);
+        }
+    }
+
+    /// Those whose time has come, some at a time; `None` once there are no more.
+    pub(super) fn expire(&mut self, now_ms: u64) -> Option<Vec<Waker>> {
+        let wheel = self.wheel.as_mut()?;
+        wheel.advance(now_ms);
+        self.due.clear();
+        wheel.expire(now_ms, BATCH, &mut self.due);
+        if self.due.is_empty() {
+            return None;
+        }
+        let mut woken = Vec::new();
+        for index in self.due.drain(..) {
+            let Some(entry) = self.entries.get(index as usize) else { continue };
+            if entry.deadline_ms > now_ms {
+                Self::arm(wheel, index, entry.deadline_ms, now_ms);
+            } else {
+                woken.push(entry.waker.clone());
+            }
+        }
+        Some(woken)
+    }
+
+    pub(super) fn next_ms(&self) -> Option<u64> {
+        self.wheel.as_ref()?.next_expiry_ms()
+    }
+}
+
+/// One deadline, and whoever waits for it. Belongs to the reactor it was first polled on.
+#[derive(Debug, Default)]
+pub(crate) struct Timer {
+    armed: RefCell<Option<u32>>,
+}
+
+impl Timer {
+    /// Whether the deadline has come; wakes when it does, if not.
+    pub(crate) fn poll(&self, deadline_ms: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let executor = Executor::here();
+        let now_ms = executor.now_us.get() / 1000;
+        if now_ms >= deadline_ms {
+            self.disarm_at(&executor);
+            return Poll::Ready(());
+        }
+        let mut timers = executor.timers.borrow_mut();
+        let mut armed = self.armed.borrow_mut();
+        match armed.and_then(|index| timers.entries.get_mut(index as usize)) {
+            Some(entry) if entry.deadline_ms == deadline_ms => {
+                if !entry.waker.will_wake(cx.waker()) {
+                    entry.waker = cx.waker().clone();
+                }
+            }
+            _ => {
+                if let Some(index) = armed.take() {
+                    timers.remove(index);
+                }
+                *armed = Some(timers.insert(deadline_ms, cx.waker().clone(), now_ms));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn disarm_at(&self, executor: &Executor) {
+        if let Some(index) = self.armed.take() {
+            executor.timers.borrow_mut().remove(index);
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if self.armed.get_mut().is_some() {
+            // Without an executor all its timers are gone, or soon will be.
+            Executor::with(|executor| self.disarm_at(executor));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! How a task is woken: by its number, from anywhere.
+//!
+//! ```text
+//!  63        48 47                  24 23                   0
+//! +------------+----------------------+----------------------+
+//! |  executor  |      generation      |        index         |
+//! +------------+----------------------+----------------------+
+//! ```
+//!
+//! A number that has outlived its task finds nothing, or, after 2^24 tasks in the same place, another task, which is
+//! polled once for nothing: a future has to stand that.
+
+use std::task::Waker;
+
+use slipring_core::sys::{WakeNumber, number_of};
+
+use super::{Executor, remote};
+
+pub(super) const INDEX_BITS: u32 = 24;
+const GENERATION_BITS: u32 = 24;
+pub(super) const GENERATION_MAX: u32 = (1 << GENERATION_BITS) - 1;
+
+/// Names a task for as long as it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskId {
+    pub(super) executor: u16,
+    pub(super) generation: u32,
+    pub(super) index: u32,
+}
+
+impl TaskId {
+    pub(super) fn to_bits(self) -> u64 {
+        let generation = u64::from(self.generation) << INDEX_BITS;
+        u64::from(self.executor) << (INDEX_BITS + GENERATION_BITS)
+            | generation
+            | u64::from(self.index)
+    }
+
+    pub(super) fn from_bits(bits: u64) -> Self {
+        Self {
+            executor: (bits >> (INDEX_BITS + GENERATION_BITS)) as u16,
+            generation: (bits >> INDEX_BITS) as u32 & GENERATION_MAX,
+            index: bits as u32 & ((1 << INDEX_BITS) - 1),
+        }
+    }
+
+    /// Whose waker it is, if it is a task's own.
+    #[inline]
+    pub(super) fn of(waker: &Waker) -> Option<Self> {
+        number_of::<TaskWake>(waker).map(Self::from_bits)
+    }
+}
+
+/// What the wakers of tasks call.
+pub(super) struct TaskWake;
+
+impl WakeNumber for TaskWake {
+    fn wake(number: u64) {
+        let id = TaskId::from_bits(number);
+        let is_here = Executor::with(|executor| {
+            let is_own = executor.number == id.executor;
+            if is_own {
+                executor.wake(id);
+            }
+            is_own
+        });
+        if is_here != Some(true) {
+            remote::wake(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_has_room_for_all_of_it() {
+        for executor in [0, 7, u16::MAX] {
+            for generation in [0, 1, GENERATION_MAX] {
+                for index in [0, 1, (1 << INDEX_BITS) - 1] {
+                    let id = TaskId { executor, generation, index };
+                    assert_eq!(TaskId::from_bits(id.to_bits()), id);
+                }
+            }
+        }
+    }
+}
