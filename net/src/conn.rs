@@ -372,8 +372,9 @@ impl Conn {
         self.with(|connections, key| set_handles(connections, key, 2));
         self.is_spent = true;
         let read_deadline = self.read_deadline.take();
-        let half = |read_deadline| Self { read_deadline, ..Self::of(self.key, self.reactor) };
-        (ReadHalf::new(half(read_deadline)), WriteHalf::new(half(None)))
+        let mut read = Self::of(self.key, self.reactor);
+        read.read_deadline = read_deadline;
+        (ReadHalf::new(read), WriteHalf::new(Self::of(self.key, self.reactor)))
     }
 }
 

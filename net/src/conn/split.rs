@@ -50,8 +50,8 @@ impl ReadHalf {
     pub fn reunite(mut self, mut other: WriteHalf) -> Conn {
         assert!(self.conn.key == other.conn.key, "halves of two connections");
         self.conn.with(|connections, key| set_handles(connections, key, 1));
-        let read_deadline = self.conn.read_deadline.take();
-        let whole = Conn { read_deadline, ..Conn::of(self.conn.key, self.conn.reactor) };
+        let mut whole = Conn::of(self.conn.key, self.conn.reactor);
+        whole.read_deadline = self.conn.read_deadline.take();
         self.conn.is_spent = true;
         other.conn.is_spent = true;
         whole
