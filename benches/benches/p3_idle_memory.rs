@@ -43,6 +43,11 @@ fn main() -> ExitCode {
         let binaries = Binaries::build(&settings.peers)?;
         let mut contenders = vec![floor(&binaries, "ring-echo"), floor(&binaries, "epoll-echo")];
         contenders.extend(echo(&binaries, "slipring", &["--max-connections", ROOM]));
+        contenders.extend(echo(
+            &binaries,
+            "slipring async",
+            &["--api", "async", "--max-connections", ROOM],
+        ));
         contenders.extend(peers(&binaries));
         say(format_args!("\n### P3: {CONNECTIONS} idle connections after one 64 B echo each\n"));
         say("| server | base KiB | warm KiB | loaded KiB | each, from warm | from base |");

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         let floors = ["ring-echo", "ring-echo --direct", "epoll-echo"];
         let mut contenders = floors.map(|which| floor(&binaries, which)).to_vec();
         contenders.extend(echo(&binaries, "slipring", &[]));
+        contenders.extend(echo(&binaries, "slipring async", &["--api", "async"]));
         contenders.extend(peers(&binaries));
         let load =
             Load { connections: 64, size: 64, churn: true, depth: 1, seconds: settings.seconds };

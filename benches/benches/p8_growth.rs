@@ -31,6 +31,11 @@ fn main() -> ExitCode {
         let binaries = Binaries::build(&settings.peers)?;
         let mut contenders = vec![floor(&binaries, "ring-echo"), floor(&binaries, "epoll-echo")];
         contenders.extend(echo(&binaries, "slipring", &["--max-connections", ROOM]));
+        contenders.extend(echo(
+            &binaries,
+            "slipring async",
+            &["--api", "async", "--max-connections", ROOM],
+        ));
         contenders.extend(peers(&binaries));
         let row = |contender| Row { contender, samples: Vec::new() };
         let mut rows: Vec<Row> = contenders.into_iter().map(row).collect();

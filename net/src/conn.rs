@@ -32,16 +32,16 @@
 //!
 //! A connection ends in order when its handle is dropped, and is aborted when the task that holds it panics.
 //!
-//! This file is the handle; `conn/shell.rs` is what a slot keeps for it, `conn/service.rs` the handler beneath,
+//! This file is the handle; `conn/futures.rs` are its waits, `conn/shell.rs` is what a slot keeps for it, `conn/service.rs` the handler beneath,
 //! `conn/split.rs` its halves, `conn/dialing.rs` how one is dialed, `conn/serve.rs` a runtime that serves.
 
 mod dialing;
+mod futures;
 mod serve;
 mod service;
 mod shell;
 mod split;
 
-use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -51,13 +51,12 @@ use slipring_core::{CloseReason, Connections, Key, Lease, Origin, Outgoing, Send
 use crate::tasks::{Executor, Timer, note};
 
 pub use dialing::{DialError, dial};
+pub use futures::{Closing, Receiving, ReceivingInto, Sending};
 pub use serve::{Serve, Serving, serve};
 pub use service::{Tasks, tasks};
 pub use shell::Shell;
 pub use split::{ReadHalf, WriteHalf};
 
-/// A send for which there is no memory tries again after this long, milliseconds: nothing tells when there is some.
-const NO_MEMORY_MS: u64 = 5;
 /// Bytes of the pieces that `send_all` makes.
 const PIECE_BYTES: usize = 16 << 10;
 
@@ -165,8 +164,8 @@ impl Conn {
     /// [`end`](Self::end) says which. What came before a reset comes before its `None`.
     ///
     /// A lease that is kept for long keeps one of few buffers: [`Lease::spill`].
-    pub async fn recv(&mut self) -> Option<Lease> {
-        poll_fn(|cx| self.poll_recv(cx)).await
+    pub fn recv(&mut self) -> Receiving<'_> {
+        Receiving { conn: self }
     }
 
     /// [`recv`](Self::recv), for those who write futures. Only the last caller is woken.
@@ -181,8 +180,8 @@ impl Conn {
 
     /// Copies the next bytes to the front of `into`; how many, zero once no more will come, or if there is no room in
     /// `into`. What does not fit is there for the next call.
-    pub async fn recv_into(&mut self, into: &mut [u8]) -> usize {
-        poll_fn(|cx| self.poll_recv_into(cx, into)).await
+    pub fn recv_into<'a>(&'a mut self, into: &'a mut [u8]) -> ReceivingInto<'a> {
+        ReceivingInto { conn: self, into }
     }
 
     /// [`recv_into`](Self::recv_into), for those who write futures.
@@ -242,18 +241,8 @@ impl Conn {
     }
 
     /// Waits until the connection has ended. Bytes that come meanwhile are kept for `recv`.
-    pub async fn closed(&mut self) -> CloseReason {
-        poll_fn(|cx| {
-            self.with(|connections, key| match connections.state_of(key) {
-                Some(shell) => {
-                    // Whoever waits for room waits for the end too.
-                    note(&mut shell.writer, cx);
-                    Poll::Pending
-                }
-                None => Poll::Ready(reason(key).unwrap_or(CloseReason::DriverFailed)),
-            })
-        })
-        .await
+    pub fn closed(&mut self) -> Closing<'_> {
+        Closing { conn: self }
     }
 
     // ---------------------------------------------------------------------------------- sending
@@ -263,13 +252,8 @@ impl Conn {
     ///
     /// # Errors
     /// [`SendError`]; the bytes are dropped.
-    pub async fn send(&mut self, data: impl Into<Outgoing>) -> Result<(), SendError> {
-        let mut data = Some(data.into());
-        let mut retry = None;
-        poll_fn(|cx| {
-            self.with(|connections, key| poll_send(connections, key, cx, &mut data, &mut retry))
-        })
-        .await
+    pub fn send(&mut self, data: impl Into<Outgoing>) -> Sending<'_> {
+        Sending { conn: self, data: Some(data.into()), retry: None }
     }
 
     /// Sends a copy of these bytes, however many: in pieces, each as [`send`](Self::send) would.
@@ -460,47 +444,6 @@ fn why_not(connections: &mut Connections<Shell>, key: Key) -> SendError {
         Some(_) => SendError::Closing,
         None => SendError::Ended(reason(key).unwrap_or(CloseReason::DriverFailed)),
     }
-}
-
-#[inline]
-fn poll_send(
-    connections: &mut Connections<Shell>,
-    key: Key,
-    cx: &mut Context<'_>,
-    data: &mut Option<Outgoing>,
-    retry: &mut Option<(Timer, u64)>,
-) -> Poll<Result<(), SendError>> {
-    if connections.is_outbox_high(key) {
-        if let Some(shell) = connections.state_of(key) {
-            note(&mut shell.writer, cx);
-        }
-        return Poll::Pending;
-    }
-    let Some(bytes) = data.take() else { panic!("polled after it was ready") };
-    match connections.try_send_to(key, bytes) {
-        Ok(()) => Poll::Ready(Ok(())),
-        Err(SendRefused::Ended(_)) => Poll::Ready(Err(why_not(connections, key))),
-        Err(SendRefused::Full(bytes)) => {
-            let most = connections.outbox_bytes_max() as usize;
-            if bytes.len() > most {
-                return Poll::Ready(Err(SendError::TooMany { bytes: bytes.len(), most }));
-            }
-            *data = Some(bytes);
-            wait_for_memory(connections.now_ms(), cx, retry);
-            Poll::Pending
-        }
-    }
-}
-
-/// There is no room for so much, though the outbox is not high: nothing tells when there is.
-#[cold]
-fn wait_for_memory(now_ms: u64, cx: &mut Context<'_>, retry: &mut Option<(Timer, u64)>) {
-    let at_ms = now_ms + NO_MEMORY_MS;
-    let (timer, until_ms) = retry.get_or_insert_with(|| (Timer::default(), at_ms));
-    if *until_ms <= now_ms {
-        *until_ms = at_ms;
-    }
-    let _ = timer.poll(*until_ms, cx);
 }
 
 fn shut_down(connections: &mut Connections<Shell>, key: Key) {

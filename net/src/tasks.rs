@@ -35,7 +35,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 use slipring_core::Doorbell;
@@ -60,7 +60,19 @@ const ROUNDS_OF_DROPS_MAX: usize = 16;
 /// Tasks of one reactor: what their numbers have room for.
 const TASKS_MAX: usize = 1 << waking::INDEX_BITS;
 
-type Future_ = Pin<Box<dyn Future<Output = ()>>>;
+/// A future whose result nobody wants. Of any future, without another around it: that would have it twice.
+trait Run {
+    fn run(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl<F: Future> Run for F {
+    #[inline]
+    fn run(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll(cx).map(drop)
+    }
+}
+
+type Boxed = Pin<Box<dyn Run>>;
 
 thread_local! {
     /// The executor whose reactor turns.
@@ -78,7 +90,7 @@ pub(crate) enum Kind {
 
 struct Task {
     /// `None` while it is polled.
-    future: Option<Future_>,
+    future: Option<Boxed>,
     generation: u32,
     kind: Kind,
     /// It stands in the queue.
@@ -166,12 +178,12 @@ impl Executor {
     ///
     /// # Panics
     /// If there are as many as have numbers.
-    pub(crate) fn spawn(&self, kind: Kind, future: Future_) -> TaskId {
+    pub(crate) fn spawn<F: Future + 'static>(&self, kind: Kind, future: F) -> TaskId {
         let generation = self.generation.get().wrapping_add(1) & waking::GENERATION_MAX;
         self.generation.set(generation);
         let mut tasks = self.tasks.borrow_mut();
         assert!(tasks.len() < TASKS_MAX, "a reactor has {TASKS_MAX} tasks at most");
-        let future = Some(future);
+        let future: Option<Boxed> = Some(Box::pin(future));
         let task = Task { future, generation, kind, is_ready: true, is_cancelled: false };
         let index = tasks.insert(task) as u32;
         if kind == Kind::Serving {
@@ -183,13 +195,7 @@ impl Executor {
 
     /// Adds a task that serves a connection: `make` is user code too.
     pub(crate) fn serve<F: Future + 'static>(&self, make: impl FnOnce() -> F) {
-        let future = catch_unwind(AssertUnwindSafe(|| {
-            let future = make();
-            Box::pin(async move {
-                future.await;
-            })
-        }));
-        match future {
+        match catch_unwind(AssertUnwindSafe(make)) {
             Ok(future) => {
                 self.spawn(Kind::Serving, future);
             }
@@ -245,7 +251,7 @@ impl Executor {
     }
 
     /// User code runs when a future is dropped, and may panic.
-    fn drop_future(&self, future: Future_) {
+    fn drop_future(&self, future: Boxed) {
         if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
             self.note_panic();
         }
@@ -303,7 +309,7 @@ impl Executor {
         let id = TaskId { executor: self.number, generation, index };
         let waker = waker::<TaskWake>(id.to_bits());
         let mut context = Context::from_waker(&waker);
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().run(&mut context)));
         {
             let mut tasks = self.tasks.borrow_mut();
             let task = &mut tasks[index as usize];

@@ -75,13 +75,10 @@ where
     let executor = Executor::here();
     let state = Rc::new(RefCell::new(State::Running(None)));
     let ending = Ending { state: Rc::clone(&state) };
-    let id = executor.spawn(
-        Kind::Beside,
-        Box::pin(async move {
-            let result = future.await;
-            ending.set(Ok(result));
-        }),
-    );
+    let id = executor.spawn(Kind::Beside, async move {
+        let result = future.await;
+        ending.set(Ok(result));
+    });
     JoinHandle { id, state }
 }
 

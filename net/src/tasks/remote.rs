@@ -198,7 +198,7 @@ impl Spawner {
                 let result = make().await;
                 ending.set(Ok(result));
             };
-            executor.spawn(Kind::Serving, Box::pin(task));
+            executor.spawn(Kind::Serving, task);
         });
         // A runtime that is gone drops it here, which says that it was cancelled.
         let mut make = Some(make);
