@@ -402,17 +402,20 @@ fn poll_recv(
     key: Key,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Lease>> {
-    if let Some(lease) = shell::pop(connections, key) {
+    let Some(shell) = connections.state_of(key) else {
+        return Poll::Ready(shell::with_remain(key, |remain| remain.pop()).flatten());
+    };
+    if let Some((lease, resumes)) = shell.pop(key) {
+        if resumes {
+            connections.resume_of(key);
+        }
         return Poll::Ready(Some(lease));
     }
-    match connections.state_of(key) {
-        Some(shell) if shell.is_ended => Poll::Ready(None),
-        Some(shell) => {
-            note(&mut shell.reader, cx);
-            Poll::Pending
-        }
-        None => Poll::Ready(shell::with_remain(key, |remain| remain.pop()).flatten()),
+    if shell.is_ended {
+        return Poll::Ready(None);
     }
+    note(&mut shell.reader, cx);
+    Poll::Pending
 }
 
 #[inline]

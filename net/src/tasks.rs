@@ -99,11 +99,43 @@ struct Task {
     is_cancelled: bool,
 }
 
+/// All tasks, and those that are to be polled.
+#[derive(Default)]
+struct Table {
+    tasks: Slab<Task>,
+    ready: VecDeque<u32>,
+}
+
+impl Table {
+    #[inline]
+    fn get(&mut self, id: TaskId) -> Option<&mut Task> {
+        self.tasks.get_mut(id.index as usize).filter(|task| task.generation == id.generation)
+    }
+
+    #[inline]
+    fn wake(&mut self, id: TaskId) {
+        if let Some(task) = self.get(id)
+            && !std::mem::replace(&mut task.is_ready, true)
+        {
+            self.ready.push_back(id.index);
+        }
+    }
+
+    /// The next to be polled, and its future.
+    #[inline]
+    fn next(&mut self) -> Option<(u32, u32, Boxed)> {
+        let index = self.ready.pop_front()?;
+        // It may have been cancelled since, its place taken by another, which stands behind it then.
+        let task = self.tasks.get_mut(index as usize).filter(|task| task.is_ready)?;
+        task.is_ready = false;
+        Some((index, task.generation, task.future.take()?))
+    }
+}
+
 /// The tasks of one reactor.
 pub(crate) struct Executor {
     number: u16,
-    tasks: RefCell<Slab<Task>>,
-    ready: RefCell<VecDeque<u32>>,
+    table: RefCell<Table>,
     timers: RefCell<Timers>,
     remote: Arc<Remote>,
     generation: Cell<u32>,
@@ -122,8 +154,7 @@ impl Executor {
         let (number, remote) = remote::register();
         Rc::new(Self {
             number,
-            tasks: RefCell::default(),
-            ready: RefCell::default(),
+            table: RefCell::default(),
             timers: RefCell::default(),
             remote,
             generation: Cell::new(0),
@@ -181,15 +212,15 @@ impl Executor {
     pub(crate) fn spawn<F: Future + 'static>(&self, kind: Kind, future: F) -> TaskId {
         let generation = self.generation.get().wrapping_add(1) & waking::GENERATION_MAX;
         self.generation.set(generation);
-        let mut tasks = self.tasks.borrow_mut();
-        assert!(tasks.len() < TASKS_MAX, "a reactor has {TASKS_MAX} tasks at most");
+        let table = &mut *self.table.borrow_mut();
+        assert!(table.tasks.len() < TASKS_MAX, "a reactor has {TASKS_MAX} tasks at most");
         let future: Option<Boxed> = Some(Box::pin(future));
         let task = Task { future, generation, kind, is_ready: true, is_cancelled: false };
-        let index = tasks.insert(task) as u32;
+        let index = table.tasks.insert(task) as u32;
         if kind == Kind::Serving {
             self.serving.set(self.serving.get() + 1);
         }
-        self.ready.borrow_mut().push_back(index);
+        table.ready.push_back(index);
         TaskId { executor: self.number, generation, index }
     }
 
@@ -206,14 +237,7 @@ impl Executor {
     /// Puts a task on the queue, if it is there and not on it already.
     #[inline]
     pub(crate) fn wake(&self, id: TaskId) {
-        let mut tasks = self.tasks.borrow_mut();
-        if let Some(task) = tasks.get_mut(id.index as usize)
-            && task.generation == id.generation
-            && !task.is_ready
-        {
-            task.is_ready = true;
-            self.ready.borrow_mut().push_back(id.index);
-        }
+        self.table.borrow_mut().wake(id);
     }
 
     /// Wakes whoever waits, in the shortest way if that is a task of this reactor.
@@ -228,16 +252,13 @@ impl Executor {
     /// Drops a task, wherever it stands. One that is being polled is dropped when its poll returns.
     pub(crate) fn cancel(&self, id: TaskId) {
         let future = {
-            let mut tasks = self.tasks.borrow_mut();
-            let Some(task) = tasks.get_mut(id.index as usize) else { return };
-            if task.generation != id.generation {
-                return;
-            }
+            let mut table = self.table.borrow_mut();
+            let Some(task) = table.get(id) else { return };
             let Some(future) = task.future.take() else {
                 task.is_cancelled = true;
                 return;
             };
-            let kind = tasks.remove(id.index as usize).kind;
+            let kind = table.tasks.remove(id.index as usize).kind;
             self.note_end(kind);
             future
         };
@@ -283,7 +304,7 @@ impl Executor {
         self.expire();
         let mut polls = 0;
         for _ in 0..ROUNDS_PER_TURN_MAX {
-            let round = self.ready.borrow().len().min(POLLS_PER_TURN_MAX - polls);
+            let round = self.table.borrow().ready.len().min(POLLS_PER_TURN_MAX - polls);
             if round == 0 {
                 break;
             }
@@ -295,23 +316,13 @@ impl Executor {
     }
 
     fn poll_next(self: &Rc<Self>) {
-        let Some(index) = self.ready.borrow_mut().pop_front() else { return };
-        let (mut future, generation) = {
-            let mut tasks = self.tasks.borrow_mut();
-            // Cancelled since, its place maybe taken by another, which stands behind it then.
-            let Some(task) = tasks.get_mut(index as usize).filter(|task| task.is_ready) else {
-                return;
-            };
-            task.is_ready = false;
-            let Some(future) = task.future.take() else { return };
-            (future, task.generation)
-        };
+        let Some((index, generation, mut future)) = self.table.borrow_mut().next() else { return };
         let id = TaskId { executor: self.number, generation, index };
         let waker = waker::<TaskWake>(id.to_bits());
         let mut context = Context::from_waker(&waker);
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().run(&mut context)));
         {
-            let mut tasks = self.tasks.borrow_mut();
+            let tasks = &mut self.table.borrow_mut().tasks;
             let task = &mut tasks[index as usize];
             if matches!(polled, Ok(polled) if polled.is_pending()) && !task.is_cancelled {
                 task.future = Some(future);
@@ -349,7 +360,7 @@ impl Executor {
 
     /// When it has to turn next though nothing happens, milliseconds; zero for at once.
     pub(crate) fn next_turn_ms(&self) -> Option<u64> {
-        if !self.ready.borrow().is_empty() || self.remote.has_incoming() {
+        if !self.table.borrow().ready.is_empty() || self.remote.has_incoming() {
             return Some(0);
         }
         self.timers.borrow().next_ms()
@@ -365,7 +376,7 @@ impl Executor {
         self.remote.close();
         self.enter(|| {
             for _ in 0..ROUNDS_OF_DROPS_MAX {
-                let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+                let tasks = std::mem::take(&mut self.table.borrow_mut().tasks);
                 if tasks.is_empty() {
                     return;
                 }
@@ -386,7 +397,7 @@ impl Drop for Executor {
 
 impl std::fmt::Debug for Executor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let tasks = self.tasks.borrow().len();
+        let tasks = self.table.borrow().tasks.len();
         f.debug_struct("Executor")
             .field("number", &self.number)
             .field("tasks", &tasks)

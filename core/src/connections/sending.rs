@@ -1,10 +1,11 @@
 //! Bytes into outboxes: of handlers, for any connection.
 
-use super::{Connections, SendRefused};
+use super::{Connections, SendRefused, Slot};
 use crate::connection::{Input, Surroundings};
 use crate::error::CloseReason;
 use crate::handler::Outgoing;
 use crate::span::{Segment, Span};
+use crate::sys::memory::Lease;
 use crate::token::Key;
 
 impl<S> Connections<S> {
@@ -28,6 +29,20 @@ impl<S> Connections<S> {
     /// [`SendRefused`], with the bytes.
     pub fn try_send_to(&mut self, to: Key, data: impl Into<Outgoing>) -> Result<(), SendRefused> {
         self.append(to, data.into()).map(|_| ())
+    }
+
+    /// Sends received bytes, unless the outbox is above its high watermark: what a task does most, in the shortest way.
+    ///
+    /// # Errors
+    /// The lease, if this cannot be: [`try_send_to`](Self::try_send_to) says why, or does it after all.
+    #[inline]
+    pub fn send_lease_unless_high(&mut self, to: Key, lease: Lease) -> Result<(), Lease> {
+        let is_low = |slot: &Slot<S>| slot.connection.may_send() && !slot.connection.is_high();
+        if !(lease.is_of(&self.memory) && self.slots.get(to).is_some_and(is_low)) {
+            return Err(lease);
+        }
+        self.append_span(to, lease.into_span());
+        Ok(())
     }
 
     #[inline]

@@ -31,4 +31,4 @@ pub use ring::{Ring, RingConfig};
 pub use socket::Listening;
 pub use table::Places;
 pub use wake::Bell;
-pub use waker::{WakeNumber, number_of, waker};
+pub use waker::{WakeNumber, WakerTable, number_of, waker};

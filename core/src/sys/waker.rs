@@ -9,18 +9,35 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 
 /// Wakes what a number stands for.
 pub trait WakeNumber: 'static {
+    /// The table of its wakers: a `static`, by whose address they are known again.
+    fn table() -> &'static WakerTable;
+
     /// Called by [`Waker::wake`], from any thread and at any time: the number may be of something long gone.
     fn wake(number: u64);
 }
 
-struct Table<W>(PhantomData<W>);
+/// What the wakers of one [`WakeNumber`] call.
+#[derive(Debug)]
+pub struct WakerTable(RawWakerVTable);
 
-impl<W: WakeNumber> Table<W> {
-    const TABLE: RawWakerVTable =
-        RawWakerVTable::new(Self::copy, Self::wake, Self::wake, Self::drop);
+impl WakerTable {
+    /// The table of `W`.
+    #[must_use]
+    pub const fn new<W: WakeNumber>() -> Self {
+        Self(RawWakerVTable::new(
+            Calls::<W>::copy,
+            Calls::<W>::wake,
+            Calls::<W>::wake,
+            Calls::<W>::drop,
+        ))
+    }
+}
 
+struct Calls<W>(PhantomData<W>);
+
+impl<W: WakeNumber> Calls<W> {
     fn copy(number: *const ()) -> RawWaker {
-        RawWaker::new(number, &Self::TABLE)
+        RawWaker::new(number, &W::table().0)
     }
 
     fn wake(number: *const ()) {
@@ -34,13 +51,17 @@ impl<W: WakeNumber> Table<W> {
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
-/// use slipring_core::sys::{WakeNumber, waker};
+/// use slipring_core::sys::{WakeNumber, WakerTable, number_of, waker};
 ///
 /// static WOKEN: AtomicU64 = AtomicU64::new(0);
+/// static TABLE: WakerTable = WakerTable::new::<Task>();
 ///
 /// struct Task;
 ///
 /// impl WakeNumber for Task {
+///     fn table() -> &'static WakerTable {
+///         &TABLE
+///     }
 ///     fn wake(number: u64) {
 ///         WOKEN.store(number, Ordering::Relaxed);
 ///     }
@@ -48,6 +69,7 @@ impl<W: WakeNumber> Table<W> {
 ///
 /// let first = waker::<Task>(17);
 /// assert!(first.will_wake(&first.clone()) && !first.will_wake(&waker::<Task>(18)));
+/// assert_eq!(number_of::<Task>(&first.clone()), Some(17));
 /// std::thread::spawn(move || first.wake()).join().unwrap();
 /// assert_eq!(WOKEN.load(Ordering::Relaxed), 17);
 /// ```
@@ -57,14 +79,14 @@ pub fn waker<W: WakeNumber>(number: u64) -> Waker {
     const { assert!(size_of::<usize>() == 8, "a number has 64 bits") };
     let data = ptr::without_provenance(number as usize);
     // SAFETY: the data is a number, of which a copy is as good as the first, and which needs no dropping; it is never
-    // followed. Waking calls a function of `W` that takes no state along, so it may be called by any thread.
-    unsafe { Waker::new(data, &Table::<W>::TABLE) }
+    // followed. All functions of a table, whichever it is, take such a number and no other state along, so they may be
+    // called by any thread.
+    unsafe { Waker::new(data, &W::table().0) }
 }
 
-/// The number of a waker that [`waker`] made for `W`; `None` of others, and it may be so of one of those too.
+/// The number of a waker that [`waker`] made for `W`; `None` of any other.
 #[inline]
 #[must_use]
 pub fn number_of<W: WakeNumber>(waker: &Waker) -> Option<u64> {
-    let ours = ptr::eq(waker.vtable(), &Table::<W>::TABLE);
-    ours.then(|| waker.data().addr() as u64)
+    ptr::eq(waker.vtable(), &W::table().0).then(|| waker.data().addr() as u64)
 }

@@ -105,13 +105,34 @@ fn poll_send(
     data: &mut Option<Outgoing>,
     retry: &mut Option<Box<Retry>>,
 ) -> Poll<Result<(), SendError>> {
+    let Some(bytes) = data.take() else { panic!("polled after it was ready") };
+    let bytes = match bytes {
+        Outgoing::Lease(lease) => match connections.send_lease_unless_high(key, lease) {
+            Ok(()) => return Poll::Ready(Ok(())),
+            Err(lease) => Outgoing::Lease(lease),
+        },
+        bytes => bytes,
+    };
+    poll_send_rarely(connections, key, cx, bytes, data, retry)
+}
+
+/// The long way: the bytes are not received ones, or there is something in their way.
+#[inline(never)]
+fn poll_send_rarely(
+    connections: &mut Connections<Shell>,
+    key: Key,
+    cx: &mut Context<'_>,
+    bytes: Outgoing,
+    data: &mut Option<Outgoing>,
+    retry: &mut Option<Box<Retry>>,
+) -> Poll<Result<(), SendError>> {
     if connections.is_outbox_high(key) {
+        *data = Some(bytes);
         if let Some(shell) = connections.state_of(key) {
             note(&mut shell.writer, cx);
         }
         return Poll::Pending;
     }
-    let Some(bytes) = data.take() else { panic!("polled after it was ready") };
     match connections.try_send_to(key, bytes) {
         Ok(()) => Poll::Ready(Ok(())),
         Err(SendRefused::Ended(_)) => Poll::Ready(Err(why_not(connections, key))),

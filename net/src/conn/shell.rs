@@ -213,20 +213,6 @@ pub(super) fn with_remains<R>(call: impl FnOnce(&mut Remains) -> R) -> Option<R>
     REMAINS.with(|place| place.borrow(call))
 }
 
-/// Takes the oldest lease of a connection, and lets its reading go on if that was the last.
-#[inline]
-pub(super) fn pop(connections: &mut Connections<Shell>, key: Key) -> Option<Lease> {
-    let shell = connections.state_of(key)?;
-    let lease = shell.inbox.pop()?;
-    if !shell.inbox.is_empty() {
-        note_unread(shell, key);
-    } else if shell.is_paused {
-        (shell.is_paused, shell.is_unread) = (false, false);
-        connections.resume_of(key);
-    }
-    Some(lease)
-}
-
 /// What is left of a lease that was taken is the first to be taken next.
 pub(super) fn put_back(connections: &mut Connections<Shell>, key: Key, lease: Lease) {
     if let Some(shell) = connections.state_of(key) {
@@ -246,6 +232,19 @@ impl Shell {
     /// Of a connection that is dialed by who holds its handle.
     pub(super) fn held() -> Self {
         Self { handles: 1, ..Self::default() }
+    }
+
+    /// Takes the oldest lease; and whether the reading has to go on, since it was held back and that was the last.
+    #[inline]
+    pub(super) fn pop(&mut self, key: Key) -> Option<(Lease, bool)> {
+        let lease = self.inbox.pop()?;
+        if !self.inbox.is_empty() {
+            note_unread(self, key);
+            return Some((lease, false));
+        }
+        let was_paused = std::mem::take(&mut self.is_paused);
+        self.is_unread &= !was_paused;
+        Some((lease, was_paused))
     }
 
     /// Whether all that ever came was received.

@@ -12,7 +12,7 @@
 
 use std::task::Waker;
 
-use slipring_core::sys::{WakeNumber, number_of};
+use slipring_core::sys::{WakeNumber, WakerTable, number_of};
 
 use super::{Executor, remote};
 
@@ -51,10 +51,16 @@ impl TaskId {
     }
 }
 
+static TABLE: WakerTable = WakerTable::new::<TaskWake>();
+
 /// What the wakers of tasks call.
 pub(super) struct TaskWake;
 
 impl WakeNumber for TaskWake {
+    fn table() -> &'static WakerTable {
+        &TABLE
+    }
+
     fn wake(number: u64) {
         let id = TaskId::from_bits(number);
         let is_here = Executor::with(|executor| {
@@ -73,6 +79,14 @@ impl WakeNumber for TaskWake {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_s_own_waker_is_known_for_one() {
+        let id = TaskId { executor: 3, generation: 2, index: 1 };
+        let waker = slipring_core::sys::waker::<TaskWake>(id.to_bits());
+        assert_eq!(TaskId::of(&waker.clone()), Some(id));
+        assert_eq!(TaskId::of(Waker::noop()), None);
+    }
 
     #[test]
     fn a_number_has_room_for_all_of_it() {
