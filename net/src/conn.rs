@@ -48,7 +48,7 @@ use std::time::Duration;
 
 use slipring_core::{CloseReason, Connections, Key, Lease, Origin, Outgoing, SendRefused, Timeout};
 
-use crate::tasks::{Executor, Timer, note};
+use crate::tasks::{Executor, Timer, note, put_aside};
 
 pub use dialing::{DialError, dial};
 pub use futures::{Closing, Receiving, ReceivingInto, Sending};
@@ -387,9 +387,29 @@ impl Drop for Conn {
         if self.is_spent {
             return;
         }
-        // Outside of a turn everything ends: the reactor is gone, or going.
-        shell::with(|connections| drop_handle(connections, self.key));
+        let (key, is_unwinding) = (self.key, is_unwinding());
+        at_once_or_later(move |connections| drop_handle(connections, key, is_unwinding));
     }
+}
+
+/// Does something about a connection: now, or in the next turn if this is called while the connections are not to be
+/// had. That is so when a handle is dropped with the last waker of somebody's own executor, wherever that is dropped.
+/// Without a reactor there is nothing to be done: its connections have ended, or are just ending.
+fn at_once_or_later(act: impl FnOnce(&mut Connections<Shell>) + 'static) {
+    let mut act = Some(act);
+    shell::with(|connections| act.take().map(|act| act(connections)));
+    if let Some(act) = act {
+        Executor::with(|executor| {
+            executor.later(move || {
+                shell::with(act);
+            });
+        });
+    }
+}
+
+/// Whether the code that calls is being taken apart by a panic.
+fn is_unwinding() -> bool {
+    Executor::with(|executor| executor.is_unwinding()).unwrap_or(false)
 }
 
 fn reason(key: Key) -> Option<CloseReason> {
@@ -414,7 +434,7 @@ fn poll_recv(
     if shell.is_ended {
         return Poll::Ready(None);
     }
-    note(&mut shell.reader, cx);
+    put_aside(note(&mut shell.reader, cx));
     Poll::Pending
 }
 
@@ -428,7 +448,7 @@ fn poll_ready(
         return Poll::Ready(can_send(connections, key));
     }
     if let Some(shell) = connections.state_of(key) {
-        note(&mut shell.writer, cx);
+        put_aside(note(&mut shell.writer, cx));
     }
     Poll::Pending
 }
@@ -466,7 +486,7 @@ fn set_handles(connections: &mut Connections<Shell>, key: Key, handles: u8) {
 }
 
 /// One handle less. With the last one the connection ends: in order, or at once if what held it has panicked.
-fn drop_handle(connections: &mut Connections<Shell>, key: Key) {
+fn drop_handle(connections: &mut Connections<Shell>, key: Key, is_unwinding: bool) {
     let Some(shell) = connections.state_of(key) else {
         let left = shell::with_remain(key, |remain| {
             remain.handles -= 1;
@@ -478,7 +498,6 @@ fn drop_handle(connections: &mut Connections<Shell>, key: Key) {
         return;
     };
     shell.handles -= 1;
-    let is_unwinding = Executor::with(|executor| executor.is_unwinding()).unwrap_or(false);
     if is_unwinding {
         connections.panicked_of(key);
     } else if shell.handles == 0 {

@@ -41,8 +41,8 @@ use slab::Slab;
 use slipring_core::Doorbell;
 use slipring_core::sys::{Lent, waker};
 
-pub(crate) use join::note;
 pub use join::{JoinError, JoinHandle, Scope, spawn_local};
+pub(crate) use join::{note, put_aside};
 pub use remote::{RemoteJoin, Spawner};
 pub use time::{Elapsed, Sleep, draining, now, sleep, sleep_until, timeout, yield_now};
 pub(crate) use timers::Timer;
@@ -146,6 +146,10 @@ pub(crate) struct Executor {
     panics: Cell<u64>,
     is_draining: Cell<bool>,
     drain_waiters: RefCell<Slab<Waker>>,
+    /// Wakers that were replaced while something was borrowed.
+    aside: RefCell<Vec<Waker>>,
+    /// What was to be done while nothing was lent.
+    later: RefCell<Vec<Box<dyn FnOnce()>>>,
     now_us: Cell<u64>,
 }
 
@@ -163,6 +167,8 @@ impl Executor {
             panics: Cell::new(0),
             is_draining: Cell::new(false),
             drain_waiters: RefCell::default(),
+            aside: RefCell::default(),
+            later: RefCell::default(),
             now_us: Cell::new(0),
         })
     }
@@ -265,6 +271,11 @@ impl Executor {
         self.drop_future(future);
     }
 
+    /// Does it in the next turn, when everything is lent: for what is dropped at a time when nothing is.
+    pub(crate) fn later(&self, act: impl FnOnce() + 'static) {
+        self.later.borrow_mut().push(Box::new(act));
+    }
+
     fn note_end(&self, kind: Kind) {
         if kind == Kind::Serving {
             self.serving.set(self.serving.get() - 1);
@@ -300,6 +311,8 @@ impl Executor {
             let waiters = std::mem::take(&mut *self.drain_waiters.borrow_mut());
             waiters.into_iter().for_each(|(_, waiter)| self.wake_waker(waiter));
         }
+        let later = std::mem::take(&mut *self.later.borrow_mut());
+        later.into_iter().for_each(|act| act());
         self.take_incoming();
         self.expire();
         let mut polls = 0;
@@ -312,6 +325,13 @@ impl Executor {
                 self.poll_next();
             }
             polls += round;
+            self.drop_aside();
+        }
+    }
+
+    fn drop_aside(&self) {
+        while let Some(waker) = self.aside.borrow_mut().pop() {
+            drop(waker);
         }
     }
 
@@ -360,7 +380,8 @@ impl Executor {
 
     /// When it has to turn next though nothing happens, milliseconds; zero for at once.
     pub(crate) fn next_turn_ms(&self) -> Option<u64> {
-        if !self.table.borrow().ready.is_empty() || self.remote.has_incoming() {
+        let has_more = !self.table.borrow().ready.is_empty() || !self.later.borrow().is_empty();
+        if has_more || self.remote.has_incoming() {
             return Some(0);
         }
         self.timers.borrow().next_ms()

@@ -329,3 +329,62 @@ fn outside_of_a_reactor_there_is_nothing_to_call() {
     let text = payload.downcast_ref::<&str>().expect("a message");
     assert!(text.contains("`serve`, `spawn_local` or `Spawner::spawn`"), "{text}");
 }
+
+/// An executor of somebody's own, as far as its waker goes: the last one to be dropped drops what it ran.
+struct Own {
+    held: Mutex<Option<Held>>,
+}
+
+/// Held by a waker, which has to be `Send`; the test stays on one thread.
+struct Held(Box<dyn Fn() + Send>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+impl std::task::Wake for Own {
+    fn wake(self: Arc<Self>) {
+        drop(self.held.lock().expect("no panic").take());
+    }
+}
+
+#[test]
+fn what_falls_with_a_waker_falls_in_order() {
+    thread_local! {
+        static CONN: std::cell::RefCell<Option<slipring::Conn>> = const { std::cell::RefCell::new(None) };
+    }
+    bounded(|| {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        // Two clients: the first one's handle falls with a waker that waits for bytes of the second's.
+        let serving = one_reactor().listen(address).serve(async |conn: slipring::Conn| {
+            let first = CONN.with(|place| place.borrow_mut().take());
+            let Some(first) = first else {
+                CONN.with(|place| *place.borrow_mut() = Some(conn));
+                return;
+            };
+            let mut second = conn;
+            CONN.with(|place| *place.borrow_mut() = Some(first));
+            let fall = || drop(CONN.with(|place| place.borrow_mut().take()));
+            let own = Arc::new(Own { held: Mutex::new(Some(Held(Box::new(fall)))) });
+            let waker = Waker::from(own);
+            let polled = second.poll_recv(&mut std::task::Context::from_waker(&waker));
+            assert!(polled.is_pending());
+            drop(waker);
+            // Replaced by this task's own waker, or woken with the first bytes: either drops it.
+            while let Some(data) = second.recv().await {
+                second.send(data).await.expect("open");
+            }
+        });
+        let serving = serving.expect("it starts");
+        let first = support::connect(serving.addresses()[0]);
+        eventually("the first is served", || serving.handle().snapshots()[0].connections == 1);
+        std::thread::park_timeout(ms(100));
+        let second = support::connect(serving.addresses()[0]);
+        support::expect_eof(&first);
+        support::ping(&second, b"all is well");
+        drop((first, second));
+        end(serving);
+    });
+}

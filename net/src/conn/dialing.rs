@@ -7,7 +7,7 @@ use std::task::Poll;
 use slipring_core::{CloseReason, DialRefused, Fault};
 
 use super::{Conn, Shell, reason, shell};
-use crate::tasks::note;
+use crate::tasks::{note, put_aside};
 
 /// Why a dial came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +41,7 @@ pub async fn dial(address: SocketAddr) -> Result<Conn, DialError> {
         conn.with(|connections, key| match connections.state_of(key) {
             Some(shell) if shell.is_open => Poll::Ready(Ok(())),
             Some(shell) => {
-                note(&mut shell.writer, cx);
+                put_aside(note(&mut shell.writer, cx));
                 Poll::Pending
             }
             None => {

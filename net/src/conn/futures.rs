@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use slipring_core::{CloseReason, Connections, Key, Lease, Outgoing, SendRefused};
 
 use super::{Conn, SendError, Shell, reason, why_not};
-use crate::tasks::{Timer, note};
+use crate::tasks::{Timer, note, put_aside};
 
 /// A send for which there is no memory tries again after this long, milliseconds: nothing tells when there is some.
 const NO_MEMORY_MS: u64 = 5;
@@ -82,7 +82,7 @@ impl Future for Closing<'_> {
         self.conn.with(|connections, key| match connections.state_of(key) {
             Some(shell) => {
                 // Whoever waits for room waits for the end too.
-                note(&mut shell.writer, cx);
+                put_aside(note(&mut shell.writer, cx));
                 Poll::Pending
             }
             None => Poll::Ready(reason(key).unwrap_or(CloseReason::DriverFailed)),
@@ -129,7 +129,7 @@ fn poll_send_rarely(
     if connections.is_outbox_high(key) {
         *data = Some(bytes);
         if let Some(shell) = connections.state_of(key) {
-            note(&mut shell.writer, cx);
+            put_aside(note(&mut shell.writer, cx));
         }
         return Poll::Pending;
     }

@@ -19,7 +19,7 @@ use std::task::Waker;
 use slipring_core::sys::Lent;
 use slipring_core::{CloseReason, Connections, Key, Lease};
 
-use crate::tasks::Executor;
+use crate::tasks::{Executor, put_aside};
 
 thread_local! {
     /// The connections of the reactor that turns.
@@ -274,7 +274,7 @@ impl Shell {
     /// Nobody will take what came, or what comes. Whether its reading was held back for that.
     pub(super) fn discard(&mut self) -> bool {
         self.inbox = Inbox::default();
-        self.reader = None;
+        put_aside(self.reader.take());
         self.is_deaf = true;
         std::mem::take(&mut self.is_paused)
     }

@@ -99,7 +99,8 @@ impl WriteHalf {
 impl Drop for ReadHalf {
     fn drop(&mut self) {
         if !self.conn.is_spent {
-            super::shell::with(|connections| super::stop_receiving(connections, self.conn.key));
+            let key = self.conn.key;
+            super::at_once_or_later(move |connections| super::stop_receiving(connections, key));
         }
     }
 }
@@ -107,8 +108,8 @@ impl Drop for ReadHalf {
 impl Drop for WriteHalf {
     fn drop(&mut self) {
         if !self.conn.is_spent {
-            // As below, not by a method: it may be dropped when the reactor is going.
-            super::shell::with(|connections| super::shut_down(connections, self.conn.key));
+            let key = self.conn.key;
+            super::at_once_or_later(move |connections| super::shut_down(connections, key));
         }
     }
 }

@@ -109,17 +109,17 @@ impl<T> Future for JoinHandle<T> {
     /// If it is polled again behind its result.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.state.borrow_mut();
-        match &mut *state {
-            State::Running(waker) => {
-                note(waker, cx);
-                Poll::Pending
-            }
+        let before = match &mut *state {
+            State::Running(waker) => note(waker, cx),
             State::Ended(_) => match std::mem::replace(&mut *state, State::Taken) {
-                State::Ended(result) => Poll::Ready(result),
+                State::Ended(result) => return Poll::Ready(result),
                 _ => unreachable!("just looked at"),
             },
             State::Taken => panic!("polled after it was ready"),
-        }
+        };
+        drop(state);
+        drop(before);
+        Poll::Pending
     }
 }
 
@@ -131,12 +131,24 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
-/// Writes down whoever polls.
+/// Writes down whoever polls. Who was there before is given back, to be dropped when nothing is borrowed any more: with
+/// a waker that is not one of ours, anything may be dropped.
 #[inline]
-pub(crate) fn note(place: &mut Option<Waker>, cx: &Context<'_>) {
+#[must_use]
+pub(crate) fn note(place: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match place {
-        Some(waker) if waker.will_wake(cx.waker()) => {}
-        place => *place = Some(cx.waker().clone()),
+        Some(waker) if waker.will_wake(cx.waker()) => None,
+        place => place.replace(cx.waker().clone()),
+    }
+}
+
+/// Drops a waker when nothing is borrowed any more. One of a task needs no dropping.
+#[inline]
+pub(crate) fn put_aside(waker: Option<Waker>) {
+    if let Some(waker) = waker
+        && TaskId::of(&waker).is_none()
+    {
+        Executor::with(|executor| executor.aside.borrow_mut().push(waker));
     }
 }
 

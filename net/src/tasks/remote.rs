@@ -280,17 +280,17 @@ impl<T> Future for RemoteJoin<T> {
     /// If it is polled again behind its result.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.shared.lock();
-        match &mut *state {
-            State::Running(waker) => {
-                super::join::note(waker, cx);
-                Poll::Pending
-            }
+        let before = match &mut *state {
+            State::Running(waker) => super::join::note(waker, cx),
             State::Ended(_) => match std::mem::replace(&mut *state, State::Taken) {
-                State::Ended(result) => Poll::Ready(result),
+                State::Ended(result) => return Poll::Ready(result),
                 _ => unreachable!("just looked at"),
             },
             State::Taken => panic!("polled after it was ready"),
-        }
+        };
+        drop(state);
+        drop(before);
+        Poll::Pending
     }
 }
 

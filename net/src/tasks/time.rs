@@ -147,11 +147,17 @@ impl Waiting {
             self.place = None;
             return Poll::Ready(());
         }
+        let waker = cx.waker().clone();
         let mut waiters = executor.drain_waiters.borrow_mut();
-        match self.place {
-            Some(place) => waiters[place].clone_from(cx.waker()),
-            None => self.place = Some(waiters.insert(cx.waker().clone())),
-        }
+        // Dropped behind the borrow: with a waker that is not one of ours, anything may be dropped.
+        let _before = match self.place {
+            Some(place) => Some(std::mem::replace(&mut waiters[place], waker)),
+            None => {
+                self.place = Some(waiters.insert(waker));
+                None
+            }
+        };
+        drop(waiters);
         Poll::Pending
     }
 }
@@ -159,6 +165,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let Some(place) = self.place else { return };
-        Executor::with(|executor| executor.drain_waiters.borrow_mut().try_remove(place));
+        let _before =
+            Executor::with(|executor| executor.drain_waiters.borrow_mut().try_remove(place));
     }
 }

@@ -4,7 +4,7 @@
 //! eighths of what is left, and again when it fires, until the wheel is exact. A timeout that is never reached, as most
 //! are not, costs what it did: one arm, one disarm.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
@@ -51,11 +51,13 @@ impl Timers {
         index
     }
 
-    fn remove(&mut self, index: u32) {
-        self.entries.remove(index as usize);
+    /// Its waker comes back, to be dropped when nothing is borrowed any more.
+    #[must_use]
+    fn remove(&mut self, index: u32) -> Waker {
         if let Some(wheel) = &mut self.wheel {
             wheel.disarm(index);
         }
+        self.entries.remove(index as usize).waker
     }
 
     /// Those whose time has come, some at a time; `None` once there are no more.
@@ -87,7 +89,7 @@ impl Timers {
 /// One deadline, and whoever waits for it. Belongs to the reactor it was first polled on.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
-    armed: RefCell<Option<u32>>,
+    armed: Cell<Option<u32>>,
 }
 
 impl Timer {
@@ -100,26 +102,25 @@ impl Timer {
             return Poll::Ready(());
         }
         let mut timers = executor.timers.borrow_mut();
-        let mut armed = self.armed.borrow_mut();
-        match armed.and_then(|index| timers.entries.get_mut(index as usize)) {
+        let armed = self.armed.get();
+        let _before = match armed.and_then(|index| timers.entries.get_mut(index as usize)) {
             Some(entry) if entry.deadline_ms == deadline_ms => {
-                if !entry.waker.will_wake(cx.waker()) {
-                    entry.waker = cx.waker().clone();
-                }
+                let is_noted = entry.waker.will_wake(cx.waker());
+                (!is_noted).then(|| std::mem::replace(&mut entry.waker, cx.waker().clone()))
             }
             _ => {
-                if let Some(index) = armed.take() {
-                    timers.remove(index);
-                }
-                *armed = Some(timers.insert(deadline_ms, cx.waker().clone(), now_ms));
+                let before = armed.map(|index| timers.remove(index));
+                self.armed.set(Some(timers.insert(deadline_ms, cx.waker().clone(), now_ms)));
+                before
             }
-        }
+        };
+        drop(timers);
         Poll::Pending
     }
 
     fn disarm_at(&self, executor: &Executor) {
         if let Some(index) = self.armed.take() {
-            executor.timers.borrow_mut().remove(index);
+            let _before = executor.timers.borrow_mut().remove(index);
         }
     }
 }
