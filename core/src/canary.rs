@@ -190,6 +190,8 @@ canaries! {
     PlaceFreeAtPush,
     /// A place of the ring's table is not free again once what was there is closed.
     PlaceKept,
+    /// The address of a connection that is over is told of the next one in its slot.
+    AddressKept,
 }
 
 #[cfg(feature = "canaries")]

@@ -211,6 +211,12 @@ impl Connection {
         self.descriptor.filter(|_| !self.in_flight(Op::Close))
     }
 
+    /// Its socket is there from now on, and nothing of it is in flight.
+    pub fn move_to(&mut self, descriptor: Descriptor) {
+        debug_assert!(self.flights == 0, "what is in flight names the socket where it was");
+        self.descriptor = Some(descriptor);
+    }
+
     /// Whether the socket takes no more for now.
     #[must_use]
     pub fn is_blocked(&self) -> bool {

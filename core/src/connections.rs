@@ -1,14 +1,15 @@
 //! The connections of one reactor, as handlers see them: who there is, what each may be asked.
 //!
-//! No driver here: asking changes machines and marks them *dirty*; the reactor polls the dirty ones for
+//! No driver here: asking for something changes machines and marks them *dirty*; the reactor polls the dirty ones for
 //! their actions once the turn's completions are dealt with. So a handler can act on any connection, from
 //! any callback, and all that it asked for in a turn becomes one submission each.
 //!
 //! Back-pressure stands here, since it is between connections: `connections/feeders.rs`. In an echo a connection
 //! feeds itself. `connections/sending.rs` has what fills outboxes. `connections/stalled.rs` is about readers that do not
 //! read, `connections/share.rs` about those whose peers send without end, `connections/tasks.rs` has what handlers need
-//! that run tasks.
+//! that run tasks, `connections/addresses.rs` what can be asked about the sockets.
 
+mod addresses;
 mod feeders;
 mod moving;
 mod sending;
@@ -34,6 +35,7 @@ use crate::span::Span;
 use crate::sys::memory::Memory;
 use crate::token::{Descriptor, Key, Op};
 
+pub(crate) use addresses::{ADDRESSES_BYTES, Addresses};
 pub(crate) use feeders::Feeders;
 pub(crate) use share::Received;
 pub(crate) use stalled::forget_the_dead;
@@ -113,6 +115,7 @@ pub struct Connections<S> {
     /// Connections that were blocked at some time since they were last looked at.
     pub(crate) stalled: VecDeque<Key>,
     pub(crate) feeders: Feeders,
+    pub(crate) addresses: Addresses,
     pub(crate) counters: Counters,
     now_us: u64,
     now_ms: u64,
@@ -142,7 +145,7 @@ impl<S: Default + 'static> Connections<S> {
     pub(crate) fn new(
         sizes: Sizes,
         rules: Rules,
-        memory: Rc<Memory>,
+        (memory, addresses): (Rc<Memory>, Addresses),
         admission: Arc<Admission>,
     ) -> Self {
         Self {
@@ -154,6 +157,7 @@ impl<S: Default + 'static> Connections<S> {
             dials: VecDeque::new(),
             stalled: VecDeque::new(),
             feeders: Feeders::new(),
+            addresses,
             counters: Counters::default(),
             now_us: 0,
             now_ms: 0,
@@ -232,6 +236,7 @@ impl<S: Default + 'static> Connections<S> {
         let key = self.slots.insert_with(make).expect("a slot for every dial the process may make");
         self.counters.dialed += 1;
         self.dials.push_back((key, address));
+        self.addresses.remember_dialed(key, address);
         self.mark_dirty(key);
         self.list_stalled(key);
         Ok(key)
@@ -240,6 +245,7 @@ impl<S: Default + 'static> Connections<S> {
     /// Ends the life of a slot.
     pub(crate) fn free(&mut self, key: Key) -> Option<Slot<S>> {
         let slot = self.slots.remove(key)?;
+        self.addresses.forget(key);
         if slot.origin == Placed::Dialed && !sings(Canary::DialPlaceLeaked) {
             self.admission.end_dial();
         }

@@ -15,6 +15,11 @@
 //! 4. The reactor keeps the spans of a send until its result. What the kernel reads after that, as it does
 //!    when it sends without a copy, the driver keeps until the notification.
 //! 5. The end of a cancelled operation and the end of its cancel come in either order.
+//! 6. What [`Driver::sockets`] hands out answers at any time between two calls of the driver, while a handler is
+//!    called above all. An answer may take an enter that hands over what is queued; what completes by it is there
+//!    for the next `reap`. Nobody asks about a descriptor whose close was pushed.
+
+mod sockets;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -23,6 +28,8 @@ use crate::error::Fault;
 use crate::span::{Segment, Span};
 use crate::sys::memory::Memory;
 use crate::token::{Descriptor, Token};
+
+pub use sockets::{Sockets, TcpInfo};
 
 /// One operation to start.
 #[derive(Clone, Copy, Debug)]
@@ -202,7 +209,7 @@ pub trait Driver {
     /// Takes an accepted socket, with which nothing was begun, to where it stays as long as it is served here: into
     /// the table of the ring, if that has one and a place in it is free. What it is called by from now on.
     ///
-    /// Everything of this trait takes a place for a descriptor but what accepts and what asks for addresses.
+    /// Everything of this trait takes a place for a descriptor but what accepts.
     fn move_in(&mut self, descriptor: Descriptor) -> Descriptor {
         descriptor
     }
@@ -250,17 +257,6 @@ pub trait Driver {
     /// Forgets the rings so far. Call before looking for what they were about.
     fn clear_wake(&mut self);
 
-    /// The peer's address of a connected socket.
-    ///
-    /// # Errors
-    /// As [`addresses`](Self::addresses).
-    fn peer(&self, descriptor: Descriptor) -> Result<SocketAddr, Fault> {
-        self.addresses(descriptor).map(|(_, peer)| peer)
-    }
-
-    /// The local and the peer's address of a connected socket.
-    ///
-    /// # Errors
-    /// The kernel's refusal, [`Fault::NotConnected`] above all.
-    fn addresses(&self, descriptor: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault>;
+    /// What answers questions about its sockets. Asked for once, by a reactor that is made.
+    fn sockets(&self) -> Rc<dyn Sockets>;
 }

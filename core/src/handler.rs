@@ -5,9 +5,11 @@
 //! all connections of the reactor wait for it. A panic in it ends the connection it was called for, and no
 //! other.
 
+use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 
 use crate::connections::Connections;
+use crate::driver::TcpInfo;
 use crate::error::CloseReason;
 use crate::moving::Luggage;
 use crate::sys::memory::Lease;
@@ -148,6 +150,22 @@ impl<'a, S> Ctx<'a, S> {
     #[inline]
     pub fn state(&mut self) -> &mut S {
         self.connections.state_of(self.key).expect("the connection of a call is there")
+    }
+
+    /// The peer's address: see [`Connections::peer_of`].
+    pub fn peer(&mut self) -> Option<SocketAddr> {
+        self.connections.peer_of(self.key)
+    }
+
+    /// The address of this end: see [`Connections::local_of`].
+    pub fn local(&mut self) -> Option<SocketAddr> {
+        self.connections.local_of(self.key)
+    }
+
+    /// How it goes, as the kernel counts it: see [`Connections::info_of`].
+    #[must_use]
+    pub fn info(&self) -> Option<TcpInfo> {
+        self.connections.info_of(self.key)
     }
 
     /// Sends, after all that waits. See [`Connections::send_to`].

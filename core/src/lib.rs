@@ -52,6 +52,7 @@ pub use access::{Access, Prefix, PrefixError};
 pub use config::{Limits, Poll, Timeout, Timeouts};
 pub use connections::{Connections, DialRefused, Doorbell, SendRefused};
 pub use counters::{Counters, Ledger, Snapshot, TurnTimes};
+pub use driver::TcpInfo;
 pub use error::{CloseReason, Fault, SetupError};
 pub use handler::{Ctx, Handler, Origin, Outgoing};
 pub use listen::{Listen, OnFull, Placement};

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::net::SocketAddr;
 
 use crate::connection::Packed;
 use crate::sources::Source;
@@ -16,7 +17,15 @@ pub struct Moved {
     pub(crate) listener: u16,
     /// What it is counted for.
     pub(crate) source: Option<Source>,
+    pub(crate) addresses: Known,
     pub(crate) luggage: Luggage,
+}
+
+/// The addresses of a connection that somebody has asked for: the peer's, and that of this end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) local: Option<SocketAddr>,
 }
 
 impl fmt::Debug for Moved {

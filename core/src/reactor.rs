@@ -45,7 +45,7 @@ use crate::config::{
     TIMERS_PER_TURN_MAX, Timeouts,
 };
 use crate::connection::{Input, Rules};
-use crate::connections::{Connections, Sizes, slot_bytes};
+use crate::connections::{Addresses, Connections, Sizes, slot_bytes};
 use crate::control::Control;
 use crate::counters::{Counters, Ledger, Snapshot};
 use crate::door::Door;
@@ -191,8 +191,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             turn_bytes_max: limits.turn_bytes_max,
             turn_receives_max: limits.turn_receives_max,
         };
-        let mut connections =
-            Connections::new(sizes, rules, Rc::clone(driver.memory()), Arc::clone(&admission));
+        let store = (Rc::clone(driver.memory()), Addresses::new(driver.sockets(), limits.slots()));
+        let mut connections = Connections::new(sizes, rules, store, Arc::clone(&admission));
         connections.set_now_us(driver.now_us());
         let moves = setup.rebalance && setup.front.loads().reactors() > 1;
         let leaving = moves.then(|| Leaving::new(&setup.placements, setup.seed)).flatten();

@@ -6,6 +6,8 @@
 
 #[path = "reactor/accept.rs"]
 mod accept;
+#[path = "reactor/addresses.rs"]
+mod addresses;
 #[path = "reactor/budget.rs"]
 mod budget;
 #[path = "reactor/calling.rs"]

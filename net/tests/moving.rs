@@ -6,7 +6,9 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use slipring::{Builder, Ctx, Handler, Lease, Luggage, Placement, Timeout, Timeouts};
+use slipring::{
+    Builder, CloseReason, Ctx, Handler, Lease, Luggage, Origin, Placement, Timeout, Timeouts,
+};
 use support::{Server, bounded, connect, eventually, ms, now, read_bytes, two_reactors};
 
 /// Answers each byte with the number of the reactor, and of the byte on its connection.
@@ -18,6 +20,15 @@ struct Counting {
 
 impl Handler for Counting {
     type State = u8;
+
+    fn on_open(&mut self, ctx: &mut Ctx<'_, u8>, _: Origin) {
+        assert!(ctx.peer().is_some() && ctx.local().is_some());
+    }
+
+    /// Wherever it is by then.
+    fn on_close(&mut self, ctx: &mut Ctx<'_, u8>, _: CloseReason) {
+        assert!(ctx.peer().is_some() && ctx.local().is_some(), "its addresses did not come along");
+    }
 
     fn on_data(&mut self, ctx: &mut Ctx<'_, u8>, data: Lease) {
         for _ in data.iter() {
@@ -110,6 +121,7 @@ fn spread_again(builder: impl FnOnce() -> Builder + Send + 'static) {
         });
         let counters = server.finish();
         assert_eq!((counters.accepted, counters.moved_in), (200, second as u64));
+        assert_eq!(counters.handler_panics, 0);
         assert!(count >= counters.moved_in);
     });
 }

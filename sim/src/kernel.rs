@@ -15,7 +15,7 @@
 //! files and descriptors, `kernel/stream.rs` TCP, `kernel/listen.rs` how connections come to be,
 //! `kernel/queues.rs` a ring's queues, `kernel/operations.rs` what the operations do, `kernel/rules.rs` what the
 //! owner of a ring must not do, `kernel/patience.rs` for how long its connections may last, `kernel/told.rs` what it
-//! knows of them. `kernel/raw.rs`, `kernel/direct.rs` and
+//! knows of them, `kernel/questions.rs` what sockets are asked. `kernel/raw.rs`, `kernel/direct.rs` and
 //! `kernel/messages.rs` are what only scripts ask for that compare this kernel with a real one.
 
 mod direct;
@@ -23,6 +23,7 @@ mod listen;
 mod messages;
 mod operations;
 mod patience;
+mod questions;
 mod queues;
 mod raw;
 mod rules;

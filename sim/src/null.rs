@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use slipring_core::driver::{
-    Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Submission, Wait,
+    Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Sockets, Submission, Wait,
 };
 use slipring_core::sys::memory::Memory;
 use slipring_core::token::{Descriptor, Token};
-use slipring_core::{Fault, Limits};
+use slipring_core::{Fault, Limits, TcpInfo};
 
 /// Descriptors of clients start above this.
 const FIRST_CLIENT: u32 = 10;
@@ -194,7 +194,25 @@ impl Driver for Null {
 
     fn clear_wake(&mut self) {}
 
-    fn addresses(&self, _: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault> {
+    fn sockets(&self) -> Rc<dyn Sockets> {
+        Rc::new(Silent)
+    }
+}
+
+/// Knows nothing of any socket.
+#[derive(Debug)]
+struct Silent;
+
+impl Sockets for Silent {
+    fn peer(&self, _: Descriptor) -> Result<SocketAddr, Fault> {
+        Err(Fault::NotConnected)
+    }
+
+    fn local(&self, _: Descriptor) -> Result<SocketAddr, Fault> {
+        Err(Fault::NotConnected)
+    }
+
+    fn info(&self, _: Descriptor) -> Result<TcpInfo, Fault> {
         Err(Fault::NotConnected)
     }
 }

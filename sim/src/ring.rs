@@ -7,16 +7,16 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use slipring_core::Fault;
 use slipring_core::config::{MANAGEMENT_SHARE, SUBMISSIONS_PER_CONNECTION_MAX};
 use slipring_core::driver::{
-    Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Submission, Wait,
+    Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Sockets, Submission, Wait,
 };
 use slipring_core::sys::memory::Memory;
 use slipring_core::sys::{BufferRing, Entries, Intake, Places, fault};
 use slipring_core::token::{Descriptor, Key, Op, Token};
+use slipring_core::{Fault, TcpInfo};
 
-use crate::kernel::{Entry, Kernel, RING_DESCRIPTORS, Raw, RingSetup, Work};
+use crate::kernel::{Entry, FileId, Kernel, RING_DESCRIPTORS, Raw, RingSetup, Work};
 use crate::marks::Mark;
 use crate::trace::Party;
 
@@ -73,7 +73,59 @@ pub(crate) struct SimRing {
     vectors_used: usize,
     places: Places,
     /// The enter of a question failed.
-    failed: Option<DriverFailed>,
+    failed: Rc<RefCell<Option<DriverFailed>>>,
+}
+
+/// Answers about the sockets of one ring.
+#[derive(Debug)]
+struct Asked {
+    kernel: Rc<RefCell<Kernel>>,
+    ring: u16,
+    failed: Rc<RefCell<Option<DriverFailed>>>,
+}
+
+impl Asked {
+    fn ask<T>(
+        &self,
+        of: Descriptor,
+        question: fn(&Kernel, FileId) -> Result<T, i32>,
+    ) -> Result<T, Fault> {
+        let mut kernel = self.kernel.borrow_mut();
+        let file = kernel.lookup_for(self.ring, of.0);
+        let Some(file) = file.filter(|file| !kernel.is_being_closed(self.ring, *file)) else {
+            kernel.violate(format!("a question about {of:?}, which is closed"));
+            return Err(Fault::NotConnected);
+        };
+        if !of.is_of_table() {
+            return question(&kernel, file).map_err(fault);
+        }
+        // Through the ring: a descriptor is installed for the moment, with an enter of its own.
+        kernel.marks.meet(Mark::PlaceAsked);
+        if let Err(cause) = kernel.enter(self.ring) {
+            *self.failed.borrow_mut() = Some(DriverFailed { cause });
+            return Err(Fault::Cancelled);
+        }
+        let beside = kernel.install_from(self.ring, of.0).map_err(fault)?;
+        let answer = question(&kernel, file).map_err(fault);
+        if kernel.close(beside).is_err() {
+            kernel.violate("a descriptor for the moment was closed twice");
+        }
+        answer
+    }
+}
+
+impl Sockets for Asked {
+    fn peer(&self, of: Descriptor) -> Result<SocketAddr, Fault> {
+        self.ask(of, Kernel::peer_name)
+    }
+
+    fn local(&self, of: Descriptor) -> Result<SocketAddr, Fault> {
+        self.ask(of, Kernel::local_name)
+    }
+
+    fn info(&self, of: Descriptor) -> Result<TcpInfo, Fault> {
+        self.ask(of, Kernel::tcp_info)
+    }
 }
 
 impl SimRing {
@@ -96,7 +148,7 @@ impl SimRing {
             submissions: setup.submissions,
             vectors_used: 0,
             places: Places::new(setup.places),
-            failed: None,
+            failed: Rc::default(),
         };
         kernel.borrow_mut().register_places(ring.ring, setup.places);
         ring.recycle();
@@ -128,7 +180,7 @@ impl SimRing {
     /// What is asked about a socket in the table goes through the ring, with an enter of its own.
     fn ask(&mut self) {
         if let Err(failed) = self.submit() {
-            self.failed = Some(failed);
+            *self.failed.borrow_mut() = Some(failed);
         }
     }
 
@@ -249,10 +301,8 @@ impl Driver for SimRing {
 
     fn enter(&mut self, _: Wait) -> Result<(), DriverFailed> {
         // Who runs the reactor has let the time of the wait pass before.
-        match self.failed.take() {
-            Some(failed) => Err(failed),
-            None => self.submit(),
-        }
+        let failed = self.failed.borrow_mut().take();
+        failed.map_or_else(|| self.submit(), Err)
     }
 
     fn has_completions(&self) -> bool {
@@ -360,10 +410,8 @@ impl Driver for SimRing {
         self.kernel.borrow_mut().clear_bell(usize::from(self.ring));
     }
 
-    fn addresses(&self, descriptor: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault> {
-        let kernel = self.kernel.borrow();
-        let id = kernel.lookup(descriptor.0).ok_or(Fault::NotConnected)?;
-        let stream = kernel.stream(id).filter(|stream| !stream.is_dead());
-        stream.map(|stream| (stream.local, stream.remote)).ok_or(Fault::NotConnected)
+    fn sockets(&self) -> Rc<dyn Sockets> {
+        let (kernel, failed) = (Rc::clone(&self.kernel), Rc::clone(&self.failed));
+        Rc::new(Asked { kernel, ring: self.ring, failed })
     }
 }

@@ -17,19 +17,20 @@
 mod script;
 mod sockets;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use slipring_core::driver::{
-    Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Submission, Wait,
+    self, Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Submission, Wait,
 };
 use slipring_core::span::{Segment, Span};
 use slipring_core::sys::memory::Memory;
 use slipring_core::token::{Descriptor, Op, Token};
 use slipring_core::{Fault, Limits};
 
-use sockets::Sockets;
+use sockets::{Asked, Sockets};
 
 /// A submission, as an owned value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,7 +151,7 @@ pub struct Scripted {
     management: u32,
     operations: Vec<Operation>,
     completions: VecDeque<Completion>,
-    sockets: Sockets,
+    sockets: Rc<RefCell<Sockets>>,
     held: Vec<Held>,
     /// In the order the kernel would fill them.
     published: VecDeque<u16>,
@@ -180,7 +181,7 @@ impl Scripted {
             management: limits.submissions / slipring_core::config::MANAGEMENT_SHARE,
             operations: Vec::new(),
             completions: VecDeque::new(),
-            sockets: Sockets::default(),
+            sockets: Rc::default(),
             held: Vec::new(),
             published: VecDeque::new(),
             log: Vec::new(),
@@ -250,7 +251,7 @@ impl Scripted {
         // A second cancel of the same operation's next activation has the token of the first.
         let twice = op != Op::Cancel && self.operations.iter().any(|other| other.token == token);
         assert!(!twice, "{op:?}: the token of an operation in flight was used again");
-        self.sockets.check(token, &submitted, &self.operations);
+        self.sockets.borrow_mut().check(token, &submitted, &self.operations);
         if let Submitted::Send { zero_copy: true, bytes, .. } = &submitted {
             let spans = segments.iter().map(|segment| self.memory.retain(*segment)).collect();
             self.held.push(Held { token, spans, bytes: bytes.clone(), answered: false });
@@ -363,16 +364,19 @@ impl Driver for Scripted {
     fn open_socket(&mut self, _: &SocketAddr) -> Result<Descriptor, Fault> {
         match self.open_faults.pop_front() {
             Some(fault) => Err(fault),
-            None => Ok(self.sockets.open()),
+            None => Ok(self.sockets.borrow_mut().open()),
         }
     }
 
     fn set_abortive(&mut self, descriptor: Descriptor) {
-        self.sockets.set_abortive(descriptor);
+        self.sockets.borrow_mut().set_abortive(descriptor);
     }
 
     fn accept_queued(&mut self, listener: Descriptor) -> Result<Descriptor, Fault> {
-        assert!(self.sockets.is_open(listener), "accept_queued at {listener:?}, which is closed");
+        assert!(
+            self.sockets.borrow_mut().is_open(listener),
+            "accept_queued at {listener:?}, which is closed"
+        );
         let used = self.operations.iter().any(|o| o.submitted.descriptor() == Some(listener));
         assert!(!used, "accept_queued at {listener:?} beside an operation in flight");
         match self.accept_faults.pop_front() {
@@ -382,11 +386,11 @@ impl Driver for Scripted {
     }
 
     fn close_now(&mut self, descriptor: Descriptor) {
-        self.sockets.close_now(descriptor);
+        self.sockets.borrow_mut().close_now(descriptor);
     }
 
     fn unsent(&mut self, descriptor: Descriptor) -> Option<u32> {
-        self.sockets.unsent(descriptor)
+        self.sockets.borrow_mut().unsent(descriptor)
     }
 
     fn push_wake(&mut self, token: Token) -> Result<(), QueueFull> {
@@ -401,12 +405,7 @@ impl Driver for Scripted {
         self.rung = false;
     }
 
-    fn addresses(&self, descriptor: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault> {
-        if !self.sockets.is_open(descriptor) {
-            return Err(Fault::NotConnected);
-        }
-        let peer_port = 49_152 + (descriptor.0 % 16_384) as u16;
-        let address = |host: u8, port: u16| SocketAddr::from(([192, 0, 2, host], port));
-        Ok((address(1, 7000), address(2, peer_port)))
+    fn sockets(&self) -> Rc<dyn driver::Sockets> {
+        Rc::new(Asked(Rc::clone(&self.sockets)))
     }
 }

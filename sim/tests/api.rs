@@ -2,6 +2,8 @@
 //! `support/handlers.rs` has the handlers; what the protocol of a user looks like in it shows
 //! `length_prefixed.rs`.
 
+#[path = "api/addresses.rs"]
+mod addresses;
 #[path = "api/answers.rs"]
 mod answers;
 #[path = "api/conditions.rs"]

@@ -133,7 +133,7 @@ fn failures_come_when_asked_for() {
     let address = ([192, 0, 2, 1], 80).into();
     assert_eq!(driver.open_socket(&address), Err(Fault::DescriptorsOfProcess));
     let socket = driver.open_socket(&address).expect("a descriptor");
-    assert!(driver.addresses(socket).is_ok());
+    assert!(driver.sockets().peer(socket).is_ok());
     driver.fail_enter("gone");
     driver.enter(Wait::NOT).expect_err("asked for");
     enter(&mut driver);

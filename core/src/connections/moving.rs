@@ -20,6 +20,7 @@ impl<S: Default + 'static> Connections<S> {
     /// The connection is another reactor's from now on: its slot is free.
     pub(crate) fn leave(&mut self, key: Key) -> Option<Slot<S>> {
         let slot = self.slots.remove(key)?;
+        self.addresses.forget(key);
         self.counters.moved_out += 1;
         Some(slot)
     }

@@ -120,10 +120,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    /// Whether a client may stay, by its address. One that has none any more has gone, and whatever reads from it
-    /// will be told so.
+    /// Whether a client may stay, by its address, which it has after a reset too. One that has none after all is gone,
+    /// and whatever reads from it will be told so.
     fn ask(&self, descriptor: Descriptor, listener: u16) -> Result<Option<Source>, Refusal> {
-        match self.driver.peer(descriptor) {
+        match self.connections.addresses.sockets.peer(descriptor) {
             Ok(peer) => self.door.ask(listener, peer.ip(), self.connections.now_us()),
             Err(_) => Ok(None),
         }
@@ -221,24 +221,26 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.drop_client(client);
         };
         let Client { descriptor, listener, source } = client;
-        let descriptor = self.move_in(descriptor);
         let Some(key) = self.connections.accept(descriptor, listener, state) else {
             unreachable!("a permit means a slot: the slab holds as many as the process may accept");
         };
         self.put_source(key, source);
         let origin = Origin::Accepted(usize::from(listener));
         self.call(Callback::OnOpen, key, |handler, ctx| handler.on_open(ctx, origin));
+        self.move_in(key);
         self.abort_latecomer(key);
     }
 
-    /// A client stays here: into the ring's table with it, if there is one. Not sooner: in the mailbox it is for
-    /// whoever takes it, and a place is of use to one ring only.
-    pub(super) fn move_in(&mut self, descriptor: Descriptor) -> Descriptor {
+    /// A connection stays here: into the ring's table with it, if there is one. Not sooner: in the mailbox it is for
+    /// whoever takes it, and a place is of use to one ring only; and of a descriptor its handler has an answer sooner.
+    pub(super) fn move_in(&mut self, key: Key) {
+        let Some(slot) = self.connections.slots.get_mut(key) else { return };
+        let Some(descriptor) = slot.connection.descriptor() else { return };
         let place = self.driver.move_in(descriptor);
         if place != descriptor {
+            slot.connection.move_to(place);
             self.acceptor.descriptor_returned();
         }
-        place
     }
 
     /// A client that was given to this reactor comes to nothing.

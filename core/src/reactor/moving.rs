@@ -190,7 +190,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         };
         connection.descriptor = descriptor;
         let source = self.sources.get_mut(key.index() as usize).and_then(Option::take);
-        let message = Message::Moved(Box::new(Moved { connection, listener, source, luggage }));
+        let addresses = self.connections.addresses.known(key);
+        let moved = Moved { connection, listener, source, addresses, luggage };
+        let message = Message::Moved(Box::new(moved));
         match self.hand(to, message) {
             Ok(()) => {
                 if here != descriptor {
@@ -223,13 +225,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             tracing::error!("the making of a state panicked; the connection that came is reset");
             return self.drop_moved(moved);
         };
-        let Moved { mut connection, listener, source, luggage } = moved;
-        connection.descriptor = self.move_in(connection.descriptor);
+        let Moved { connection, listener, source, addresses, luggage } = moved;
         let Some(key) = self.connections.arrive(&connection, listener, state) else {
             unreachable!("a permit means a slot: the slab holds as many as the process may accept");
         };
         self.put_source(key, source);
+        self.connections.addresses.put(key, addresses);
         self.unpack(key, luggage);
+        self.move_in(key);
         self.abort_latecomer(key);
     }
 
@@ -240,7 +243,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// There is no reactor left for it, or no state: it ends here, and nobody can be told.
     #[cold]
     pub(super) fn drop_moved(&mut self, moved: Moved) {
-        let Moved { connection, listener, source, luggage } = moved;
+        let Moved { connection, listener, source, luggage, .. } = moved;
         self.connections.counters.moved_in += 1;
         self.connections.counters.closed += 1;
         if catch_unwind(AssertUnwindSafe(|| drop(luggage))).is_err() {

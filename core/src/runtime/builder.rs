@@ -12,7 +12,7 @@ use super::{Running, Team};
 use crate::access::Access;
 use crate::clock::millis;
 use crate::config::{Limits, Poll, Timeouts};
-use crate::connections::slot_bytes;
+use crate::connections::{ADDRESSES_BYTES, slot_bytes};
 use crate::door::Door;
 use crate::error::SetupError;
 use crate::handler::Handler;
@@ -34,8 +34,8 @@ const DESCRIPTORS_ON_THE_WAY: u64 = 16;
 /// Fewer connections than this are not chosen by themselves.
 const FIT_CONNECTIONS_MIN: u32 = 64;
 /// Bytes beside each slot: its timer and generation, and its places in the queues of the dirty, the large, the parked
-/// (two) and the stalled.
-const BYTES_BESIDE_SLOT: u64 = 8 + 4 + 5 * 8;
+/// (two) and the stalled, and its addresses, if handlers ask for them.
+const BYTES_BESIDE_SLOT: u64 = 8 + 4 + 5 * 8 + ADDRESSES_BYTES;
 /// Bytes of the list entries of one buffer's pieces in outboxes, and of its place among the returned.
 const BYTES_BESIDE_BUFFER: u64 = 128;
 /// Bytes of a place of a ring's table in the lists of those that are free or about to be.

@@ -14,6 +14,7 @@ mod mapping;
 pub mod memory;
 mod probe;
 mod process;
+mod questions;
 mod ring;
 mod socket;
 mod table;

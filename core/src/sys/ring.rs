@@ -7,9 +7,12 @@
 //! memory is referenced here until the notification.)
 //!
 //! After set-up the ring is restricted to the operations of this file and of `ring/direct.rs`: what is different for
-//! sockets that stand in the ring's own table.
+//! sockets that stand in the ring's own table. `ring/queues.rs` is the ring itself and the call, `ring/asked.rs` what
+//! handlers ask about sockets.
 
+mod asked;
 mod direct;
+mod queues;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,21 +26,24 @@ use io_uring::{IoUring, opcode, squeue};
 
 use super::buffer_ring::BufferRing;
 use super::entries::{GROUP, SharedEntries};
-use super::intake::{Cqe, Intake};
+use super::intake::Intake;
 use super::memory::Memory;
 use super::probe::{Features, set_up_error};
 use super::process::ThreadClock;
 use super::socket;
+use super::table::Places;
 use super::wake::Bell;
 use crate::clock::MonotonicClock;
 use crate::config::{Limits, MANAGEMENT_SHARE};
 use crate::driver::{
-    Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Submission, Wait,
+    Abilities, Completion, Driver, DriverFailed, QueueFull, Share, Sockets, Submission, Wait,
 };
 use crate::error::{Fault, SetupError};
 use crate::span::Segment;
 use crate::token::{Descriptor, Key, Op, Token};
-use direct::{Direct, flag_of};
+use asked::Asked;
+use direct::flag_of;
+use queues::Queues;
 
 /// Vectored sends that may be queued between two enters.
 const MESSAGES: usize = 512;
@@ -49,8 +55,6 @@ const ADDRESSES: usize = 256;
 const SQE_OPTLEN: usize = 44;
 /// Report whether a zero-copy send was one.
 const SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
-const ENTER_GETEVENTS: u32 = 1;
-const ENTER_EXT_ARG: u32 = 1 << 3;
 const ENTER_REGISTERED_RING: u32 = 1 << 4;
 const ENTER_NO_IOWAIT: u32 = 1 << 7;
 const REGISTER_RING_FDS: u32 = 20;
@@ -68,14 +72,6 @@ pub struct RingConfig {
     pub clock: MonotonicClock,
     /// Places of the ring's own table; zero: it has none.
     pub places: u32,
-}
-
-#[repr(C)]
-struct GetEvents {
-    sigmask: u64,
-    sigmask_bytes: u32,
-    min_wait_us: u32,
-    timeout: u64,
 }
 
 #[repr(C)]
@@ -97,8 +93,9 @@ struct Arena {
 
 /// The io_uring of one reactor.
 pub struct Ring {
-    // Dropped in this order: the ring before the memory that the kernel knows through it.
-    ring: IoUring,
+    // Dropped in this order: the ring before the memory that the kernel knows through it. Nobody else keeps it: what
+    // answers questions has a weak share.
+    queues: Rc<Queues>,
     buffers: BufferRing<SharedEntries>,
     intake: Intake,
     memory: Rc<Memory>,
@@ -109,9 +106,7 @@ pub struct Ring {
     rings: Arc<[OwnedFd]>,
     clock: MonotonicClock,
     abilities: Abilities,
-    enter_fd: i32,
-    enter_flags: u32,
-    direct: Direct,
+    places: Places,
 }
 
 impl Ring {
@@ -159,7 +154,7 @@ impl Ring {
         .map_err(step("registering the ring's descriptor"))?;
         let no_iowait = if features.no_iowait { ENTER_NO_IOWAIT } else { 0 };
         let mut ring = Self {
-            ring,
+            queues: Rc::new(Queues::new(ring, enter_fd, registered | no_iowait)),
             buffers: BufferRing::new(entries, Rc::clone(&memory)),
             intake: Intake::new(Rc::clone(&memory)),
             memory,
@@ -171,9 +166,7 @@ impl Ring {
                 receive_cap: features.receive_cap,
                 zero_copy: features.zero_copy,
             },
-            enter_fd,
-            enter_flags: registered | no_iowait,
-            direct: Direct::new(places),
+            places: Places::new(places),
         };
         ring.recycle();
         Ok(ring)
@@ -185,7 +178,7 @@ impl Ring {
     /// [`SetupError::Step`] when there is no descriptor left.
     pub fn reach(&self) -> Result<(Bell, OwnedFd, ThreadClock), SetupError> {
         // SAFETY: the descriptor of the ring is open for as long as the ring is borrowed here.
-        let ring = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
+        let ring = unsafe { BorrowedFd::borrow_raw(self.queues.ring.as_raw_fd()) };
         let again = ring.try_clone_to_owned();
         let step = |source| SetupError::Step { step: "opening the ring a second time", source };
         Ok((self.bell.clone(), again.map_err(step)?, ThreadClock::own()))
@@ -268,54 +261,25 @@ impl Ring {
         })
     }
 
-    fn push_entry(&mut self, entry: &squeue::Entry) -> Result<(), QueueFull> {
-        // SAFETY: what the entry points to is the store's (held by the reactor's spans until the
-        // completion, or by `intake` until the notification) or the arena's (kept until the kernel has taken
-        // every queued submission); both outlive the ring.
-        unsafe { self.ring.submission().push(entry) }.map_err(|_| QueueFull)
-    }
-
-    /// The system call. An interrupted or refused one is an early return.
+    /// The system call, and what follows once the kernel has taken all that was queued.
     fn enter_kernel(&mut self, wait_for: u32, sleep_us: Option<u64>) -> Result<(), DriverFailed> {
-        let to_submit = self.ring.submission().len() as u32;
-        let timeout = sleep_us.map(|us| libc::timespec {
-            tv_sec: (us / 1_000_000) as libc::time_t,
-            tv_nsec: (us % 1_000_000 * 1000) as libc::c_long,
-        });
-        let argument = GetEvents {
-            sigmask: 0,
-            sigmask_bytes: 0,
-            min_wait_us: 0,
-            timeout: timeout.as_ref().map_or(0, |spec| std::ptr::from_ref(spec) as u64),
-        };
-        // SAFETY: the argument and the time it points to live until the call returns.
-        let taken = unsafe {
-            libc::syscall(
-                libc::SYS_io_uring_enter,
-                self.enter_fd,
-                to_submit,
-                wait_for,
-                ENTER_GETEVENTS | ENTER_EXT_ARG | self.enter_flags,
-                &raw const argument,
-                size_of::<GetEvents>(),
-            )
-        };
-        if taken < 0 {
-            let error = io::Error::last_os_error();
-            match error.raw_os_error() {
-                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => {}
-                Some(libc::EBADR) => {
-                    return Err(DriverFailed { cause: "the kernel lost completions".to_owned() });
-                }
-                _ => return Err(DriverFailed { cause: error.to_string() }),
-            }
-        }
-        if self.ring.submission().is_empty() {
+        self.queues.enter(wait_for, sleep_us)?;
+        if self.queues.is_taken() {
             self.arena.reset();
             self.memory.settle();
-            self.direct.places.settle();
+            self.places.settle();
         }
         Ok(())
+    }
+
+    /// Takes in what completed while the answer to a question was awaited; how many that was.
+    #[cold]
+    fn reap_kept(&mut self, into: &mut Vec<Completion>, limit: usize) -> usize {
+        for taken in 0..limit {
+            let Some(cqe) = self.queues.next_kept() else { return taken };
+            into.extend(self.intake.translate(cqe));
+        }
+        limit
     }
 
     /// Watches the completion queue until something is there, at most `spin_us`.
@@ -325,7 +289,7 @@ impl Ring {
             if self.has_completions() {
                 return Ok(());
             }
-            if self.ring.submission().taskrun() {
+            if self.queues.has_work() {
                 self.enter_kernel(0, Some(0))?;
             } else if self.clock.now_us() >= until_us {
                 return Ok(());
@@ -356,12 +320,13 @@ impl Driver for Ring {
 
     #[inline]
     fn room(&self, share: Share) -> u32 {
-        // SAFETY: this thread alone submits, and no other view of the queue is alive in this function.
-        let queue = unsafe { self.ring.submission_shared() };
-        let free = (queue.capacity() - queue.len()) as u32;
+        let (filled, capacity) = self.queues.filled();
+        let free = (capacity - filled) as u32;
         match share {
             Share::Management => free,
-            Share::Data => free.saturating_sub(self.ring.params().sq_entries() / MANAGEMENT_SHARE),
+            Share::Data => {
+                free.saturating_sub(self.queues.ring.params().sq_entries() / MANAGEMENT_SHARE)
+            }
         }
     }
 
@@ -376,7 +341,7 @@ impl Driver for Ring {
             return Err(QueueFull);
         }
         let entry = self.entry_of(submission)?.user_data(token.to_bits());
-        self.push_entry(&entry)?;
+        self.queues.push(&entry)?;
         if let Submission::Send { segments, zero_copy: true, .. } = submission {
             self.intake.hold(token, segments);
         }
@@ -385,7 +350,7 @@ impl Driver for Ring {
 
     fn enter(&mut self, wait: Wait) -> Result<(), DriverFailed> {
         let Wait { spin_us, sleep_us } = wait;
-        self.direct.failure()?;
+        self.queues.failure()?;
         if spin_us > 0 {
             self.enter_kernel(0, Some(0))?;
             self.spin(spin_us)?;
@@ -401,17 +366,15 @@ impl Driver for Ring {
     }
 
     fn has_completions(&self) -> bool {
-        // SAFETY: this thread alone reaps, and no other view of the queue is alive in this function.
-        !unsafe { self.ring.completion_shared() }.is_empty() || self.direct.has_kept()
+        self.queues.has_completions()
     }
 
     #[inline]
     fn reap(&mut self, into: &mut Vec<Completion>, limit: usize) {
-        let kept = if self.direct.has_kept() { self.reap_kept(into, limit) } else { 0 };
+        let kept = if self.queues.has_kept() { self.reap_kept(into, limit) } else { 0 };
         for _ in kept..limit {
-            let Some(cqe) = self.ring.completion().next() else { return };
-            let (user_data, result, flags) = (cqe.user_data(), cqe.result(), cqe.flags());
-            if let Some(completion) = self.intake.translate(Cqe { user_data, result, flags }) {
+            let Some(cqe) = self.queues.next() else { return };
+            if let Some(completion) = self.intake.translate(cqe) {
                 into.push(completion);
             }
         }
@@ -474,12 +437,8 @@ impl Driver for Ring {
         self.bell.clear();
     }
 
-    fn peer(&self, descriptor: Descriptor) -> Result<SocketAddr, Fault> {
-        socket::peer(descriptor)
-    }
-
-    fn addresses(&self, descriptor: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault> {
-        socket::addresses(descriptor)
+    fn sockets(&self) -> Rc<dyn Sockets> {
+        Rc::new(Asked::through(&self.queues))
     }
 }
 

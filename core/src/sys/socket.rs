@@ -139,7 +139,7 @@ fn set_stream_options(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
-fn address_of(address: socket2::SockAddr) -> io::Result<SocketAddr> {
+pub(super) fn address_of(address: socket2::SockAddr) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
 }
 
@@ -155,7 +155,7 @@ pub(super) fn open(address: &SocketAddr) -> Result<Descriptor, Fault> {
 }
 
 /// The socket behind a descriptor of ours, without the duty to close it.
-fn borrow(descriptor: Descriptor) -> ManuallyDrop<Socket> {
+pub(super) fn borrow(descriptor: Descriptor) -> ManuallyDrop<Socket> {
     debug_assert!(!descriptor.is_of_table(), "there is no call for a place of a table");
     // SAFETY: the descriptor is open, since the connection that names it has not closed it yet, and
     // `ManuallyDrop` keeps this second owner from closing it.
@@ -194,21 +194,9 @@ pub(super) fn unsent(descriptor: Descriptor) -> Option<u32> {
     if told == 0 { u32::try_from(bytes).ok() } else { None }
 }
 
-/// The peer's address.
-pub(super) fn peer(descriptor: Descriptor) -> Result<SocketAddr, Fault> {
-    let peer = borrow(descriptor).peer_addr().and_then(address_of);
-    peer.map_err(|error: io::Error| fault_of(&error))
-}
-
-/// Local and peer address.
-pub(super) fn addresses(descriptor: Descriptor) -> Result<(SocketAddr, SocketAddr), Fault> {
-    let socket = borrow(descriptor);
-    let both = || Ok((address_of(socket.local_addr()?)?, address_of(socket.peer_addr()?)?));
-    both().map_err(|error: io::Error| fault_of(&error))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::questions::{local, peer};
     use super::*;
 
     #[test]
@@ -220,8 +208,8 @@ mod tests {
         assert_eq!(accept_queued(listener), Err(Fault::WouldBlock));
         let client = std::net::TcpStream::connect(address).expect("it listens");
         let accepted = accept_queued(listener).expect("one queues");
-        let (local, peer) = addresses(accepted).expect("it is connected");
-        assert_eq!((local, peer), (address, client.local_addr().expect("it is connected")));
+        assert_eq!(local(accepted), Ok(address));
+        assert_eq!(peer(accepted), Ok(client.local_addr().expect("it is connected")));
         assert!(!borrow(accepted).nonblocking().expect("it is open"), "as the ring's accepts");
         assert_eq!(accept_queued(listener), Err(Fault::WouldBlock));
         close(accepted);

@@ -117,6 +117,8 @@ pub(crate) struct Stream {
     /// Bytes that came and that went, ever.
     pub(crate) received: u64,
     pub(crate) sent: u64,
+    /// Of those that went, how many never arrived.
+    lost: u64,
 }
 
 impl Stream {
@@ -147,6 +149,7 @@ impl Stream {
             moved_us: 0,
             received: 0,
             sent: 0,
+            lost: 0,
         }
     }
 
@@ -194,6 +197,13 @@ impl Stream {
         self.outbound_bytes
     }
 
+    /// Bytes that the other side has, and that have come here, read or not; a FIN counts as one.
+    pub(super) fn moved(&self) -> (u64, u64) {
+        let acked = self.sent - self.outbound_bytes as u64 - self.lost;
+        let came = self.received + self.inbox.len() as u64;
+        (acked + u64::from(self.fin_arrived), came + u64::from(self.fin_in))
+    }
+
     /// Whether our FIN was asked for.
     pub(super) fn has_sent_fin(&self) -> bool {
         self.fin_out
@@ -210,11 +220,6 @@ impl Stream {
             Phase::Failed(errno) => Some(errno),
             _ => None,
         }
-    }
-
-    /// Whether a reset has come or was made.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.dead
     }
 }
 
@@ -531,6 +536,7 @@ impl Kernel {
         let Some(stream) = self.stream_mut(id) else { return };
         stream.dead = true;
         let other = stream.other.take();
+        stream.lost += stream.outbound_bytes as u64;
         stream.outbound_bytes = 0;
         let dropped = std::mem::take(&mut stream.outbound);
         for chunk in dropped {

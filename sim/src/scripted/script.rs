@@ -1,8 +1,10 @@
 //! What a test says to a scripted driver, and what it asks it.
 
-use slipring_core::Fault;
+use std::net::SocketAddr;
+
 use slipring_core::driver::{Completion, Wait};
 use slipring_core::token::{Descriptor, Op, Token};
+use slipring_core::{Fault, TcpInfo};
 
 use super::{Operation, Place, Scripted, Submitted};
 
@@ -80,31 +82,31 @@ impl Scripted {
 
     /// The bytes that the kernel took on a descriptor since the last call.
     pub fn take_sent(&mut self, descriptor: Descriptor) -> Vec<u8> {
-        self.sockets.take_sent(descriptor)
+        self.sockets.borrow_mut().take_sent(descriptor)
     }
 
     /// Whether the descriptor was closed.
     #[must_use]
     pub fn is_closed(&self, descriptor: Descriptor) -> bool {
-        self.sockets.is_closed(descriptor)
+        self.sockets.borrow_mut().is_closed(descriptor)
     }
 
     /// Whether our FIN was asked for.
     #[must_use]
     pub fn is_shut(&self, descriptor: Descriptor) -> bool {
-        self.sockets.is_shut(descriptor)
+        self.sockets.borrow_mut().is_shut(descriptor)
     }
 
     /// Whether the close of the descriptor is, or was, a reset.
     #[must_use]
     pub fn is_abortive(&self, descriptor: Descriptor) -> bool {
-        self.sockets.is_abortive(descriptor)
+        self.sockets.borrow_mut().is_abortive(descriptor)
     }
 
     /// Descriptors that are open, listeners among them.
     #[must_use]
     pub fn open_descriptors(&self) -> usize {
-        self.sockets.open_count()
+        self.sockets.borrow_mut().open_count()
     }
 
     /// Zero-copy sends whose memory the kernel still reads.
@@ -142,7 +144,7 @@ impl Scripted {
 impl Scripted {
     /// A descriptor of its own, for a listener or for an accepted client.
     pub fn descriptor(&mut self) -> Descriptor {
-        self.sockets.open()
+        self.sockets.borrow_mut().open()
     }
 
     /// Lets time pass, microseconds.
@@ -160,7 +162,30 @@ impl Scripted {
     /// # Panics
     /// If the descriptor is not open.
     pub fn set_unsent(&mut self, descriptor: Descriptor, bytes: u32) {
-        self.sockets.set_unsent(descriptor, bytes);
+        self.sockets.borrow_mut().set_unsent(descriptor, bytes);
+    }
+
+    /// Says who is at the other end of a descriptor, or why that cannot be told. Without it each has an address of its
+    /// own, in 192.0.2.0/24.
+    ///
+    /// # Panics
+    /// If it was never opened, or is closed.
+    pub fn set_peer(&mut self, descriptor: Descriptor, peer: Result<SocketAddr, Fault>) {
+        self.sockets.borrow_mut().set_peer(descriptor, peer);
+    }
+
+    /// Says how the connection of a descriptor goes. Without it, all is zero.
+    ///
+    /// # Panics
+    /// If it was never opened, or is closed.
+    pub fn set_info(&mut self, descriptor: Descriptor, info: TcpInfo) {
+        self.sockets.borrow_mut().set_info(descriptor, info);
+    }
+
+    /// Questions about sockets that the driver was asked so far.
+    #[must_use]
+    pub fn questions(&self) -> u64 {
+        self.sockets.borrow().questions()
     }
 
     /// Refuses the next sends, whatever room there is (as when they have too many segments).
@@ -176,7 +201,7 @@ impl Scripted {
     /// A client queues at the listener, and no completion says so: only who looks finds it. Its descriptor
     /// counts as open from now on.
     pub fn queue_client(&mut self, listener: Descriptor) -> Descriptor {
-        let client = self.sockets.open();
+        let client = self.sockets.borrow_mut().open();
         self.queued_clients.push_back((listener, client));
         client
     }
@@ -253,7 +278,7 @@ impl Scripted {
         assert!(self.read(&operation.segments) == *bytes, "the bytes of a send in flight changed");
         let taken = result.unwrap_or(0) as usize;
         assert!(taken <= bytes.len(), "took {taken} of {} bytes", bytes.len());
-        self.sockets.append_sent(*descriptor, &bytes[..taken]);
+        self.sockets.borrow_mut().append_sent(*descriptor, &bytes[..taken]);
         let token = operation.token;
         if let Some(held) = self.held.iter().position(|held| held.token == token && !held.answered)
         {

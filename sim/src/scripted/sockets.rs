@@ -1,9 +1,14 @@
 //! The descriptors of a scripted driver, and what may be done with each.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
 
 use super::{Operation, Submitted};
+use slipring_core::driver;
 use slipring_core::token::{Descriptor, Token};
+use slipring_core::{Fault, TcpInfo};
 
 /// The first number handed out: those below are of the process.
 const FIRST: u32 = 10;
@@ -18,6 +23,9 @@ struct Socket {
     sent: Vec<u8>,
     /// What its send queue is said to hold.
     unsent: Option<u32>,
+    /// Who is said to be at the other end.
+    peer: Option<Result<SocketAddr, Fault>>,
+    info: TcpInfo,
 }
 
 /// See the module's documentation. Numbers are never used again, so that whatever is late shows.
@@ -26,6 +34,31 @@ pub(super) struct Sockets {
     sockets: BTreeMap<Descriptor, Socket>,
     /// The descriptor each token was last pushed for.
     targets: BTreeMap<u64, Option<Descriptor>>,
+    questions: u64,
+}
+
+/// Answers about them.
+#[derive(Debug)]
+pub(super) struct Asked(pub(super) Rc<RefCell<Sockets>>);
+
+fn address(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, host], port))
+}
+
+impl driver::Sockets for Asked {
+    fn peer(&self, of: Descriptor) -> Result<SocketAddr, Fault> {
+        let peer = self.0.borrow_mut().asked(of).peer;
+        peer.unwrap_or_else(|| Ok(address(2, 49_152 + (of.0 % 16_384) as u16)))
+    }
+
+    fn local(&self, of: Descriptor) -> Result<SocketAddr, Fault> {
+        self.0.borrow_mut().asked(of);
+        Ok(address(1, 7000))
+    }
+
+    fn info(&self, of: Descriptor) -> Result<TcpInfo, Fault> {
+        Ok(self.0.borrow_mut().asked(of).info.clone())
+    }
 }
 
 impl Sockets {
@@ -70,6 +103,23 @@ impl Sockets {
 
     pub(super) fn set_unsent(&mut self, descriptor: Descriptor, bytes: u32) {
         self.usable(descriptor, "set_unsent").unsent = Some(bytes);
+    }
+
+    pub(super) fn set_peer(&mut self, descriptor: Descriptor, peer: Result<SocketAddr, Fault>) {
+        self.usable(descriptor, "set_peer").peer = Some(peer);
+    }
+
+    pub(super) fn set_info(&mut self, descriptor: Descriptor, info: TcpInfo) {
+        self.usable(descriptor, "set_info").info = info;
+    }
+
+    pub(super) fn questions(&self) -> u64 {
+        self.questions
+    }
+
+    fn asked(&mut self, descriptor: Descriptor) -> &Socket {
+        self.questions += 1;
+        self.usable(descriptor, "a question")
     }
 
     pub(super) fn append_sent(&mut self, descriptor: Descriptor, bytes: &[u8]) {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use slipring_core::{CloseReason, Key, Origin, Timeout};
@@ -110,6 +111,8 @@ pub(crate) struct Book {
     pub(crate) uncertain: BTreeSet<Party>,
     /// Those that are established, and since when, milliseconds.
     pub(crate) open: BTreeMap<Party, u64>,
+    /// Their peers, of those that were asked about.
+    addresses: BTreeMap<Party, SocketAddr>,
     /// What those are called now that were moved.
     names: BTreeMap<Party, Party>,
     /// Idle timeouts that handlers set.
@@ -167,6 +170,28 @@ impl Book {
         }
     }
 
+    /// A handler was told who the peer of a connection is that has just been opened.
+    pub(crate) fn told_address(&mut self, who: Party, peer: Option<SocketAddr>) {
+        match peer {
+            Some(peer) => drop(self.addresses.insert(who, peer)),
+            None => self.complain(format!("{who:?} is open, and nobody is at its other end")),
+        }
+    }
+
+    /// The same at its end: what it was told before, and nothing if it was told nothing, unless it may be known all
+    /// the same.
+    pub(crate) fn told_last_address(
+        &mut self,
+        who: Party,
+        peer: Option<SocketAddr>,
+        may_be_known: bool,
+    ) {
+        let before = self.addresses.remove(&who);
+        if peer != before && !(before.is_none() && may_be_known) {
+            self.complain(format!("{who:?}: its peer was {before:?}, and is {peer:?} at its end"));
+        }
+    }
+
     /// A connection is another reactor's from now on, under a name of its own.
     pub(crate) fn renamed(&mut self, from: Party, to: Party) {
         if !self.open.contains_key(&from) {
@@ -175,6 +200,7 @@ impl Book {
         rename(&mut self.given, from, to);
         rename(&mut self.open, from, to);
         rename(&mut self.idle, from, to);
+        rename(&mut self.addresses, from, to);
         rename(&mut self.phases, from, to);
         for set in [&mut self.asked_to_end, &mut self.uncertain] {
             if set.remove(&from) {

@@ -13,63 +13,23 @@
 //! is free nothing is lost: the client keeps its descriptor.
 //!
 //! There is no system call for a socket without a number. What is wanted of one (how much is unsent; that its close be
-//! a reset; a descriptor, to move to another reactor) is an entry of the queue, with an enter of its own, and what
-//! completes in that meanwhile is kept here for
-//! `reap`. All are rare, and the first two cost a call without a table as well.
-
-use std::collections::VecDeque;
+//! a reset; a descriptor, to move to another reactor or for the moment of a call) is a question: an entry of the queue,
+//! with an enter of its own (`ring/queues.rs`). All are rare, and the first two cost a call without a table as well.
 
 use io_uring::register::Restriction;
 use io_uring::types::Fixed;
 use io_uring::{opcode, squeue};
 
-use super::super::errno;
-use super::super::intake::{Cqe, QUESTIONS};
 use super::super::socket;
-use super::super::table::Places;
 use super::Ring;
-use crate::driver::{Completion, DriverFailed};
+use super::queues::Queues;
 use crate::error::Fault;
 use crate::token::Descriptor;
 
-/// Enters that an answer is waited for: as a rule it is there after the first, but the kernel may have no memory for
-/// the question at the moment.
-const ENTERS_MAX: u32 = 64;
 const REGISTER_FILES_UPDATE: u8 = 6;
 const SOCKET_SIOCOUTQ: u32 = 1;
 /// To reset, and not to wait.
 static AT_ONCE: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
-
-/// What a ring keeps about its table.
-pub(super) struct Direct {
-    pub(super) places: Places,
-    /// Questions asked so far: each has a token of its own.
-    questions: u64,
-    /// What completed while an answer was awaited, the oldest first.
-    kept: VecDeque<Cqe>,
-    /// The enter of a question failed.
-    failed: Option<DriverFailed>,
-}
-
-impl Direct {
-    pub(super) fn new(places: u32) -> Self {
-        Self { places: Places::new(places), questions: 0, kept: VecDeque::new(), failed: None }
-    }
-
-    #[inline]
-    pub(super) fn has_kept(&self) -> bool {
-        !self.kept.is_empty()
-    }
-
-    /// The failure of an enter that had nobody to tell it to.
-    #[inline]
-    pub(super) fn failure(&mut self) -> Result<(), DriverFailed> {
-        match self.failed {
-            None => Ok(()),
-            Some(_) => self.failed.take().map_or(Ok(()), Err),
-        }
-    }
-}
 
 /// What an entry says of a descriptor beside its number.
 #[inline]
@@ -90,9 +50,9 @@ pub(super) fn restrictions() -> [Restriction; 3] {
 impl Ring {
     /// Moves a socket into a free place, if there is one. Else it stays what it was.
     pub(super) fn move_into_table(&mut self, descriptor: Descriptor) -> Descriptor {
-        let Some(place) = self.direct.places.take() else { return descriptor };
+        let Some(place) = self.places.take() else { return descriptor };
         if !self.put(place, descriptor.0 as i32) {
-            self.direct.places.give_back(place);
+            self.places.give_back(place);
             return descriptor;
         }
         socket::close(descriptor);
@@ -110,25 +70,29 @@ impl Ring {
     /// A descriptor for what is in a place, beside it.
     #[cold]
     pub(in crate::sys) fn descriptor_of(&mut self, place: u32) -> Option<Descriptor> {
-        self.ask(&opcode::FixedFdInstall::new(Fixed(place), 0).build()).ok().map(Descriptor)
+        install(&self.queues, place).ok()
     }
 
     /// Empties a place at once.
     #[cold]
     pub(super) fn empty(&mut self, place: u32) {
         if self.put(place, -1) {
-            self.direct.places.give_back(place);
+            self.places.give_back(place);
         }
     }
 
     /// Puts a descriptor into a place, or nothing.
     fn put(&self, place: u32, descriptor: i32) -> bool {
-        self.ring.submitter().register_files_update(place, &[descriptor]).is_ok_and(|put| put == 1)
+        self.queues
+            .ring
+            .submitter()
+            .register_files_update(place, &[descriptor])
+            .is_ok_and(|put| put == 1)
     }
 
     /// The entry that empties a place. It is going to be queued.
     pub(super) fn entry_of_leaving(&mut self, place: u32) -> squeue::Entry {
-        self.direct.places.close(place);
+        self.places.close(place);
         opcode::Close::new(Fixed(place)).build()
     }
 
@@ -139,52 +103,18 @@ impl Ring {
         let bytes = size_of::<libc::linger>() as u32;
         let value = (&raw const AT_ONCE).cast();
         let question = opcode::SetSockOpt::new(Fixed(place), level, name, value, bytes);
-        self.ask(&question.build()).is_ok()
+        self.queues.ask(&question.build()).is_ok()
     }
 
     /// Bytes in the send queue that the peer has not acknowledged.
     #[cold]
     pub(super) fn unsent_in(&mut self, place: u32) -> Option<u32> {
-        self.ask(&opcode::UringCmd16::new(Fixed(place), SOCKET_SIOCOUTQ).build()).ok()
+        self.queues.ask(&opcode::UringCmd16::new(Fixed(place), SOCKET_SIOCOUTQ).build()).ok()
     }
+}
 
-    /// Asks, and waits for the answer. What is queued is handed over with the question.
-    fn ask(&mut self, question: &squeue::Entry) -> Result<u32, Fault> {
-        self.direct.questions += 1;
-        let token = QUESTIONS | self.direct.questions;
-        let question = question.clone().user_data(token);
-        if self.push_entry(&question).is_err() {
-            self.enter_aside()?;
-            self.push_entry(&question).map_err(|_| Fault::Memory)?;
-        }
-        for _ in 0..ENTERS_MAX {
-            self.enter_aside()?;
-            while let Some(cqe) = self.ring.completion().next() {
-                let (user_data, result, flags) = (cqe.user_data(), cqe.result(), cqe.flags());
-                if user_data == token {
-                    return u32::try_from(result).map_err(|_| errno::fault(-result));
-                }
-                self.direct.kept.push_back(Cqe { user_data, result, flags });
-            }
-        }
-        Err(Fault::Memory)
-    }
-
-    /// Enters without a wait. A failure shows again at the turn's own enter.
-    fn enter_aside(&mut self) -> Result<(), Fault> {
-        self.enter_kernel(0, Some(0)).map_err(|failed| {
-            self.direct.failed = Some(failed);
-            Fault::Cancelled
-        })
-    }
-
-    /// Takes in what was kept; how many that was.
-    #[cold]
-    pub(super) fn reap_kept(&mut self, into: &mut Vec<Completion>, limit: usize) -> usize {
-        let count = self.direct.kept.len().min(limit);
-        for cqe in self.direct.kept.drain(..count) {
-            into.extend(self.intake.translate(cqe));
-        }
-        count
-    }
+/// A descriptor for what is in a place, beside it.
+#[cold]
+pub(super) fn install(queues: &Queues, place: u32) -> Result<Descriptor, Fault> {
+    queues.ask(&opcode::FixedFdInstall::new(Fixed(place), 0).build()).map(Descriptor)
 }
