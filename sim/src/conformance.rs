@@ -27,6 +27,7 @@ mod direct;
 mod ending;
 mod exiting;
 mod messages;
+mod naming;
 mod polling;
 mod queues;
 mod receiving;
@@ -100,6 +101,7 @@ pub fn cases() -> Vec<Case> {
         cancelling::CASES,
         ending::CASES,
         dialing::CASES,
+        naming::CASES,
         queues::CASES,
         direct::CASES,
         messages::CASES,

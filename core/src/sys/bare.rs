@@ -33,7 +33,8 @@ use crate::span::Span;
 
 pub use buffers::RawBuffers;
 pub use sockets::{
-    Readiness, Shortage, bytes_waiting, clients_waiting, close, readiness, set_abortive,
+    Readiness, Shortage, bytes_waiting, clients_waiting, close, info, local, peer, readiness,
+    set_abortive,
 };
 pub use words::{Completion, Entered, File, Manner, Operation, Setup, Target};
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use slipring_core::sys::bare::{Completion, Entered, Operation, Setup};
+use slipring_core::{Fault, TcpInfo};
 
 /// The other side of a connection, or a client on its way: no ring's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,14 @@ pub trait Arm {
     fn arrived(&mut self, descriptor: u32, bytes: usize) -> bool;
     /// Waits until the connection's end has arrived, a FIN or a reset; whether it has.
     fn ended(&mut self, descriptor: u32) -> bool;
+    /// Waits until the peer has acknowledged so many bytes; whether it has.
+    fn acked(&mut self, descriptor: u32, bytes: u64) -> bool;
+    /// Who is at the other end of a socket, and its own address, or why that cannot be told.
+    fn names(&mut self, descriptor: u32) -> (Result<SocketAddr, Fault>, Result<SocketAddr, Fault>);
+    /// How a connection goes.
+    fn info(&mut self, descriptor: u32) -> Result<TcpInfo, Fault>;
+    /// A peer's own address, and that which it is connected to.
+    fn ends_of(&mut self, peer: Peer) -> Option<(SocketAddr, SocketAddr)>;
 
     /// Dials from nowhere in particular, without waiting.
     fn dial(&mut self, to: SocketAddr) -> Peer;

@@ -14,6 +14,7 @@ use slipring_core::clock::MonotonicClock;
 use slipring_core::sys::bare::{
     self, BareRing, Completion, Entered, File, Operation, Setup, Shortage,
 };
+use slipring_core::{Fault, TcpInfo};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::arm::{Arm, Dialed, Ending, Open, Peer, Seen, Time};
@@ -316,6 +317,25 @@ impl Arm for Real {
             let readiness = bare::readiness(descriptor);
             readiness.ended || readiness.broken
         })
+    }
+
+    fn acked(&mut self, descriptor: u32, bytes: u64) -> bool {
+        self.until(Time::Long, || {
+            bare::info(descriptor).is_ok_and(|info| info.acked_bytes >= bytes)
+        })
+    }
+
+    fn names(&mut self, descriptor: u32) -> (Result<SocketAddr, Fault>, Result<SocketAddr, Fault>) {
+        (bare::peer(descriptor), bare::local(descriptor))
+    }
+
+    fn info(&mut self, descriptor: u32) -> Result<TcpInfo, Fault> {
+        bare::info(descriptor)
+    }
+
+    fn ends_of(&mut self, peer: Peer) -> Option<(SocketAddr, SocketAddr)> {
+        let socket = self.peers[peer.0].as_ref()?;
+        Some((socket.local_addr().ok()?.as_socket()?, socket.peer_addr().ok()?.as_socket()?))
     }
 
     fn dial(&mut self, to: SocketAddr) -> Peer {

@@ -10,7 +10,9 @@ use std::rc::Rc;
 
 use slipring_core::span::Span;
 use slipring_core::sys::bare::{Completion, Entered, Manner, Operation, RawBuffers, Setup, Target};
+use slipring_core::sys::fault;
 use slipring_core::sys::memory::Memory;
+use slipring_core::{Fault, TcpInfo};
 
 use super::arm::{Arm, Dialed, Ending, Open, Peer, Seen, Time};
 use crate::dice::Dice;
@@ -309,6 +311,31 @@ impl Arm for Simulated {
     fn ended(&mut self, descriptor: u32) -> bool {
         let Some(id) = self.id_of(descriptor) else { return false };
         self.pass(Time::Long, |kernel| kernel.stream(id).is_some_and(|s| s.has_ended()))
+    }
+
+    fn acked(&mut self, descriptor: u32, bytes: u64) -> bool {
+        let Some(id) = self.id_of(descriptor) else { return false };
+        let acked =
+            |kernel: &Kernel| kernel.tcp_info(id).is_ok_and(|info| info.acked_bytes >= bytes);
+        self.pass(Time::Long, acked)
+    }
+
+    fn names(&mut self, descriptor: u32) -> (Result<SocketAddr, Fault>, Result<SocketAddr, Fault>) {
+        let kernel = self.kernel.borrow();
+        let Some(id) = kernel.lookup(descriptor) else {
+            return (Err(fault(libc::EBADF)), Err(fault(libc::EBADF)));
+        };
+        (kernel.peer_name(id).map_err(fault), kernel.local_name(id).map_err(fault))
+    }
+
+    fn info(&mut self, descriptor: u32) -> Result<TcpInfo, Fault> {
+        let id = self.id_of(descriptor).ok_or(fault(libc::EBADF))?;
+        self.kernel.borrow().tcp_info(id).map_err(fault)
+    }
+
+    fn ends_of(&mut self, peer: Peer) -> Option<(SocketAddr, SocketAddr)> {
+        let kernel = self.kernel.borrow();
+        kernel.stream(self.peers[peer.0]).map(|stream| (stream.local, stream.remote))
     }
 
     fn dial(&mut self, to: SocketAddr) -> Peer {

@@ -3,9 +3,12 @@
 
 use std::fs::File as StdFile;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
-use super::super::socket;
+use super::super::{questions, socket};
+use crate::driver::TcpInfo;
+use crate::error::Fault;
 use crate::token::Descriptor;
 
 /// Closes a descriptor that a ring brought, at once.
@@ -54,6 +57,30 @@ pub fn bytes_waiting(descriptor: u32) -> usize {
     // SAFETY: FIONREAD writes one integer to a live one.
     let told = unsafe { libc::ioctl(descriptor as RawFd, libc::FIONREAD, &raw mut bytes) };
     if told == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+/// Who is at the other end of a socket.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn peer(descriptor: u32) -> Result<SocketAddr, Fault> {
+    questions::peer(Descriptor(descriptor))
+}
+
+/// The address of this end of a socket.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn local(descriptor: u32) -> Result<SocketAddr, Fault> {
+    questions::local(Descriptor(descriptor))
+}
+
+/// How a connection goes.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn info(descriptor: u32) -> Result<TcpInfo, Fault> {
+    questions::info(Descriptor(descriptor))
 }
 
 /// Clients that wait at a listener.
