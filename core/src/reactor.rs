@@ -68,7 +68,7 @@ use large::Large;
 use moving::Leaving;
 use parking::Parked;
 
-/// The reactor's own timers stand behind those of the slots.
+/// The reactor's own timers: see [`Reactor::own_timer`].
 const TIMER_ACCEPT: u32 = 0;
 const TIMER_DRAIN: u32 = 1;
 const TIMER_EVICT: u32 = 2;
@@ -487,9 +487,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
+    /// The place in the wheel of a timer that is the reactor's own: behind those of the slots.
+    fn own_timer(&self, which: u32) -> u32 {
+        self.connections.slots.capacity() + which
+    }
+
     fn on_timer(&mut self, timer: u32) {
-        let slots = self.connections.slots.capacity();
-        match timer.checked_sub(slots) {
+        match timer.checked_sub(self.own_timer(0)) {
             None => self.on_connection_timer(timer),
             Some(TIMER_ACCEPT) => self.acceptor.look_again(),
             Some(TIMER_EVICT) => self.on_evict_timer(),

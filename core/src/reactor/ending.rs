@@ -28,7 +28,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let stops_ms = ordered_ms + self.not_ready_ms;
         if now_ms < stops_ms && !self.control.abort_ordered() && !sings(Canary::NotReadySkipped) {
             if !sings(Canary::NotReadyForEver) {
-                self.wheel.arm(self.connections.slots.capacity() + TIMER_DRAIN, stops_ms);
+                self.wheel.arm(self.own_timer(TIMER_DRAIN), stops_ms);
             }
             return;
         }
@@ -44,7 +44,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let drain = Drain::new(now_ms, until_ms.saturating_sub(now_ms));
         self.drain = Some(drain);
         // Not at once: what has come for a connection together with the order has not been looked at yet.
-        self.wheel.arm(self.connections.slots.capacity() + TIMER_DRAIN, drain.next_ms());
+        self.wheel.arm(self.own_timer(TIMER_DRAIN), drain.next_ms());
     }
 
     pub(super) fn on_drain_timer(&mut self) {
@@ -57,7 +57,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Step::Nudge(below) => self.nudge(below, now_ms, drain.quiet_ms()),
             Step::Abort => return self.abort_all(CloseReason::DrainDeadline),
         }
-        self.wheel.arm(self.connections.slots.capacity() + TIMER_DRAIN, drain.next_ms());
+        let next_ms = drain.next_ms();
+        self.wheel.arm(self.own_timer(TIMER_DRAIN), next_ms);
     }
 
     /// Asks the quiet ones to go. Who has not been listened to is not quiet: its bytes may wait for a buffer, for

@@ -42,14 +42,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Whether a listener wants a place, and nobody will look for one any more.
     pub(super) fn has_given_up_on_room(&self) -> bool {
-        let timer = self.connections.slots.capacity() + TIMER_EVICT;
+        let timer = self.own_timer(TIMER_EVICT);
         let lives = |key| self.connections.slots.get(key).is_some();
         (self.acceptor.has_looked_in_vain() && !self.wheel.is_armed(timer))
             || self.acceptor.waits_for_the_dead(lives)
     }
 
     fn arm_evict_timer(&mut self) {
-        let timer = self.connections.slots.capacity() + TIMER_EVICT;
+        let timer = self.own_timer(TIMER_EVICT);
         self.wheel.arm(timer, self.connections.now_ms() + EVICTION_IDLE_MIN_MS);
     }
 

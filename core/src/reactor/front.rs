@@ -38,7 +38,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if failures.pauses > 0 {
             let now_ms = self.connections.now_ms();
             self.short = Some((self.short.map_or(now_ms, |(since_ms, _)| since_ms), now_ms));
-            let timer = self.connections.slots.capacity() + TIMER_ACCEPT;
+            let timer = self.own_timer(TIMER_ACCEPT);
             self.wheel.arm(timer, self.connections.now_ms() + PAUSE_MS);
         }
         self.connections.counters.accepts_paced += failures.paced;
@@ -58,7 +58,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if let Some(at_us) = self.acceptor.next_token_us()
             && !sings(Canary::PacedForEver)
         {
-            let timer = self.connections.slots.capacity() + TIMER_PACE;
+            let timer = self.own_timer(TIMER_PACE);
             self.wheel.arm(timer, at_us.div_ceil(1000));
         }
     }
@@ -70,7 +70,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Whether the acceptor waits for a token, and nothing will wake it for one.
     pub(super) fn is_paced_for_ever(&self) -> bool {
-        let timer = self.connections.slots.capacity() + TIMER_PACE;
+        let timer = self.own_timer(TIMER_PACE);
         self.acceptor.next_token_us().is_some() && !self.wheel.is_armed(timer)
     }
 

@@ -85,7 +85,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn look_in_ms(&mut self, ms: u64) {
-        let timer = self.connections.slots.capacity() + TIMER_MOVE;
+        let timer = self.own_timer(TIMER_MOVE);
         self.wheel.arm(timer, self.connections.now_ms() + ms);
     }
 

@@ -44,7 +44,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.connections.counters.strained += u64::from(level >= Level::Hold);
         }
         if self.shedding.level() > Level::Calm || strain.short_since_ms.is_some() {
-            let timer = self.connections.slots.capacity() + TIMER_SHED;
+            let timer = self.own_timer(TIMER_SHED);
             if !self.wheel.is_armed(timer) {
                 self.wheel.arm(timer, strain.now_ms + LOOK_MS);
             }

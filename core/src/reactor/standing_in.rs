@@ -33,7 +33,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.accept_for(stalled);
             }
         }
-        let timer = self.connections.slots.capacity() + TIMER_STAND_IN;
+        let timer = self.own_timer(TIMER_STAND_IN);
         self.wheel.arm(timer, self.connections.now_ms() + LOOK_MS);
     }
 
