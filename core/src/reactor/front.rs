@@ -17,6 +17,7 @@ use super::{Reactor, TIMER_ACCEPT, TIMER_PACE};
 use crate::acceptor::PAUSE_MS;
 use crate::calling::Callback;
 use crate::canary::{Canary, sings};
+use crate::connections::Connections;
 use crate::door::Refusal;
 use crate::driver::{Driver, Share, Submission};
 use crate::handler::{Handler, Origin};
@@ -214,21 +215,37 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// A client came in.
     fn open(&mut self, client: Client) {
-        // Made here, and not in its slot: as long as there is no connection, nobody would end it.
-        let Ok(state) = catch_unwind(H::State::default) else {
-            self.connections.counters.handler_panics += 1;
-            tracing::error!("the making of a state panicked; its client is reset");
-            return self.drop_client(client);
-        };
         let Client { descriptor, listener, source } = client;
-        let Some(key) = self.connections.accept(descriptor, listener, state) else {
-            unreachable!("a permit means a slot: the slab holds as many as the process may accept");
+        let seated =
+            self.seat(source, |connections, state| connections.accept(descriptor, listener, state));
+        let key = match seated {
+            Ok(key) => key,
+            Err(source) => return self.drop_client(Client { descriptor, listener, source }),
         };
-        self.put_source(key, source);
         let origin = Origin::Accepted(usize::from(listener));
         self.call(Callback::OnOpen, key, |handler, ctx| handler.on_open(ctx, origin));
         self.move_in(key);
         self.abort_latecomer(key);
+    }
+
+    /// A connection that comes, as a client or from another reactor, gets a slot and a state of its own, and counts for
+    /// its source. That comes back if there is no state to be had: whoever came is to be reset.
+    pub(super) fn seat(
+        &mut self,
+        source: Option<Source>,
+        take_in: impl FnOnce(&mut Connections<H::State>, H::State) -> Option<Key>,
+    ) -> Result<Key, Option<Source>> {
+        // Made here, and not in its slot: as long as there is no connection, nobody would end it.
+        let Ok(state) = catch_unwind(H::State::default) else {
+            self.connections.counters.handler_panics += 1;
+            tracing::error!("the making of a state panicked; its connection is reset");
+            return Err(source);
+        };
+        let Some(key) = take_in(&mut self.connections, state) else {
+            unreachable!("a permit means a slot: the slab holds as many as the process may accept");
+        };
+        self.put_source(key, source);
+        Ok(key)
     }
 
     /// A connection stays here: into the ring's table with it, if there is one. Not sooner: in the mailbox it is for

@@ -220,16 +220,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// A connection of another reactor is this one's from now on.
     pub(super) fn arrive(&mut self, moved: Moved) {
-        let Ok(state) = catch_unwind(H::State::default) else {
-            self.connections.counters.handler_panics += 1;
-            tracing::error!("the making of a state panicked; the connection that came is reset");
-            return self.drop_moved(moved);
-        };
         let Moved { connection, listener, source, addresses, luggage } = moved;
-        let Some(key) = self.connections.arrive(&connection, listener, state) else {
-            unreachable!("a permit means a slot: the slab holds as many as the process may accept");
+        let seated = self
+            .seat(source, |connections, state| connections.arrive(&connection, listener, state));
+        let key = match seated {
+            Ok(key) => key,
+            Err(source) => {
+                let moved = Moved { connection, listener, source, addresses, luggage };
+                return self.drop_moved(moved);
+            }
         };
-        self.put_source(key, source);
         self.connections.addresses.put(key, addresses);
         self.unpack(key, luggage);
         self.move_in(key);
