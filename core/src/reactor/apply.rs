@@ -3,6 +3,7 @@
 use std::hint::cold_path;
 
 use super::Reactor;
+use super::large::Time;
 use crate::calling::Callback;
 use crate::canary::{Canary, sings};
 use crate::config::{SEGMENTS_PER_SEND_MAX, SUBMISSIONS_PER_CONNECTION_MAX};
@@ -35,7 +36,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn apply_dirty(&mut self) {
         // Those behind are put off to the next turn. Taken out last: a panic leaves them for `after_panic`.
         let count = self.connections.dirty.len();
-        self.large.is_their_time = false;
         for at in 0..count {
             self.apply(self.connections.dirty[at]);
         }
@@ -82,18 +82,18 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
         }
         cold_path();
-        self.apply_all_of(key, share);
+        self.apply_all_of(key, share, Time::OfAll);
     }
 
     /// Carries out what one connection wants, whatever it is.
     #[inline(never)]
-    pub(super) fn apply_all_of(&mut self, key: Key, share: Share) {
+    pub(super) fn apply_all_of(&mut self, key: Key, share: Share, time: Time) {
         loop {
             let Self { driver, connections, segments, .. } = self;
             let Some(slot) = connections.slots.get_mut(key) else { return };
             let connection = &mut slot.connection;
             if !connection.poll_send() {
-                if self.apply_rarer(key, share) {
+                if self.apply_rarer(key, share, time) {
                     continue;
                 }
                 return;
@@ -116,12 +116,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Carries out the next wish of a connection that wants to send nothing; whether there was one.
     #[cold]
-    fn apply_rarer(&mut self, key: Key, share: Share) -> bool {
+    fn apply_rarer(&mut self, key: Key, share: Share, time: Time) -> bool {
         const ROOM: &str = "room was made for all that a connection can want";
         let Some(slot) = self.connections.slots.get(key) else { return false };
         let is_much = self.large.is_much(slot.share_bytes);
         if is_much && slot.connection.receives_now() {
-            if !self.large.is_their_time {
+            if time == Time::OfAll {
                 self.put_to_large(key);
                 return false;
             }
@@ -129,7 +129,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.park(key);
             }
         }
-        let cap = self.large.cap(self.receive_cap, self.connections.now_ms());
+        let cap = self.large.cap(self.receive_cap, time, self.connections.now_ms());
         let Some(slot) = self.connections.slots.get_mut(key) else { return false };
         let connection = &mut slot.connection;
         let Some(action) = connection.poll_action(&self.connections.rules) else { return false };

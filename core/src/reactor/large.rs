@@ -41,6 +41,15 @@ const TIGHT_MS: u64 = 100;
 /// So many small wishes in a row make somebody small who had much to move.
 const MUCH_MEMORY: u8 = 64;
 
+/// Whose time of a turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Time {
+    /// Of everybody who is dirty.
+    OfAll,
+    /// Of those with much to move, behind the others.
+    OfLarge,
+}
+
 /// The connections with much to move.
 #[derive(Debug)]
 pub(super) struct Large {
@@ -55,8 +64,6 @@ pub(super) struct Large {
     pub(super) moved_bytes: u64,
     /// When somebody with little to move was last seen beside them.
     small_at_ms: Option<u64>,
-    /// They are being carried out.
-    pub(super) is_their_time: bool,
 }
 
 impl Large {
@@ -67,7 +74,6 @@ impl Large {
             tight_bytes: (turn_bytes_max / TIGHT_PART).max(1),
             moved_bytes: 0,
             small_at_ms: None,
-            is_their_time: false,
         }
     }
 
@@ -82,8 +88,8 @@ impl Large {
     }
 
     /// What a receive may bring that is armed now.
-    pub(super) fn cap(&self, receive_cap: u32, now_ms: u64) -> u32 {
-        let is_tight = self.is_their_time && self.is_tight(now_ms);
+    pub(super) fn cap(&self, receive_cap: u32, time: Time, now_ms: u64) -> u32 {
+        let is_tight = time == Time::OfLarge && self.is_tight(now_ms);
         if is_tight { receive_cap.min(self.tight_bytes) } else { receive_cap }
     }
 }
@@ -98,7 +104,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             false => u64::MAX,
         };
         self.large.moved_bytes = 0;
-        self.large.is_their_time = true;
         while self.large.moved_bytes < share_bytes {
             let Some(key) = self.large.keys.pop_front() else { break };
             // Who has ended since was not here.
@@ -109,9 +114,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 break;
             }
             (slot.dirty, slot.is_large, slot.much) = (false, false, MUCH_MEMORY);
-            self.apply_all_of(key, Share::Data);
+            self.apply_all_of(key, Share::Data, Time::OfLarge);
         }
-        self.large.is_their_time = false;
         if sings(Canary::LargeForgotten) {
             self.large.keys.pop_back();
         }
