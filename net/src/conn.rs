@@ -43,10 +43,13 @@ mod shell;
 mod split;
 
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use slipring_core::{CloseReason, Connections, Key, Lease, Origin, Outgoing, SendRefused, Timeout};
+use slipring_core::{
+    CloseReason, Connections, Key, Lease, Origin, Outgoing, SendRefused, TcpInfo, Timeout,
+};
 
 use crate::tasks::{Executor, Timer, note, put_aside};
 
@@ -340,6 +343,28 @@ impl Conn {
                 has_passed: false,
             })),
         };
+    }
+
+    // ------------------------------------------------------------------------------- questions
+
+    /// The peer's address: see [`Connections::peer_of`]. `None` once the connection has ended, so whoever wants it then
+    /// keeps it.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.with(Connections::peer_of)
+    }
+
+    /// The address of this end: see [`Connections::local_of`]. `None` once the connection has ended.
+    #[must_use]
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.with(Connections::local_of)
+    }
+
+    /// How it goes, as the kernel counts it at this moment: see [`Connections::info_of`]. `None` once the connection has
+    /// ended.
+    #[must_use]
+    pub fn info(&self) -> Option<TcpInfo> {
+        self.with(|connections, key| connections.info_of(key))
     }
 
     // ------------------------------------------------------------------------------- the rest

@@ -470,3 +470,26 @@ fn a_drain_waits_for_tasks_that_serve_and_tells_those_that_ask() {
         told.recv_timeout(PATIENCE).expect("it was let finish");
     });
 }
+
+#[test]
+fn a_connection_knows_its_ends_and_how_it_goes() {
+    bounded(|| {
+        let (serving, told) = reporting(one_reactor(), async |mut conn, tell| {
+            let data = conn.recv().await.expect("something comes");
+            let (ends, info) = ((conn.peer(), conn.local()), conn.info().expect("it is open"));
+            tell.send((ends, info.received_bytes)).expect("the test waits");
+            conn.send(data).await.expect("it is open");
+            conn.close();
+            conn.closed().await;
+            assert_eq!((conn.peer(), conn.local(), conn.info()), (None, None, None));
+            tell.send(((None, None), 0)).expect("the test waits");
+        });
+        let client = connect(serving.addresses()[0]);
+        let ends = (client.local_addr().ok(), client.peer_addr().ok());
+        support::ping(&client, b"hello");
+        assert_eq!(told.recv_timeout(PATIENCE), Ok((ends, 5)));
+        drop(client);
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(((None, None), 0)), "it has not panicked");
+        end(serving);
+    });
+}
