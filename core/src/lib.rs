@@ -60,6 +60,6 @@ pub use moving::Luggage;
 pub use rates::{Rate, RateError};
 pub use runtime::{Builder, Handle, RunError, Running, Runtime, Team};
 pub use sources::SourceLimits;
-pub use sys::memory::Lease;
+pub use sys::memory::{Lease, LeaseMut};
 pub use token::Key;
 pub use tokens::Tokens;

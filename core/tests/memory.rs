@@ -132,6 +132,13 @@ impl Pair {
                         lease.truncate(place + 3);
                         bytes.truncate(place + 3);
                     }
+                    Use::Write => {
+                        // If it may be written, what the others show stays as it was.
+                        if let Some(mut writing) = lease.bytes_mut() {
+                            writing.iter_mut().for_each(|byte| *byte ^= 0x55);
+                            bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
+                        }
+                    }
                     _ => {
                         let front = lease.split_to(place);
                         let rest = bytes.split_off(place);
@@ -186,6 +193,8 @@ enum Use {
     Advance,
     /// Of a lease; a span becomes one.
     Truncate,
+    /// Of a lease; a span becomes one.
+    Write,
 }
 
 #[derive(Debug, Clone)]
@@ -205,6 +214,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Use::Lease),
         1 => Just(Use::Advance),
         1 => Just(Use::Truncate),
+        2 => Just(Use::Write),
     ];
     prop_oneof![
         3 => Just(Step::Publish),
@@ -434,5 +444,120 @@ fn a_lease_that_is_spilled_shows_the_same_and_keeps_no_buffer() {
     assert_eq!((&*kept, memory.buffers_free()), (&b"x"[..], 0));
     memory.release(full);
     drop((kept, again));
+    assert_eq!((memory.buffers_free(), memory.owned_bytes()), (1, 0));
+}
+
+// ------------------------------------------------------------------------------------------ writing
+
+fn received(memory: &Rc<Memory>, bytes: &[u8]) -> Lease {
+    let number = memory.take_returned().expect("a buffer is free");
+    memory.fill(number, 0, bytes);
+    memory.lease(memory.claim(number, bytes.len() as u32))
+}
+
+fn owned(memory: &Rc<Memory>, bytes: &[u8]) -> Lease {
+    memory.lease(memory.adopt(bytes.to_vec()).expect("room"))
+}
+
+#[test]
+fn the_only_lease_of_a_buffer_is_written_through_where_it_stands() {
+    for make in [received, owned] {
+        let memory = one();
+        let mut lease = make(&memory, b"hello world");
+        lease.advance(6);
+        let place = lease.as_ptr();
+        lease.bytes_mut().expect("the only one").make_ascii_uppercase();
+        assert_eq!((&*lease, lease.as_ptr()), (&b"WORLD"[..], place));
+        // Written again after it was read, and read again.
+        lease.bytes_mut().expect("still the only one")[0] = b'w';
+        lease.truncate(2);
+        assert_eq!(&*lease, b"wO");
+        assert_eq!(lease.bytes_mut().expect("the rest").len(), 2);
+        drop(lease);
+        memory.settle();
+        assert_eq!((memory.buffers_free(), memory.owned_bytes()), (1, 0));
+    }
+}
+
+#[test]
+fn a_lease_is_not_written_through_while_another_shows_its_buffer() {
+    for make in [received, owned] {
+        let memory = one();
+        let mut lease = make(&memory, b"hello world");
+        let mut copy = lease.clone();
+        assert!(lease.bytes_mut().is_none() && copy.bytes_mut().is_none(), "a clone shows it");
+        drop(copy);
+        let mut front = lease.split_to(5);
+        assert!(lease.bytes_mut().is_none(), "the other part is of the same buffer");
+        assert!(front.bytes_mut().is_none(), "the other part is of the same buffer");
+        drop(lease);
+        front.bytes_mut().expect("alone again").make_ascii_uppercase();
+        assert_eq!(&*front, b"HELLO");
+    }
+}
+
+#[test]
+fn a_lease_is_not_written_through_while_a_driver_keeps_its_bytes() {
+    let memory = one();
+    memory.take_returned();
+    let span = memory.claim(0, 8);
+    // What a zero-copy send does until its notification, and an outbox until the result.
+    let kept = memory.retain(span.segment());
+    let mut lease = memory.lease(span);
+    assert!(lease.bytes_mut().is_none());
+    memory.release(kept);
+    assert!(lease.bytes_mut().is_some());
+}
+
+#[test]
+fn bytes_that_live_for_ever_are_not_written() {
+    let memory = one();
+    let mut lease = memory.lease(memory.borrow_static(b"for ever"));
+    assert!(lease.bytes_mut().is_none());
+}
+
+#[test]
+fn the_copy_that_was_spilled_is_written_like_any_block() {
+    let memory = one();
+    memory.take_returned();
+    memory.fill(0, 0, b"two");
+    let copy = memory.spill(memory.claim(0, 3)).expect("room");
+    let mut lease = memory.lease(copy);
+    lease.bytes_mut().expect("the only one")[0] = b'T';
+    assert_eq!(&*lease, b"Two");
+}
+
+/// Who kept a segment (a plain value) has no claim on the buffer, and gets none while it is written to.
+#[test]
+fn nobody_is_given_a_reference_to_what_is_being_written() {
+    for owned in [false, true] {
+        let memory = one();
+        memory.take_returned();
+        let span = match owned {
+            true => memory.adopt(vec![0; 8]).expect("room"),
+            false => memory.claim(0, 8),
+        };
+        let segment = span.segment();
+        let mut lease = memory.lease(span);
+        let writing = lease.bytes_mut().expect("the only one");
+        let second = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _ = memory.retain(segment);
+        }));
+        assert!(second.is_err(), "a second reference was had");
+        drop(writing);
+        memory.release(memory.retain(segment));
+        assert!(lease.bytes_mut().is_some(), "and afterwards it is as before");
+    }
+}
+
+#[test]
+fn own_bytes_become_a_lease_beside_another_within_the_bound() {
+    let memory = Memory::new(1, 64, 10);
+    let lease = received(&memory, b"received");
+    let own = lease.adopt_beside(b"together".to_vec()).expect("8 of 10");
+    assert_eq!((&*own, memory.owned_bytes()), (&b"together"[..], 8));
+    assert_eq!(lease.adopt_beside(vec![7; 3]).expect_err("11 of 10"), vec![7; 3]);
+    drop(lease);
+    drop(own);
     assert_eq!((memory.buffers_free(), memory.owned_bytes()), (1, 0));
 }

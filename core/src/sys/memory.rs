@@ -16,25 +16,41 @@
 //! kernel does not write to what a lease shows. Owned blocks are freed when their last reference goes, but
 //! not before the next `settle`: a send that was pushed in between still reads them.
 //!
+//! Bytes are written through a [`LeaseMut`] only, which is to be had while a lease is the only reference to its
+//! buffer. So no other lease shows them, and no send reads them: an outbox keeps its references until the result,
+//! and a driver that sends without a copy keeps its own until the notification. As long as somebody writes, the
+//! count says so, and no second reference can be had.
+//!
 //! Buffers stand `COLOUR` bytes further apart than they are long, so that the first lines of all of them do
 //! not compete for the same few sets of the cache.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::mapping::Mapping;
 use crate::canary::{Canary, sings};
 use crate::span::{BufferId, Segment, Span};
 
+mod lease;
+
+pub use lease::{Lease, LeaseMut};
+
 /// Bytes between the end of a buffer and the start of the next: one cache line.
 const COLOUR: usize = 64;
 /// In the count of a buffer: it is published, the kernel may write to it.
 const PUBLISHED: u32 = u32::MAX;
+/// In the count of a buffer or block: its one lease is being written to.
+const WRITTEN: u32 = PUBLISHED - 1;
+
+/// Whether so many references are some, and nobody writes to what they refer to.
+#[inline]
+fn are_readers(references: u32) -> bool {
+    references.wrapping_sub(1) < WRITTEN - 1
+}
 
 /// The bytes of a block, in the form they came.
 #[derive(Debug)]
@@ -206,8 +222,7 @@ impl Memory {
     /// If the span lies outside its buffer: it is of another store.
     #[inline]
     pub fn lease(self: &Rc<Self>, span: Span) -> Lease {
-        let start = self.locate(span.segment());
-        Lease { start, span: Some(span), memory: Rc::clone(self) }
+        Lease::new(self.locate(span.segment()), span, Rc::clone(self))
     }
 
     /// Ends one reference.
@@ -226,7 +241,7 @@ impl Memory {
         }
         let count = &self.counts[buffer.number()];
         let references = count.get();
-        assert!(references > 0 && references != PUBLISHED, "released a buffer nobody held");
+        assert!(are_readers(references), "released a buffer nobody held");
         count.set(references - 1);
         if references == 1 {
             let place = self.returned_count.get();
@@ -258,16 +273,18 @@ impl Memory {
     /// One more reference to the buffer of a segment. For drivers, which keep one while the kernel reads.
     ///
     /// # Panics
-    /// If nobody holds the buffer.
+    /// If nobody holds the buffer, or somebody writes to it.
     pub fn retain(&self, segment: Segment) -> Span {
         let buffer = segment.buffer;
         if buffer.is_ring() {
             let count = &self.counts[buffer.number()];
             let references = count.get();
-            assert!(references > 0 && references != PUBLISHED, "retained a buffer nobody holds");
+            assert!(are_readers(references), "retained a buffer nobody holds, or is written to");
             count.set(references + 1);
         } else {
-            self.blocks.borrow_mut()[buffer.number()].references += 1;
+            let references = &mut self.blocks.borrow_mut()[buffer.number()].references;
+            assert!(are_readers(*references), "retained a block that is written to");
+            *references += 1;
         }
         Span::mint(segment)
     }
@@ -301,7 +318,7 @@ impl Memory {
         let end = u64::from(offset) + u64::from(length);
         if buffer.is_ring() {
             let references = self.counts[buffer.number()].get();
-            assert!(references > 0 && references != PUBLISHED, "looked at a buffer nobody holds");
+            assert!(are_readers(references), "looked at a buffer nobody holds, or is written to");
             assert!(end <= u64::from(self.buffer_bytes), "looked past the end of a buffer");
             // SAFETY: the number is below the count of buffers (indexing just checked it) and the offset
             // within a buffer, so the sum stays inside the allocation.
@@ -311,6 +328,37 @@ impl Memory {
             let bytes = &blocks[buffer.number()].bytes;
             assert!(end <= bytes.len() as u64, "looked past the end of a block");
             NonNull::from(&bytes[offset as usize..]).cast()
+        }
+    }
+
+    /// Marks the buffer of a segment as written to and says where the segment starts; `None` if somebody else
+    /// refers to it, or nobody may write to it.
+    fn begin_writing(&self, segment: Segment) -> Option<NonNull<u8>> {
+        let Segment { buffer, offset, .. } = segment;
+        if buffer.is_ring() {
+            if self.counts[buffer.number()].get() != 1 {
+                return None;
+            }
+            let start = self.locate(segment);
+            self.counts[buffer.number()].set(WRITTEN);
+            return Some(start);
+        }
+        let mut blocks = self.blocks.borrow_mut();
+        let block = &mut blocks[buffer.number()];
+        let (1, Bytes::Heap(bytes) | Bytes::Spilled(bytes)) = (block.references, &mut block.bytes)
+        else {
+            return None;
+        };
+        block.references = WRITTEN;
+        Some(NonNull::from(&mut bytes[offset as usize..]).cast())
+    }
+
+    /// The one reference is a reader's again.
+    fn end_writing(&self, buffer: BufferId) {
+        if buffer.is_ring() {
+            self.counts[buffer.number()].set(1);
+        } else {
+            self.blocks.borrow_mut()[buffer.number()].references = 1;
         }
     }
 
@@ -399,136 +447,5 @@ impl fmt::Debug for Memory {
             .field("published", &self.published.get())
             .field("owned_bytes", &self.owned_bytes.get())
             .finish_non_exhaustive()
-    }
-}
-
-/// Received bytes, where the kernel put them.
-///
-/// Read it as a slice, keep it, cut it down, or send it on: to the connection it came from or to another
-/// of the same reactor, without a copy. Dropping it gives the buffer back. A lease that is kept keeps a
-/// whole buffer of the reactor's ring, of which there are few: copy what is to be kept for long.
-///
-/// ```
-/// # use slipring_core::sys::memory::Memory;
-/// # let memory = Memory::new(1, 64, 1024);
-/// # let span = memory.adopt(b"hello world".to_vec()).unwrap();
-/// let mut lease = memory.lease(span);
-/// let hello = lease.split_to(5);
-/// lease.advance(1);
-/// assert_eq!((&*hello, &*lease), (&b"hello"[..], &b"world"[..]));
-/// ```
-pub struct Lease {
-    start: NonNull<u8>,
-    /// `None` only while it is being taken apart.
-    span: Option<Span>,
-    memory: Rc<Memory>,
-}
-
-impl Lease {
-    fn span_mut(&mut self) -> &mut Span {
-        self.span.as_mut().expect("a lease has its span until it is taken apart")
-    }
-
-    /// Drops the first `bytes`.
-    ///
-    /// # Panics
-    /// If there are fewer.
-    pub fn advance(&mut self, bytes: usize) {
-        let bytes = u32::try_from(bytes).expect("no longer than a lease");
-        self.span_mut().advance(bytes);
-        // SAFETY: `advance` has checked that the bytes are within the span.
-        self.start = unsafe { self.start.add(bytes as usize) };
-    }
-
-    /// Keeps the first `bytes` only; does nothing if there are fewer.
-    pub fn truncate(&mut self, bytes: usize) {
-        self.span_mut().truncate(u32::try_from(bytes).unwrap_or(u32::MAX));
-    }
-
-    /// Cuts off the first `bytes` as a lease of their own, of the same buffer.
-    ///
-    /// # Panics
-    /// If there are fewer.
-    #[must_use]
-    pub fn split_to(&mut self, bytes: usize) -> Self {
-        let mut front = self.clone();
-        self.advance(bytes);
-        front.truncate(bytes);
-        front
-    }
-
-    /// The same bytes in plain memory, so that no buffer of the ring is kept: for what is not read soon.
-    ///
-    /// # Errors
-    /// The lease as it was, when the reactor may not own so many more bytes
-    /// ([`Limits::owned_bytes_max`](crate::Limits::owned_bytes_max)).
-    pub fn spill(self) -> Result<Self, Self> {
-        let memory = Rc::clone(&self.memory);
-        let span = self.into_span();
-        if !span.buffer().is_ring() {
-            return Ok(memory.lease(span));
-        }
-        match memory.spill(span) {
-            Ok(copy) => Ok(memory.lease(copy)),
-            Err(span) => Err(memory.lease(span)),
-        }
-    }
-
-    /// The reference, as a plain value.
-    #[inline]
-    pub(crate) fn into_span(self) -> Span {
-        // Field by field: the drop of a whole lease asks whether its span is still there, for every message.
-        let mut lease = ManuallyDrop::new(self);
-        let span = lease.span.take().expect("a lease has its span until it is taken apart");
-        // SAFETY: `lease` is neither dropped nor looked at again.
-        drop(unsafe { ptr::read(&lease.memory) });
-        span
-    }
-
-    /// Whether the bytes belong to this store.
-    #[inline]
-    pub(crate) fn is_of(&self, memory: &Rc<Memory>) -> bool {
-        Rc::ptr_eq(&self.memory, memory)
-    }
-}
-
-impl Clone for Lease {
-    /// A second reference to the same bytes.
-    fn clone(&self) -> Self {
-        let segment = self.span.as_ref().expect("a lease has its span").segment();
-        let span = self.memory.retain(segment);
-        Self { start: self.start, span: Some(span), memory: Rc::clone(&self.memory) }
-    }
-}
-
-impl Deref for Lease {
-    type Target = [u8];
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        let length = self.span.as_ref().map_or(0, Span::length) as usize;
-        // SAFETY: `locate` found these bytes inside the store and `advance`, `truncate` only narrow them;
-        // the reference in `span` keeps the kernel from writing to them and the block from being freed.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), length) }
-    }
-}
-
-impl AsRef<[u8]> for Lease {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lease({} bytes)", self.len())
-    }
-}
-
-impl Drop for Lease {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(span) = self.span.take() {
-            self.memory.release(span);
-        }
     }
 }
