@@ -31,6 +31,8 @@
 pub mod conn;
 mod relay;
 mod tasks;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use conn::{
     Conn, DialError, End, ReadHalf, SendError, Serve, Serving, Tasks, WriteHalf, dial, serve, tasks,

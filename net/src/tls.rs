@@ -1,0 +1,30 @@
+//! TLS, terminated and originated, by rustls, on the buffers that the kernel filled.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `machine` | one connection without its transport: bytes in, plaintext and bytes out |
+//! | `handshake` | rustls conducts it, by its unbuffered API |
+//! | `records` | what comes after: opened in place, sealed, keys changed |
+//! | `server`, `client` | what a side is made of, shared by all reactors |
+//! | `identity` | certificates and keys, read, checked, chosen by name, reloaded |
+//! | `error` | what can go wrong |
+//!
+//! What there is: TLS 1.3 and 1.2, client certificates, SNI, ALPN, resumption by tickets, reload. What there is not:
+//! early data (it can be replayed), renegotiation, revocation lists, kTLS (it needs a module of the kernel that the
+//! machines this is tested on lack).
+
+mod client;
+mod error;
+mod handshake;
+mod identity;
+mod machine;
+mod records;
+mod server;
+
+pub use client::{TlsClient, TlsClientBuilder};
+pub use error::{AlertDescription, CertificateError, Seen, Source, TlsError, TlsSetupError};
+pub use handshake::{Agreed, Version};
+pub use identity::Identity;
+pub use machine::{Machine, Plain};
+pub use rustls_pki_types::CertificateDer;
+pub use server::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, TlsServer, TlsServerBuilder};

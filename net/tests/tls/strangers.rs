@@ -1,0 +1,169 @@
+//! Against rustls' own record layer, with every cipher: what it seals is opened here, and the other way round.
+
+use std::io::{Cursor, Read, Write};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{ConnectionCommon, SupportedCipherSuite};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use slipring::tls::{Machine, TlsError};
+
+use super::pki;
+use super::world::{End, pattern};
+
+fn suites() -> Vec<SupportedCipherSuite> {
+    // The others of TLS 1.2 want an RSA key, and have the same ciphers.
+    let has_key = |suite: &SupportedCipherSuite| !format!("{suite:?}").contains("_RSA_");
+    let suites = rustls::crypto::ring::default_provider().cipher_suites;
+    let suites: Vec<_> = suites.into_iter().filter(has_key).collect();
+    assert_eq!(suites.len(), 6, "three of TLS 1.3, three of TLS 1.2");
+    suites
+}
+
+fn provider(suite: SupportedCipherSuite) -> Arc<CryptoProvider> {
+    let ring = rustls::crypto::ring::default_provider();
+    Arc::new(CryptoProvider { cipher_suites: vec![suite], ..ring })
+}
+
+fn stranger_server(suite: SupportedCipherSuite) -> ServerConnection {
+    let pair = pki::localhost();
+    let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes());
+    let chain = chain.collect::<Result<_, _>>().expect("certificates");
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key");
+    let config = ServerConfig::builder_with_provider(provider(suite))
+        .with_protocol_versions(&[suite.version()])
+        .expect("a version for the suite")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a pair");
+    ServerConnection::new(Arc::new(config)).expect("a server")
+}
+
+fn stranger_client(suite: SupportedCipherSuite) -> ClientConnection {
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(pki::authority().pem().as_bytes()).expect("one");
+    roots.add(root).expect("a root");
+    let config = ClientConfig::builder_with_provider(provider(suite))
+        .with_protocol_versions(&[suite.version()])
+        .expect("a version for the suite")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().expect("a name");
+    ClientConnection::new(Arc::new(config), name).expect("a client")
+}
+
+/// Carries bytes across until neither has any; what the stranger got is appended to `received`.
+fn carry<D>(
+    stranger: &mut ConnectionCommon<D>,
+    own: &mut End,
+    received: &mut Vec<u8>,
+    dice: &mut fastrand::Rng,
+) -> Result<(), rustls::Error> {
+    loop {
+        let mut bytes = Vec::new();
+        while stranger.wants_write() {
+            stranger.write_tls(&mut bytes).expect("memory takes all");
+        }
+        let back = own.outgoing();
+        if bytes.is_empty() && back.is_empty() {
+            return Ok(());
+        }
+        super::world::deliver(bytes, own, &mut |_| dice.usize(1..40_000));
+        let mut back = Cursor::new(back);
+        while back.position() < back.get_ref().len() as u64 {
+            stranger.read_tls(&mut back).expect("it takes what is left");
+            stranger.process_new_packets()?;
+            let _ = stranger.reader().read_to_end(received); // would block: that is all for now
+        }
+    }
+}
+
+/// Handshake, many records both ways, new keys on both sides, and both ends.
+fn converse<D>(stranger: &mut ConnectionCommon<D>, own: Machine, seed: u64)
+where
+    ConnectionCommon<D>: Refresh,
+{
+    let mut own = End::new(own);
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let (mut received, mut up, mut down) = (Vec::new(), Vec::new(), Vec::new());
+    carry(stranger, &mut own, &mut received, &mut dice).expect("both keep to the protocol");
+    assert!(own.error.is_none() && own.machine.agreed().is_some(), "{:?}", own.error);
+    for round in 0..200 {
+        let length = if round % 50 == 49 { 50_000 } else { dice.usize(1..2_000) };
+        let (a, b) = (pattern(round as u8, length), pattern(!round as u8, length / 2 + 1));
+        stranger.writer().write_all(&a).expect("its buffer takes it");
+        own.machine.seal(&b).expect("established");
+        up.extend(a);
+        down.extend(b);
+        if round % 20 == 19 {
+            stranger.refresh();
+        }
+        carry(stranger, &mut own, &mut received, &mut dice).expect("both keep to the protocol");
+    }
+    assert!(own.error.is_none(), "{:?}", own.error);
+    assert!(own.received == up && received == down);
+    stranger.send_close_notify();
+    own.machine.close();
+    carry(stranger, &mut own, &mut received, &mut dice).expect("both keep to the protocol");
+    assert!(own.machine.is_peer_closed());
+    assert_eq!(stranger.reader().read(&mut [0]).expect("a clean end"), 0);
+}
+
+/// Changes the keys, where the version can.
+trait Refresh {
+    fn refresh(&mut self);
+}
+
+impl<D> Refresh for ConnectionCommon<D> {
+    fn refresh(&mut self) {
+        if self.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3) {
+            self.refresh_traffic_keys().expect("TLS 1.3 can");
+        }
+    }
+}
+
+#[test]
+fn our_server_and_its_client() {
+    for (seed, suite) in suites().into_iter().enumerate() {
+        let server = pki::server().build().expect("a server");
+        let own = Machine::server(&server).expect("a server");
+        converse(&mut stranger_client(suite), own, seed as u64);
+    }
+}
+
+#[test]
+fn our_client_and_its_server() {
+    for (seed, suite) in suites().into_iter().enumerate() {
+        let client = pki::client().build().expect("a client");
+        let own = Machine::client(&client, "localhost").expect("a client");
+        converse(&mut stranger_server(suite), own, seed as u64);
+    }
+}
+
+/// A peer that asks for new keys for ever, and sends nothing, is owed one answer, and is soon refused.
+#[test]
+fn keys_that_change_for_ever_cost_nothing_and_end() {
+    let suite = suites()[0];
+    let mut stranger = stranger_client(suite);
+    let server = pki::server().build().expect("a server");
+    let mut own = End::new(Machine::server(&server).expect("a server"));
+    let mut dice = fastrand::Rng::with_seed(1);
+    carry(&mut stranger, &mut own, &mut Vec::new(), &mut dice).expect("both keep to it");
+    let mut updates = 0;
+    while own.error.is_none() {
+        updates += 1;
+        assert!(updates <= 33, "it is never refused");
+        stranger.refresh_traffic_keys().expect("TLS 1.3 can");
+        let mut bytes = Vec::new();
+        stranger.write_tls(&mut bytes).expect("memory takes all");
+        own.handle(&mut bytes);
+        if own.error.is_none() {
+            assert!(!own.machine.has_outgoing(), "answers go with the next data");
+        }
+    }
+    assert_eq!(updates, 33);
+    assert!(matches!(own.error, Some(TlsError::Protocol(_))), "{:?}", own.error);
+    assert_eq!(own.outgoing().len(), 5 + 2 + 1 + 16, "one alert, and no answer");
+}
