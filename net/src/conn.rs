@@ -154,6 +154,12 @@ impl Conn {
         }
     }
 
+    /// Whether it can be asked for anything now: its reactor turns, on this thread.
+    #[cfg(feature = "tls")]
+    pub(crate) fn is_within_reach(&self) -> bool {
+        shell::with(|connections| connections.reactor() == usize::from(self.reactor)) == Some(true)
+    }
+
     /// Names the connection in logs, and in [`Connections`].
     #[must_use]
     pub fn key(&self) -> Key {
@@ -291,6 +297,12 @@ impl Conn {
     #[must_use]
     pub fn outbox_bytes(&self) -> u32 {
         self.with(|connections, key| connections.outbox_bytes(key))
+    }
+
+    /// Bytes that may wait at most.
+    #[cfg(feature = "tls")]
+    pub(crate) fn outbox_bytes_max(&self) -> usize {
+        self.with(|connections, _| connections.outbox_bytes_max() as usize)
     }
 
     /// Half-closes: what waits is sent, our FIN follows. Receiving goes on.

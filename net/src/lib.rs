@@ -24,7 +24,7 @@
 //! }
 //! ```
 //!
-//! What it does *not* do yet: `async fn` services, TLS, pools, retries and balancing beyond round-robin. It
+//! What it does *not* do yet: `async fn` services, pools, retries and balancing beyond round-robin. It
 //! never speaks a protocol above TCP.
 #![forbid(unsafe_code)]
 

@@ -2,6 +2,8 @@
 //!
 //! | file | what it is |
 //! |---|---|
+//! | `conn` | a connection of a reactor, encrypted: what `async` code holds |
+//! | `gate` | who may shake hands, and who waits for that |
 //! | `machine` | one connection without its transport: bytes in, plaintext and bytes out |
 //! | `handshake` | rustls conducts it, by its unbuffered API |
 //! | `records` | what comes after: opened in place, sealed, keys changed |
@@ -14,7 +16,9 @@
 //! machines this is tested on lack).
 
 mod client;
+mod conn;
 mod error;
+mod gate;
 mod handshake;
 mod identity;
 mod machine;
@@ -22,6 +26,7 @@ mod records;
 mod server;
 
 pub use client::{TlsClient, TlsClientBuilder};
+pub use conn::TlsConn;
 pub use error::{AlertDescription, CertificateError, Seen, Source, TlsError, TlsSetupError};
 pub use handshake::{Agreed, Version};
 pub use identity::Identity;

@@ -21,9 +21,10 @@ pub enum TlsError {
         "the TLS handshake was not done within its deadline; the peer is slow, far away, or does not speak TLS"
     )]
     Timeout,
-    /// The connection waited for its turn until its deadline: as many handshakes as may were under way.
+    /// As many handshakes were under way as may be: it waited for its turn until its deadline, or had begun, and took
+    /// longer than a second while others waited.
     #[error(
-        "{cap} TLS handshakes were under way on this reactor until the deadline; raise the cap if there is CPU to spare, or add reactors"
+        "too many TLS handshakes at a time: {cap} are under way on this reactor; raise the cap (handshakes_max) if there is CPU to spare, or add reactors"
     )]
     HandshakeCap {
         /// How many may be under way at a time.
@@ -42,6 +43,22 @@ pub enum TlsError {
     /// The connection was over, without a word of TLS.
     #[error("the connection is over: {0}")]
     Ended(slipring_core::CloseReason),
+    /// The connection is being closed, by its drain or an idle timeout, or after an abort: its end is still to come.
+    #[error("the connection is being closed")]
+    Closing,
+    /// More bytes at once than an outbox may hold ([`Limits::outbox_bytes_max`](crate::Limits)) when they are sealed.
+    #[error(
+        "{bytes} bytes at once, and an outbox holds at most {most}, sealed; cut them, as `send_all` does"
+    )]
+    TooMany {
+        /// Those to be sent.
+        bytes: usize,
+        /// What an outbox may hold.
+        most: usize,
+    },
+    /// Nothing came within the read deadline; the connection is as it was.
+    #[error("nothing came within the read deadline")]
+    ReadTimeout,
     /// The peer's certificate was refused.
     #[error("the peer's certificate was refused: {0}{hint}", hint = hint(.0))]
     PeerCert(CertificateError),

@@ -23,8 +23,11 @@ use rustls::{AlertDescription, ContentType, InvalidMessage};
 use super::client::TlsClient;
 use super::error::TlsError;
 use super::handshake::{Agreed, Handshake};
-use super::records::{HEADER, Opened, Records, SEALED_MAX};
+use super::records::{HEADER, Opened, PLAIN_MAX, Records, SEALED_MAX};
 use super::server::TlsServer;
+
+/// Bytes that a record is longer than its plaintext: header, number, seal.
+const RECORD_OVERHEAD: usize = 34;
 
 /// Decrypted application data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,6 +207,14 @@ impl Machine {
         })
     }
 
+    /// Whether these bytes begin with a whole record, or with what will never be one.
+    pub(super) fn is_whole_record(bytes: &[u8]) -> bool {
+        match record_length(bytes) {
+            Ok(length) => length.is_some_and(|length| length <= bytes.len()),
+            Err(_) => true,
+        }
+    }
+
     /// The length of the record that begins here, its header included; `None` before the header is there. The peer
     /// is told if there is none.
     fn record_length(&mut self, bytes: &[u8]) -> Result<Option<usize>, TlsError> {
@@ -254,6 +265,11 @@ impl Machine {
         Err(error)
     }
 
+    /// What so many bytes take at most when they are sealed, changes of keys aside.
+    pub(super) fn sealed_bytes(plain: usize) -> usize {
+        plain + plain.div_ceil(PLAIN_MAX) * RECORD_OVERHEAD
+    }
+
     /// Encrypts application data, to be sent: the bytes to send are longer by at most 34 for each 16 KiB begun.
     ///
     /// # Errors
@@ -282,6 +298,11 @@ impl Machine {
     /// The next bytes to send to the peer, in order. To be sent after a failure as well: an alert may be among them.
     pub fn poll_outgoing(&mut self) -> Option<Vec<u8>> {
         self.outgoing.pop_front()
+    }
+
+    /// Puts back what [`poll_outgoing`](Self::poll_outgoing) gave last and could not be sent.
+    pub(super) fn put_back_outgoing(&mut self, bytes: Vec<u8>) {
+        self.outgoing.push_front(bytes);
     }
 
     /// Whether there are bytes to send.

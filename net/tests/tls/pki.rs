@@ -1,4 +1,5 @@
 //! Certificates for the tests: an authority, and what it issues.
+#![allow(dead_code, reason = "each test file that has this uses its share of it")]
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};

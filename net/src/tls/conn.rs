@@ -1,0 +1,516 @@
+//! A TLS connection as `async` code holds it: a [`Conn`], a [`Machine`], and what was decrypted and not taken yet.
+//!
+//! ```text
+//!   Conn::recv --lease--> Machine, in place --parts of the same lease--> recv
+//!   send --> Machine --records, owned--> what is sealed, in order --> Conn's outbox
+//! ```
+//!
+//! *What a dropped future loses*: nothing. What was sealed has its number in the stream, so it can be neither left out
+//! nor sealed again. If the outbox does not take it at once, which it does but when the reactor has no memory, it stays
+//! in the machine's list of bytes to send, and every call takes that up where the last one left it.
+//!
+//! | dropped while it waits | has happened |
+//! |---|---|
+//! | `recv` | nothing: what comes is there for the next call |
+//! | `send` | nothing: it takes all of its bytes at once, when there is room |
+//! | `send_all` | a whole number of its pieces was taken, in their order |
+//! | `accept`, `connect` | the connection is closed with it |
+//! | the `TlsConn` | what was sent goes out, a close_notify, a FIN |
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use slipring_core::{CloseReason, Key, Lease, Origin, Outgoing, SendRefused, Timeout};
+
+use super::client::TlsClient;
+use super::error::TlsError;
+use super::gate::{Turn, Wait};
+use super::handshake::Agreed;
+use super::machine::{Machine, Plain};
+use super::server::TlsServer;
+use crate::conn::{Conn, End, SendError};
+use crate::tasks::{Executor, Sleep, now, sleep, sleep_until};
+
+/// Bytes for which there is no room, or no memory, try again after this long: nothing tells when there is some.
+const NO_ROOM: Duration = Duration::from_millis(5);
+/// Bytes of the pieces that `send_all` makes: a record each.
+const PIECE_BYTES: usize = 16 << 10;
+/// Records for whose plaintext there is room between calls: those of one buffer, as a rule.
+const RECORDS_KEPT: usize = 8;
+
+impl TlsServer {
+    /// Conducts the handshake with a client, as its server. It may take [`handshake_timeout`](Self::handshake_timeout),
+    /// of which the wait for its turn is a part: [`handshakes_max`](Self::handshakes_max) are under way on a reactor
+    /// at a time. The connection's phase deadline serves for that, so one that was set is replaced.
+    ///
+    /// ```no_run
+    /// use slipring::tls::{TlsError, TlsServer};
+    ///
+    /// async fn echo(conn: slipring::Conn, server: TlsServer) -> Result<(), TlsError> {
+    ///     let mut conn = server.accept(conn).await?;
+    ///     while let Some(data) = conn.recv().await? {
+    ///         conn.send(data).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TlsError`]; the peer has been told, where there is an alert for it, and the connection is closed.
+    pub async fn accept(&self, conn: Conn) -> Result<TlsConn, TlsError> {
+        let mut tls = TlsConn::new(conn, Machine::server(self)?);
+        tls.conn.set_phase_deadline(Timeout::After(self.handshake_timeout()));
+        let mut hello = tls.recv_hello().await?;
+        let mut turn = Turn::new();
+        tls.wait_for(&mut turn, self.handshakes_max()).await?;
+        tls.open_hello(&mut hello);
+        drop(hello);
+        tls.shake_hands(&turn, self.handshakes_max()).await?;
+        Ok(tls)
+    }
+}
+
+impl TlsClient {
+    /// Conducts the handshake with a server of this name, a DNS name or an IP address, as its client. It may take
+    /// [`handshake_timeout`](Self::handshake_timeout).
+    ///
+    /// ```no_run
+    /// # async fn example(client: slipring::tls::TlsClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// let conn = slipring::dial("192.0.2.1:443".parse()?).await?;
+    /// let mut conn = client.connect(conn, "example.org").await?;
+    /// conn.send("GET / HTTP/1.0\r\n\r\n").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TlsError`]; the peer has been told, where there is an alert for it, and the connection is closed.
+    pub async fn connect(&self, conn: Conn, name: &str) -> Result<TlsConn, TlsError> {
+        let mut tls = TlsConn::new(conn, Machine::client(self, name)?);
+        tls.conn.set_phase_deadline(Timeout::After(self.handshake_timeout()));
+        tls.shake_hands(&Turn::new(), 0).await?;
+        Ok(tls)
+    }
+}
+
+/// A connection of a reactor, encrypted. Like [`Conn`] it belongs to its reactor, and its methods panic outside of
+/// that one's tasks.
+///
+/// The ends of a stream are announced: [`recv`](Self::recv) gives `None` after the peer's close_notify, and
+/// [`TlsError::Truncated`] when the stream ends without one. Whoever closes the connection beneath, as an idle timeout
+/// does, announces nothing.
+#[derive(Debug)]
+pub struct TlsConn {
+    conn: Conn,
+    machine: Machine,
+    /// Decrypted, in order.
+    inbox: VecDeque<Lease>,
+    /// What is to be told behind that.
+    failed: Option<TlsError>,
+    /// For ranges, between calls.
+    plain: Vec<Plain>,
+    retry: Option<Pin<Box<Sleep>>>,
+}
+
+impl TlsConn {
+    fn new(conn: Conn, machine: Machine) -> Self {
+        let (inbox, plain) = (VecDeque::new(), Vec::new());
+        Self { conn, machine, inbox, failed: None, plain, retry: None }
+    }
+
+    // -------------------------------------------------------------------------------- handshake
+
+    /// The first record of a client, and what came with it. Nothing is done about it yet.
+    async fn recv_hello(&mut self) -> Result<Vec<u8>, TlsError> {
+        let mut hello = Vec::new();
+        while !Machine::is_whole_record(&hello) {
+            match self.conn.recv().await {
+                Some(lease) => hello.extend_from_slice(&lease),
+                None => self.take_end()?,
+            }
+        }
+        Ok(hello)
+    }
+
+    /// Waits for a turn, and for the end of the connection meanwhile.
+    async fn wait_for(&mut self, turn: &mut Turn, cap: usize) -> Result<(), TlsError> {
+        let mut closed = pin!(self.conn.closed());
+        let mut until: Option<Pin<Box<Sleep>>> = None;
+        poll_fn(|cx| {
+            loop {
+                match turn.poll(cap, now(), cx) {
+                    Ok(()) => return Poll::Ready(Ok(())),
+                    Err(Wait::Wake) => break,
+                    Err(Wait::Until(at)) => {
+                        let sleep = until.insert(Box::pin(sleep_until(at)));
+                        if sleep.as_mut().poll(cx).is_pending() {
+                            break;
+                        }
+                    }
+                }
+            }
+            closed.as_mut().poll(cx).map(|reason| match reason {
+                CloseReason::PhaseTimeout => Err(TlsError::HandshakeCap { cap }),
+                reason => Err(TlsError::Ended(reason)),
+            })
+        })
+        .await
+    }
+
+    fn open_hello(&mut self, hello: &mut [u8]) {
+        if let Err(error) = self.machine.handle_received(hello, &mut self.plain) {
+            self.failed = Some(error);
+        }
+    }
+
+    async fn shake_hands(&mut self, turn: &Turn, cap: usize) -> Result<(), TlsError> {
+        let shaken = poll_fn(|cx| {
+            loop {
+                // To the outbox, also what is said to a peer that failed.
+                ready!(self.poll_flush(cx))?;
+                if let Some(error) = &self.failed {
+                    return Poll::Ready(Err(error.clone()));
+                }
+                if self.machine.agreed().is_some() {
+                    return Poll::Ready(Ok(()));
+                }
+                if turn.poll_given_up(cx).is_ready() {
+                    return Poll::Ready(Err(TlsError::HandshakeCap { cap }));
+                }
+                ready!(self.poll_take(cx));
+            }
+        });
+        shaken.await?;
+        self.conn.end_phase();
+        Ok(())
+    }
+
+    /// What was agreed upon in the handshake: version, protocol (ALPN), the name asked for (SNI), the peer's
+    /// certificates.
+    ///
+    /// # Panics
+    /// Never: without a handshake there is no such connection.
+    #[must_use]
+    pub fn agreed(&self) -> &Agreed {
+        self.machine.agreed().expect("`accept` and `connect` return when both have agreed")
+    }
+
+    // -------------------------------------------------------------------------------- receiving
+
+    /// The next bytes, decrypted where the kernel put them; `None` once the peer has announced that it will send no
+    /// more.
+    ///
+    /// # Errors
+    /// [`TlsError`], behind all that could be decrypted: above all [`TlsError::Truncated`]. It is told again by the
+    /// next call, but for [`TlsError::ReadTimeout`], after which the connection is as it was.
+    pub async fn recv(&mut self) -> Result<Option<Lease>, TlsError> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// [`recv`](Self::recv), for those who write futures.
+    ///
+    /// # Errors
+    /// As `recv`.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, TlsError>> {
+        loop {
+            if let Some(lease) = self.inbox.pop_front() {
+                return Poll::Ready(Ok(Some(lease)));
+            }
+            match &self.failed {
+                Some(TlsError::ReadTimeout) => {
+                    self.failed = None;
+                    return Poll::Ready(Err(TlsError::ReadTimeout));
+                }
+                Some(error) => return Poll::Ready(Err(error.clone())),
+                None => {}
+            }
+            if self.machine.is_peer_closed() {
+                return Poll::Ready(Ok(None));
+            }
+            // What a send that was dropped has left, and answers of the machine's own.
+            if self.machine.has_outgoing() {
+                let _ = self.poll_flush(cx);
+            }
+            ready!(self.poll_take(cx));
+        }
+    }
+
+    /// Puts back what was received last, or the rest of it.
+    pub fn unrecv(&mut self, lease: Lease) {
+        if !lease.is_empty() {
+            self.inbox.push_front(lease);
+        }
+    }
+
+    /// Takes the next received bytes, or the end, into the machine.
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let outcome = match ready!(self.conn.poll_recv(cx)) {
+            Some(lease) => self.open(lease),
+            None => self.take_end(),
+        };
+        if let Err(error) = outcome {
+            self.failed = Some(error);
+            // The alert, if there is one, without waiting: it is the last thing that is said.
+            self.push_outgoing();
+        }
+        Poll::Ready(())
+    }
+
+    fn open(&mut self, mut lease: Lease) -> Result<(), TlsError> {
+        // As a rule there is nobody else; then nothing is copied.
+        if lease.bytes_mut().is_none() {
+            lease = lease.adopt_beside(lease.to_vec()).map_err(|_| TlsError::NoMemory)?;
+        }
+        let Some(mut bytes) = lease.bytes_mut() else { return Err(TlsError::NoMemory) };
+        let outcome = self.machine.handle_received(&mut bytes, &mut self.plain);
+        drop(bytes);
+        // What a crowd of tiny records took is not kept.
+        if self.inbox.is_empty() {
+            self.inbox.shrink_to(RECORDS_KEPT);
+        }
+        let mut start = 0;
+        let last = self.plain.len().saturating_sub(1);
+        for (place, plain) in self.plain.drain(..).enumerate() {
+            match plain {
+                Plain::Here(range) => {
+                    lease.advance(range.start - start);
+                    start = range.end;
+                    if place == last {
+                        lease.truncate(range.len());
+                        self.inbox.push_back(lease);
+                        break;
+                    }
+                    self.inbox.push_back(lease.split_to(range.len()));
+                }
+                Plain::Whole(bytes) => {
+                    let own = lease.adopt_beside(bytes).map_err(|_| TlsError::NoMemory)?;
+                    self.inbox.push_back(own);
+                }
+            }
+        }
+        self.plain.shrink_to(RECORDS_KEPT);
+        outcome
+    }
+
+    fn take_end(&mut self) -> Result<(), TlsError> {
+        let is_shaking = self.machine.agreed().is_none();
+        match self.conn.end() {
+            Some(End::ReadTimeout) => Err(TlsError::ReadTimeout),
+            Some(End::Closed(CloseReason::PhaseTimeout)) if is_shaking => Err(TlsError::Timeout),
+            Some(End::Closed(reason)) if reason != CloseReason::PeerClosed => {
+                Err(TlsError::Ended(reason))
+            }
+            _ => self.machine.handle_end(),
+        }
+    }
+
+    // ---------------------------------------------------------------------------------- sending
+
+    /// Encrypts and sends, behind all that waits. It waits only as long as the outbox is above its watermark, that is,
+    /// for back-pressure, and then takes all bytes at once or, dropped before, none.
+    ///
+    /// # Errors
+    /// [`TlsError`]; the bytes are dropped.
+    pub async fn send(&mut self, data: impl Into<Outgoing>) -> Result<(), TlsError> {
+        let data = data.into();
+        self.send_bytes(match &data {
+            Outgoing::Lease(lease) => lease,
+            Outgoing::Owned(bytes) => bytes,
+            Outgoing::Static(bytes) => bytes,
+        })
+        .await
+    }
+
+    /// The same for bytes that are borrowed, however many: in pieces of a record each.
+    ///
+    /// # Errors
+    /// [`TlsError`]; how many of the pieces were taken is not told.
+    pub async fn send_all(&mut self, bytes: &[u8]) -> Result<(), TlsError> {
+        for piece in bytes.chunks(PIECE_BYTES) {
+            self.send_bytes(piece).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), TlsError> {
+        let most = self.conn.outbox_bytes_max();
+        let sealed = Machine::sealed_bytes(bytes.len());
+        if sealed > most {
+            return Err(TlsError::TooMany { bytes: bytes.len(), most });
+        }
+        poll_fn(|cx| self.poll_room(sealed, cx)).await?;
+        self.machine.seal(bytes)?;
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Waits until the outbox is below its watermark and has room for so many bytes.
+    fn poll_room(&mut self, sealed: usize, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
+        loop {
+            ready!(self.poll_ready(cx))?;
+            if self.conn.outbox_bytes() as usize + sealed <= self.conn.outbox_bytes_max() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_retry(cx));
+        }
+    }
+
+    fn poll_retry(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.retry.get_or_insert_with(|| Box::pin(sleep(NO_ROOM))).as_mut().poll(cx));
+        self.retry = None;
+        Poll::Ready(())
+    }
+
+    /// Whether a [`send`](Self::send) would be taken at once.
+    ///
+    /// # Errors
+    /// [`TlsError`], if nothing can be sent any more.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
+        ready!(self.poll_flush(cx))?;
+        self.conn.poll_ready(cx).map_err(|error| self.why_not(error))
+    }
+
+    /// Encrypts and sends without waiting, whatever waits already: for those who have asked
+    /// [`poll_ready`](Self::poll_ready). What the outbox does not take goes out with the next call.
+    ///
+    /// # Errors
+    /// [`TlsError`]; nothing was taken.
+    pub fn try_send(&mut self, bytes: &[u8]) -> Result<(), TlsError> {
+        self.machine.seal(bytes)?;
+        self.push_outgoing();
+        Ok(())
+    }
+
+    /// Hands what is sealed to the outbox; done when it has all of it.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
+        loop {
+            if self.push_outgoing() {
+                return Poll::Ready(Ok(()));
+            }
+            // Full: either there is much in it, or there is no memory.
+            ready!(self.conn.poll_ready(cx)).map_err(|error| self.why_not(error))?;
+            ready!(self.poll_retry(cx));
+        }
+    }
+
+    /// Hands over as much of what is sealed as the outbox takes; whether that was all.
+    fn push_outgoing(&mut self) -> bool {
+        while let Some(bytes) = self.machine.poll_outgoing() {
+            match self.conn.try_send(bytes) {
+                Ok(()) => {}
+                Err(SendRefused::Full(Outgoing::Owned(bytes))) => {
+                    self.machine.put_back_outgoing(bytes);
+                    return false;
+                }
+                // Nobody will ever read it; whoever sends next is told.
+                Err(_) => {}
+            }
+        }
+        true
+    }
+
+    /// Why nothing can be sent: what ended the handshake or the stream says more than the transport's end.
+    fn why_not(&self, error: SendError) -> TlsError {
+        match (&self.failed, error) {
+            (Some(failed), _) => failed.clone(),
+            (None, SendError::Ended(CloseReason::PhaseTimeout))
+                if self.machine.agreed().is_none() =>
+            {
+                TlsError::Timeout
+            }
+            (None, SendError::Ended(reason)) => TlsError::Ended(reason),
+            (None, SendError::ShutDown) => TlsError::SentClose,
+            (None, _) => TlsError::Closing,
+        }
+    }
+
+    /// Bytes that wait to be sent.
+    #[must_use]
+    pub fn outbox_bytes(&self) -> u32 {
+        self.conn.outbox_bytes()
+    }
+
+    /// Half-closes: what waits is sent, our close_notify and FIN follow. Receiving goes on.
+    ///
+    /// # Errors
+    /// [`TlsError`], if nothing can be sent any more.
+    pub async fn shutdown(&mut self) -> Result<(), TlsError> {
+        self.machine.close();
+        poll_fn(|cx| self.poll_flush(cx)).await?;
+        self.conn.shutdown();
+        Ok(())
+    }
+
+    // ----------------------------------------------------------------------------------- ending
+
+    /// Closes in order, as dropping it does: what waits is sent, our close_notify and FIN follow, the peer's is waited
+    /// for. Returns at once; [`closed`](Self::closed) waits for the end.
+    pub fn close(&mut self) {
+        self.machine.close();
+        self.push_outgoing();
+        self.conn.close();
+    }
+
+    /// Ends at once: the peer sees a reset, what waits to be sent is dropped.
+    pub fn abort(&mut self) {
+        self.conn.abort();
+    }
+
+    /// Waits until the connection has ended.
+    pub async fn closed(&mut self) -> CloseReason {
+        self.conn.closed().await
+    }
+
+    /// Why the connection ended; `None` as long as it has not.
+    #[must_use]
+    pub fn reason(&self) -> Option<CloseReason> {
+        self.conn.reason()
+    }
+
+    // -------------------------------------------------------------------------------- the rest
+
+    /// As [`Conn::set_idle_timeout`].
+    pub fn set_idle_timeout(&mut self, idle: Timeout) {
+        self.conn.set_idle_timeout(idle);
+    }
+
+    /// As [`Conn::set_phase_deadline`].
+    pub fn set_phase_deadline(&mut self, within: Timeout) {
+        self.conn.set_phase_deadline(within);
+    }
+
+    /// As [`Conn::end_phase`].
+    pub fn end_phase(&mut self) {
+        self.conn.end_phase();
+    }
+
+    /// As [`Conn::set_read_deadline`]; what passes it is [`TlsError::ReadTimeout`].
+    pub fn set_read_deadline(&mut self, within: Timeout) {
+        self.conn.set_read_deadline(within);
+    }
+
+    /// Names the connection in logs.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        self.conn.key()
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin> {
+        self.conn.origin()
+    }
+}
+
+impl Drop for TlsConn {
+    fn drop(&mut self) {
+        let is_unwinding = Executor::with(|executor| executor.is_unwinding()).unwrap_or(true);
+        // Outside of a turn everything ends: the reactor is gone, or going.
+        if !is_unwinding && self.conn.is_within_reach() {
+            self.machine.close();
+            self.push_outgoing();
+        }
+    }
+}

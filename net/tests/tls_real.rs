@@ -1,0 +1,530 @@
+//! TLS on the real kernel: connections of `async` code against rustls on blocking sockets, and against each other.
+
+mod support;
+
+#[path = "tls/pki.rs"]
+mod pki;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{StreamOwned, pki_types::pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use slipring::tls::{TlsConn, TlsError, TlsServer};
+use slipring::{Builder, CloseReason, Conn, Serve, Serving, Timeout};
+use support::{PATIENCE, bounded, bounded_by, connect, eventually, hears_within};
+use support::{ms, now, one_reactor, spawn};
+
+type Stranger = StreamOwned<ClientConnection, TcpStream>;
+
+/// A client by rustls alone.
+fn stranger(address: SocketAddr) -> Stranger {
+    StreamOwned::new(client_connection(), connect(address))
+}
+
+fn client_connection() -> ClientConnection {
+    connection_of(&client_config())
+}
+
+fn connection_of(config: &Arc<ClientConfig>) -> ClientConnection {
+    let name = "localhost".try_into().expect("a name");
+    ClientConnection::new(Arc::clone(config), name).expect("a client")
+}
+
+fn client_config() -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(pki::authority().pem().as_bytes()).expect("one");
+    roots.add(root).expect("a root");
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(ring);
+    let builder = builder.with_safe_default_protocol_versions().expect("versions");
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// What a client says first.
+fn hello() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    client_connection().write_tls(&mut bytes).expect("memory takes all");
+    bytes
+}
+
+fn server() -> TlsServer {
+    pki::server().build().expect("a server")
+}
+
+async fn echo(conn: Conn, server: TlsServer) -> Result<(), TlsError> {
+    let mut conn = server.accept(conn).await?;
+    while let Some(data) = conn.recv().await? {
+        conn.send(data).await?;
+    }
+    conn.shutdown().await
+}
+
+fn serve_echo(builder: Builder, server: TlsServer) -> Serving {
+    builder.serve(move |conn| echo(conn, server.clone())).expect("it starts")
+}
+
+/// Runs a service that reports to the test.
+fn reporting<T, S, F>(
+    builder: Builder,
+    server: TlsServer,
+    service: S,
+) -> (Serving, mpsc::Receiver<T>)
+where
+    T: Send + 'static,
+    S: Fn(Conn, TlsServer, mpsc::Sender<T>) -> F + Clone + Send + 'static,
+    F: Future + 'static,
+{
+    let (tell, told) = mpsc::channel();
+    let serving = builder.serve(move |conn| service(conn, server.clone(), tell.clone()));
+    (serving.expect("it starts"), told)
+}
+
+fn end(serving: Serving) {
+    serving.handle().drain();
+    let counters = support::sum(&serving.join().expect("a drain in order"));
+    assert_eq!(counters.accepted + counters.dialed, counters.closed, "a connection is lost");
+}
+
+fn pattern(seed: u8, length: usize) -> Vec<u8> {
+    (0..length).map(|place| (place / 251) as u8 ^ (place % 251) as u8 ^ seed).collect()
+}
+
+/// Sends and receives at the same time, in pieces; what comes back has to be the same.
+fn exchange(client: &mut (impl Read + Write), bytes: &[u8], piece: usize) {
+    let mut back = vec![0; piece];
+    for part in bytes.chunks(piece) {
+        client.write_all(part).expect("sent");
+        client.flush().expect("sent");
+        client.read_exact(&mut back[..part.len()]).expect("received");
+        assert!(back[..part.len()] == *part, "other bytes came back");
+    }
+}
+
+#[test]
+fn what_is_received_is_sent_back() {
+    bounded(|| {
+        let serving = serve_echo(one_reactor(), server());
+        let address = serving.addresses()[0];
+        for (seed, (bytes, piece)) in
+            [(1, 1), (1000, 7), (100_000, 1000), (4 << 20, 100_000), (1 << 20, 16_384)]
+                .into_iter()
+                .enumerate()
+        {
+            exchange(&mut stranger(address), &pattern(seed as u8, bytes), piece);
+        }
+        let clients: Vec<_> = (0..8)
+            .map(|seed| {
+                spawn(move || exchange(&mut stranger(address), &pattern(seed, 1 << 20), 50_000))
+            })
+            .collect();
+        clients.into_iter().for_each(|client| client.join().expect("its bytes came back"));
+        end(serving);
+    });
+}
+
+#[test]
+fn what_is_received_lies_in_the_buffers_of_the_ring() {
+    bounded(|| {
+        let (serving, told) = reporting(one_reactor(), server(), async |conn, server, tell| {
+            let mut conn = server.accept(conn).await.expect("a client");
+            let first = conn.recv().await.expect("no error").expect("bytes");
+            let place = first.as_ptr().addr();
+            // Bytes of plain memory beside it, for comparison.
+            let own = first.adopt_beside(first.to_vec()).expect("room");
+            let kept = conn.recv().await.expect("no error").expect("bytes");
+            let distance = |to: usize| to.abs_diff(place);
+            let (near, far) = (distance(kept.as_ptr().addr()), distance(own.as_ptr().addr()));
+            tell.send((near, far)).expect("the test waits");
+        });
+        let mut client = stranger(serving.addresses()[0]);
+        client.write_all(&[7; 1000]).expect("sent");
+        client.write_all(&[8; 1000]).expect("sent");
+        let (near, far) = told.recv_timeout(PATIENCE).expect("told");
+        let ring = 1 << 26; // more than one_reactor's buffers take, and less than to the heap
+        assert!(near < ring, "{near} bytes apart, {far} to the heap");
+        assert!(far > near);
+        end(serving);
+    });
+}
+
+#[test]
+fn our_client_speaks_to_a_server_of_another_kind() {
+    bounded(|| {
+        let (listener, address) = support::listener();
+        let stranger = spawn(move || {
+            let pair = pki::localhost();
+            let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes());
+            let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key");
+            let ring = Arc::new(rustls::crypto::ring::default_provider());
+            let config = ServerConfig::builder_with_provider(ring)
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_no_client_auth()
+                .with_single_cert(chain.collect::<Result<_, _>>().expect("one"), key)
+                .expect("a pair");
+            let connection = ServerConnection::new(Arc::new(config)).expect("a server");
+            let mut stream = StreamOwned::new(connection, support::accept(&listener));
+            let mut bytes = vec![0; 200_000];
+            stream.read_exact(&mut bytes).expect("all of it");
+            stream.write_all(&bytes).expect("sent");
+            assert_eq!(stream.read(&mut bytes).expect("announced"), 0);
+            stream.conn.send_close_notify();
+            stream.flush().expect("sent");
+        });
+        let client = pki::client().build().expect("a client");
+        let serving = one_reactor().max_dialed(4).serve(async |_conn| {});
+        let serving = serving.expect("it starts");
+        let (tell, told) = mpsc::channel();
+        let _running = serving.spawner().spawn(move || async move {
+            let conn = slipring::dial(address).await.expect("somebody listens");
+            let mut conn = client.connect(conn, "localhost").await.expect("both keep to it");
+            let sent = pattern(9, 200_000);
+            conn.send_all(&sent).await.expect("established");
+            conn.shutdown().await.expect("established");
+            let mut back = Vec::new();
+            while let Some(data) = conn.recv().await.expect("announced") {
+                back.extend_from_slice(&data);
+            }
+            tell.send(back == sent).expect("the test waits");
+        });
+        assert!(told.recv_timeout(PATIENCE).expect("told"), "other bytes came back");
+        stranger.join().expect("it was content");
+        end(serving);
+    });
+}
+
+#[test]
+fn sessions_are_resumed_on_every_reactor() {
+    bounded(|| {
+        let builder = support::two_reactors();
+        let (serving, told) = reporting(builder, server(), async |conn, server, tell| {
+            let mut conn = server.accept(conn).await.expect("a client");
+            tell.send(conn.agreed().resumed).expect("the test waits");
+            let data = conn.recv().await.expect("no error").expect("bytes");
+            conn.send(data).await.expect("established");
+            conn.shutdown().await.expect("established");
+        });
+        let shared = client_config();
+        for round in 0..8 {
+            let mut client =
+                StreamOwned::new(connection_of(&shared), connect(serving.addresses()[0]));
+            client.write_all(b"x").expect("sent");
+            let mut back = Vec::new();
+            client.read_to_end(&mut back).expect("announced");
+            let resumed = told.recv_timeout(PATIENCE).expect("told");
+            assert_eq!(resumed, round > 0, "client {round}");
+        }
+        end(serving);
+    });
+}
+
+// ---------------------------------------------------------------------------------------- ends
+
+/// The outcome of receiving to the end, as the service sees it.
+async fn receive_all(conn: Conn, server: TlsServer, tell: mpsc::Sender<(usize, Option<TlsError>)>) {
+    let mut conn = server.accept(conn).await.expect("a client");
+    let mut bytes = 0;
+    let error = loop {
+        match conn.recv().await {
+            Ok(Some(data)) => bytes += data.len(),
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
+    };
+    tell.send((bytes, error)).expect("the test waits");
+}
+
+#[test]
+fn an_end_that_is_announced_is_told_from_one_that_is_not() {
+    bounded(|| {
+        let (serving, told) = reporting(one_reactor(), server(), receive_all);
+        let address = serving.addresses()[0];
+
+        let mut client = stranger(address);
+        client.write_all(b"hello").expect("sent");
+        client.conn.send_close_notify();
+        client.flush().expect("sent");
+        let (bytes, error) = told.recv_timeout(PATIENCE).expect("told");
+        assert!(bytes == 5 && error.is_none(), "{error:?}");
+        assert_eq!(client.read(&mut [0]).expect("our service announces its own"), 0);
+
+        let mut client = stranger(address);
+        client.write_all(b"hello").expect("sent");
+        client.sock.shutdown(std::net::Shutdown::Write).expect("half-closed");
+        let (bytes, error) = told.recv_timeout(PATIENCE).expect("told");
+        assert!(bytes == 5 && matches!(error, Some(TlsError::Truncated)), "{error:?}");
+
+        let mut client = stranger(address);
+        client.write_all(b"hello").expect("sent");
+        support::reset(client.sock);
+        let (_, error) = told.recv_timeout(PATIENCE).expect("told");
+        assert!(matches!(error, Some(TlsError::Ended(CloseReason::Reset))), "{error:?}");
+        end(serving);
+    });
+}
+
+#[test]
+fn a_direction_goes_on_after_the_other_has_ended() {
+    bounded(|| {
+        let (serving, told) = reporting(one_reactor(), server(), async |conn, server, tell| {
+            let mut conn = server.accept(conn).await.expect("a client");
+            let mut bytes = 0;
+            while let Some(data) = conn.recv().await.expect("announced") {
+                bytes += data.len();
+            }
+            conn.send_all(&pattern(3, 300_000)).await.expect("our direction is open");
+            conn.shutdown().await.expect("our direction is open");
+            let late = conn.send("late").await;
+            tell.send((bytes, late)).expect("the test waits");
+        });
+        let mut client = stranger(serving.addresses()[0]);
+        client.write_all(b"all I have").expect("sent");
+        client.conn.send_close_notify();
+        client.flush().expect("sent");
+        client.sock.shutdown(std::net::Shutdown::Write).expect("half-closed");
+        let mut back = Vec::new();
+        client.read_to_end(&mut back).expect("announced");
+        assert!(back == pattern(3, 300_000));
+        let (bytes, late) = told.recv_timeout(PATIENCE).expect("told");
+        assert_eq!(bytes, 10);
+        assert!(matches!(late, Err(TlsError::SentClose)), "{late:?}");
+        end(serving);
+    });
+}
+
+#[test]
+fn a_client_that_is_refused_is_told_why() {
+    bounded(|| {
+        let required =
+            pki::server().client_certificates_of(pki::authority().pem().as_bytes(), true);
+        let required = required.build().expect("a server");
+        let (serving, told) = reporting(one_reactor(), required, async |conn, server, tell| {
+            let error = server.accept(conn).await.expect_err("it shows no certificate");
+            tell.send(error).expect("the test waits");
+        });
+        let mut client = stranger(serving.addresses()[0]);
+        let error = client.read(&mut [0]).expect_err("refused");
+        assert!(error.to_string().contains("CertificateRequired"), "{error}");
+        let told = told.recv_timeout(PATIENCE).expect("told");
+        assert!(matches!(told, TlsError::ClientCertRequired), "{told:?}");
+
+        let mut plain = connect(serving.addresses()[0]);
+        plain.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
+        let mut answer = Vec::new();
+        plain.read_to_end(&mut answer).expect("an end in order");
+        assert_eq!(answer, [21, 3, 3, 0, 2, 2, 10], "an alert, and no reset");
+        end(serving);
+    });
+}
+
+// ------------------------------------------------------------------------------ deadlines, floods
+
+#[test]
+fn a_hello_that_trickles_is_cut_off_at_the_deadline() {
+    bounded(|| {
+        let server = pki::server().handshake_timeout(ms(500)).build().expect("a server");
+        let (serving, told) = reporting(one_reactor(), server, async |conn, server, tell| {
+            let error = server.accept(conn).await.expect_err("it never gets there");
+            tell.send(error).expect("the test waits");
+        });
+        let mut client = connect(serving.addresses()[0]);
+        let begun = now();
+        for byte in hello() {
+            if client.write_all(&[byte]).is_err() || hears_within(&client, ms(20)) {
+                break;
+            }
+        }
+        let took = begun.elapsed();
+        support::assert_kept("the handshake's deadline", took, ms(500));
+        let error = told.recv_timeout(PATIENCE).expect("told");
+        assert!(matches!(error, TlsError::Timeout), "{error:?}");
+        end(serving);
+    });
+}
+
+/// Clients that connect and say nothing, those that say half, and those that say all and fall silent.
+#[test]
+fn a_thousand_half_handshakes_keep_nobody_out() {
+    bounded_by(Duration::from_secs(60), || {
+        let server = pki::server().handshake_timeout(Duration::from_secs(4)).handshakes_max(16);
+        let builder = one_reactor().max_connections(2000);
+        let serving = serve_echo(builder, server.build().expect("a server"));
+        let address = serving.addresses()[0];
+        let mut established = stranger(address);
+        exchange(&mut established, b"hello", 5);
+
+        let hello = hello();
+        let half: Vec<TcpStream> = (0..1000)
+            .map(|number| {
+                let mut client = connect(address);
+                let length = [0, 1, hello.len() / 2, hello.len()][number % 4];
+                client.write_all(&hello[..length]).expect("sent");
+                client
+            })
+            .collect();
+        let begun = now();
+        exchange(&mut established, &pattern(1, 100_000), 10_000);
+        // 250 have said all: a place is free within a second or so, however many are silent.
+        exchange(&mut established, &pattern(2, 100_000), 10_000);
+        assert!(begun.elapsed() < Duration::from_secs(2), "established ones wait");
+        for mut client in &half {
+            // An end or a reset; a silent one is not waited for longer than a read may take.
+            match client.read_to_end(&mut Vec::new()) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("left open"),
+                _ => {}
+            }
+        }
+        assert!(begun.elapsed() < Duration::from_secs(8), "the deadline is 4 s");
+        exchange(&mut stranger(address), b"hello", 5);
+        exchange(&mut established, b"still here", 10);
+        drop(established);
+        let handle = serving.handle();
+        eventually("all are gone", || {
+            let counters = support::sum(&handle.counters());
+            counters.accepted >= 1002 && counters.accepted == counters.closed
+        });
+        end(serving);
+    });
+}
+
+#[test]
+fn who_comes_while_others_are_silent_gets_in() {
+    bounded_by(Duration::from_secs(30), || {
+        let server = pki::server().handshake_timeout(Duration::from_secs(20)).handshakes_max(4);
+        let serving = serve_echo(one_reactor(), server.build().expect("a server"));
+        let address = serving.addresses()[0];
+        let hello = hello();
+        let silent: Vec<TcpStream> = (0..8)
+            .map(|_| {
+                let mut client = connect(address);
+                client.write_all(&hello).expect("sent");
+                client
+            })
+            .collect();
+        let begun = now();
+        exchange(&mut stranger(address), b"hello", 5);
+        // Two rounds of four have their second each; the deadline would be 20 s.
+        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+        drop(silent);
+        end(serving);
+    });
+}
+
+// ----------------------------------------------------------------------------- dropped futures
+
+/// Polls a future once, and drops it.
+async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        std::task::Poll::Ready(match future.as_mut().poll(cx) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+#[test]
+fn a_recv_that_is_dropped_loses_nothing() {
+    bounded(|| {
+        let (serving, told) = reporting(one_reactor(), server(), async |conn, server, tell| {
+            let mut conn = server.accept(conn).await.expect("a client");
+            let mut dropped = 0;
+            loop {
+                let Some(received) = poll_once(conn.recv()).await else {
+                    dropped += 1;
+                    slipring::sleep(ms(1)).await;
+                    continue;
+                };
+                let received = received.expect("announced");
+                let Some(mut data) = received else { break };
+                let half = data.split_to(data.len().div_ceil(2));
+                conn.unrecv(data);
+                conn.send(half).await.expect("established");
+            }
+            tell.send(dropped).expect("the test waits");
+        });
+        let mut client = stranger(serving.addresses()[0]);
+        exchange(&mut client, &pattern(5, 400_000), 30_000);
+        client.conn.send_close_notify();
+        client.flush().expect("sent");
+        assert!(told.recv_timeout(PATIENCE).expect("told") > 0, "nothing was ever dropped");
+        end(serving);
+    });
+}
+
+#[test]
+fn a_send_that_is_dropped_takes_nothing() {
+    bounded(|| {
+        let sent = pattern(6, 24 << 20);
+        let (serving, told) = reporting(one_reactor(), server(), async |conn, server, tell| {
+            let mut conn = server.accept(conn).await.expect("a client");
+            let mut dropped = 0;
+            for piece in pattern(6, 24 << 20).chunks(50_000) {
+                // All or nothing: after a drop it has to be sent again.
+                while poll_once(conn.send(piece.to_vec())).await.is_none() {
+                    dropped += 1;
+                    if dropped == 1 {
+                        tell.send(()).expect("the test waits");
+                    }
+                    slipring::sleep(ms(1)).await;
+                }
+            }
+            conn.shutdown().await.expect("established");
+        });
+        let mut client = stranger(serving.addresses()[0]);
+        client.conn.complete_io(&mut client.sock).expect("a handshake");
+        told.recv_timeout(PATIENCE).expect("the outbox is full at last");
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).expect("announced");
+        assert!(received == sent, "{} of {} bytes came", received.len(), sent.len());
+        end(serving);
+    });
+}
+
+#[test]
+fn a_read_deadline_passes_and_the_connection_goes_on() {
+    bounded(|| {
+        let (serving, told) = reporting(one_reactor(), server(), async |conn, server, tell| {
+            let mut conn: TlsConn = server.accept(conn).await.expect("a client");
+            conn.set_read_deadline(Timeout::After(ms(30)));
+            let first = conn.recv().await.map(|data| data.is_some());
+            tell.send(first).expect("the test waits");
+            conn.set_read_deadline(Timeout::Never);
+            let second = conn.recv().await.map(|data| data.is_some());
+            tell.send(second).expect("the test waits");
+        });
+        let mut client = stranger(serving.addresses()[0]);
+        client.conn.complete_io(&mut client.sock).expect("a handshake");
+        let first = told.recv_timeout(PATIENCE).expect("told");
+        assert!(matches!(first, Err(TlsError::ReadTimeout)), "{first:?}");
+        client.write_all(b"later").expect("sent");
+        assert!(matches!(told.recv_timeout(PATIENCE).expect("told"), Ok(true)));
+        end(serving);
+    });
+}
+
+#[test]
+fn a_task_that_panics_announces_nothing() {
+    bounded(|| {
+        let server = server();
+        let serving = one_reactor().serve(move |conn| {
+            let server = server.clone();
+            async move {
+                let mut conn = server.accept(conn).await.expect("a client");
+                let _ = conn.recv().await;
+                panic!("on purpose");
+            }
+        });
+        let serving = serving.expect("it starts");
+        let mut client = stranger(serving.addresses()[0]);
+        client.write_all(b"go").expect("sent");
+        let error = client.read(&mut [0]).expect_err("a torn stream is not taken for whole");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        end(serving);
+    });
+}
