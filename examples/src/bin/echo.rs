@@ -1,12 +1,14 @@
 //! `echo`: sends every byte back to where it came from.
 //!
-//! The smallest complete server, twice: as a handler and as an `async fn`. Ten lines each are the service, the rest is
-//! its command line.
+//! The smallest complete server, three times: as a handler, as an `async fn`, and over TLS. Ten lines each are the
+//! service, the rest is its command line.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use slipring::tls::{Identity, TlsError, TlsServer};
 use slipring::{Conn, Ctx, Handler, Lease, SendError, Timeout};
 use slipring_examples::cli::{self, SharedOptions};
 use slipring_examples::service;
@@ -23,6 +25,14 @@ struct Options {
     /// How the service is written: as callbacks or as an async function. Clients see no difference
     #[arg(long, value_enum, default_value_t = Api::Handler)]
     api: Api,
+
+    /// Serve TLS, with the certificate in this file (PEM; then those of its issuers). `dev-cert` makes one to try
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 
     #[command(flatten)]
     shared: SharedOptions,
@@ -51,15 +61,36 @@ async fn echo(mut conn: Conn) -> Result<(), SendError> {
     Ok(())
 }
 
+async fn echo_tls(conn: Conn, server: TlsServer) -> Result<(), TlsError> {
+    let mut conn = server.accept(conn).await?;
+    while let Some(data) = conn.recv().await? {
+        conn.send(data).await?;
+    }
+    Ok(())
+}
+
+/// What is to be served by TLS, if it is.
+fn tls(options: &Options) -> Option<TlsServer> {
+    let (certificate, key) = (options.tls_cert.as_ref()?, options.tls_key.as_ref()?);
+    let identity = Identity::from_files(certificate, key);
+    let server = identity.and_then(|identity| TlsServer::builder().identity(identity).build());
+    Some(server.unwrap_or_else(|error| cli::fail(error)))
+}
+
 fn main() -> ExitCode {
     let (mut options, signals) = service::begin::<Options>();
     if options.listen.is_empty() {
         options.listen.push(SocketAddr::from(([127, 0, 0, 1], 7000)));
     }
     let builder = service::builder(&options.shared, &options.listen, Timeout::seconds(60), false);
-    let running = match options.api {
-        Api::Handler => service::start(builder, |_reactor| Echo),
-        Api::Async => service::start(builder, |_reactor| slipring::tasks(echo)),
+    let running = match (tls(&options), options.api) {
+        // Written one way only: an async function.
+        (Some(server), _) => service::start(builder, move |_reactor| {
+            let server = server.clone();
+            slipring::tasks(move |conn| echo_tls(conn, server.clone()))
+        }),
+        (None, Api::Handler) => service::start(builder, |_reactor| Echo),
+        (None, Api::Async) => service::start(builder, |_reactor| slipring::tasks(echo)),
     };
     service::announce(&running);
     service::run_until_signal(signals, vec![running], &options.shared)
