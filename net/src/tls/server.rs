@@ -233,6 +233,8 @@ impl TlsServerBuilder {
         let resolver = Arc::new(Choice::new(Arc::clone(&identities)));
         let mut config = builder.with_cert_resolver(resolver);
         config.alpn_protocols = protocols(self.alpn)?;
+        // All ciphers are good ones; scanners want the server to choose among them all the same.
+        config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if self.resumption {
             config.ticketer = rustls::crypto::ring::Ticketer::new()
