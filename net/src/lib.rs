@@ -40,6 +40,7 @@ pub use conn::{
 pub use relay::Relay;
 pub use slipring_core::*;
 pub use tasks::{
-    Elapsed, JoinError, JoinHandle, RemoteJoin, Scope, Sleep, Spawner, draining, now, sleep,
-    sleep_until, spawn_local, timeout, yield_now,
+    BlockingLimits, BlockingLimitsError, BlockingSnapshot, Elapsed, JoinError, JoinHandle,
+    RemoteJoin, Scope, Sleep, Spawner, blocking_snapshot, draining, now, set_blocking_limits,
+    sleep, sleep_until, spawn_local, timeout, unblock, yield_now,
 };

@@ -20,8 +20,10 @@
 //! *Panics.* One in a task ends that task: what it owned is dropped, and the connections among that are aborted.
 //!
 //! This file is the table of tasks and their turn; `tasks/waking.rs` is how they are woken, `tasks/timers.rs` what they
-//! sleep by, `tasks/join.rs` how one waits for another, `tasks/remote.rs` what other threads reach them by.
+//! sleep by, `tasks/join.rs` how one waits for another, `tasks/remote.rs` what other threads reach them by,
+//! `tasks/blocking.rs` where work goes that would block them.
 
+mod blocking;
 mod join;
 mod remote;
 mod time;
@@ -36,11 +38,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use slab::Slab;
 use slipring_core::Doorbell;
 use slipring_core::sys::{Lent, waker};
 
+pub use blocking::{
+    BlockingLimits, BlockingLimitsError, BlockingSnapshot, blocking_snapshot, set_blocking_limits,
+    unblock,
+};
 pub use join::{JoinError, JoinHandle, Scope, spawn_local};
 pub(crate) use join::{note, put_aside};
 pub use remote::{RemoteJoin, Spawner};
@@ -151,6 +158,8 @@ pub(crate) struct Executor {
     /// What was to be done while nothing was lent.
     later: RefCell<Vec<Box<dyn FnOnce()>>>,
     now_us: Cell<u64>,
+    /// Blocking work runs on this thread, and takes so long.
+    inline_blocking: Cell<Option<Duration>>,
 }
 
 impl Executor {
@@ -170,6 +179,7 @@ impl Executor {
             aside: RefCell::default(),
             later: RefCell::default(),
             now_us: Cell::new(0),
+            inline_blocking: Cell::new(None),
         })
     }
 
@@ -200,6 +210,22 @@ impl Executor {
     pub(crate) fn enter<R>(self: &Rc<Self>, call: impl FnOnce() -> R) -> R {
         let mut own = Rc::clone(self);
         CURRENT.with(|place| place.lend(&mut own, call))
+    }
+
+    /// Calls as another thread would: without an executor.
+    pub(crate) fn elsewhere<R>(call: impl FnOnce() -> R) -> R {
+        let mut call = Some(call);
+        let mut called = || call.take().map(|call| call());
+        let called = CURRENT.with(|place| place.borrow(|_| called())).flatten();
+        called.unwrap_or_else(|| {
+            let call = call.take().expect("it was not called, for nothing was lent");
+            call()
+        })
+    }
+
+    /// Blocking work of its tasks runs where they do, from now on.
+    pub(crate) fn block_inline(&self, takes: Duration) {
+        self.inline_blocking.set(Some(takes));
     }
 
     /// Other threads reach it from now on.

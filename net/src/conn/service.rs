@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
+use std::time::Duration;
 
 use slipring_core::{CloseReason, Connections, Ctx, Handler, Key, Lease, Origin};
 
@@ -51,6 +52,18 @@ where
 }
 
 impl<S> Tasks<S> {
+    /// Runs [`unblock`](crate::unblock)'s work on the reactor's own thread, at once, and gives its result after this
+    /// time of the reactor's clock (zero: in the next round of polls). For simulations: they have one thread and
+    /// virtual time, and threads beside them would make no two runs alike. On a runtime it blocks the reactor.
+    ///
+    /// All work begins when it is first polled, however much there is: that there are so many threads and no more is
+    /// not simulated.
+    #[must_use]
+    pub fn with_inline_blocking(self, takes: Duration) -> Self {
+        self.executor.block_inline(takes);
+        self
+    }
+
     pub(super) fn executor(&self) -> &Rc<Executor> {
         &self.executor
     }

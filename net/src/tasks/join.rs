@@ -20,6 +20,11 @@ pub enum JoinError {
     /// It panicked. The panic hook has said where.
     #[error("the task panicked")]
     Panicked,
+    /// It was blocking work ([`unblock`](crate::unblock)), and the system has no thread for it.
+    #[error(
+        "no thread could be started for it; raise the limit on threads of the process or its group"
+    )]
+    NoThread,
 }
 
 enum State<T> {

@@ -190,9 +190,7 @@ impl Spawner {
         F: Future + 'static,
         F::Output: Send + 'static,
     {
-        let shared =
-            Arc::new(Shared { state: Mutex::new(State::Running(None)), ended: Condvar::new() });
-        let ending = Ending { shared: Arc::clone(&shared) };
+        let (ending, result) = RemoteJoin::new();
         let make: Make = Box::new(move |executor| {
             let task = async move {
                 let result = make().await;
@@ -204,7 +202,7 @@ impl Spawner {
         let mut make = Some(make);
         self.remotes[reactor].leave(|incoming| incoming.spawned.extend(make.take()));
         drop(make);
-        RemoteJoin { shared }
+        result
     }
 }
 
@@ -225,13 +223,13 @@ impl<T> Shared<T> {
     }
 }
 
-/// Says how a task ended, however it ends: held by its future, or by what would have made it.
-struct Ending<T> {
+/// Says how a task ended, however it ends: held by its future, or by what would have made it; or how blocking work did.
+pub(super) struct Ending<T> {
     shared: Arc<Shared<T>>,
 }
 
 impl<T> Ending<T> {
-    fn set(&self, result: Result<T, JoinError>) {
+    pub(super) fn set(&self, result: Result<T, JoinError>) {
         let before = std::mem::replace(&mut *self.shared.lock(), State::Ended(result));
         self.shared.ended.notify_all();
         if let State::Running(Some(waker)) = before {
@@ -256,6 +254,13 @@ pub struct RemoteJoin<T> {
 }
 
 impl<T> RemoteJoin<T> {
+    /// A result to come, and what says it.
+    pub(super) fn new() -> (Ending<T>, Self) {
+        let state = Mutex::new(State::Running(None));
+        let shared = Arc::new(Shared { state, ended: Condvar::new() });
+        (Ending { shared: Arc::clone(&shared) }, Self { shared })
+    }
+
     /// Blocks until the task has ended. Not for a reactor's own thread: that would wait for itself.
     ///
     /// # Errors
