@@ -7,3 +7,8 @@
 pub mod cli;
 pub mod service;
 pub mod stats;
+
+/// Runs the page's program as a test; it needs tokio, which the libraries do not have.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/embedding-in-tokio.md")]
+struct EmbeddingInTokio;
