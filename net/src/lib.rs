@@ -24,7 +24,9 @@
 //! }
 //! ```
 //!
-//! What it does *not* do yet: `async fn` services, pools, retries and balancing beyond round-robin. It
+//! As `async fn`, with a task for each connection: [`serve`] and [`Conn`]. What blocks goes to [`unblock`].
+//!
+//! What it does *not* do yet: pools, retries and balancing beyond round-robin. It
 //! never speaks a protocol above TCP.
 #![forbid(unsafe_code)]
 
@@ -44,3 +46,22 @@ pub use tasks::{
     RemoteJoin, Scope, Sleep, Spawner, blocking_snapshot, draining, now, set_blocking_limits,
     sleep, sleep_until, spawn_local, timeout, unblock, yield_now,
 };
+
+/// The programs of docs/guide, run as tests, and those of the README, which would not end, compiled: a page that is wrong
+/// fails `cargo test`. Pages that need the simulator or
+/// tokio are run by the packages that have them.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/guide/first-server.md")]
+    struct FirstServer;
+    #[doc = include_str!("../../docs/guide/back-pressure.md")]
+    struct BackPressure;
+    #[doc = include_str!("../../docs/guide/cancellation.md")]
+    struct Cancellation;
+    #[doc = include_str!("../../docs/guide/timeouts.md")]
+    struct Timeouts;
+    #[doc = include_str!("../../docs/guide/blocking-work.md")]
+    struct BlockingWork;
+}

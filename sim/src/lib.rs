@@ -62,3 +62,8 @@ pub use peer::{End, PeerId, Script};
 pub use scripted::{Operation, Scripted, Submitted};
 pub use sim::{Failure, Sim, SimBuilder, check, explore};
 pub use stage::{Conditions, Stage};
+
+/// Runs the page's programs as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/testing-under-the-simulator.md")]
+struct TestingUnderTheSimulator;
