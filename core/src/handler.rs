@@ -114,6 +114,14 @@ pub trait Handler: Sized {
         false
     }
 
+    /// Whether a connection on which nothing has moved for a moment has nothing under way either, such as an answer that
+    /// is being made: a drain then asks it to go. One that has is left alone until its bytes move again and it is quiet
+    /// behind them, or until the drain's deadline. Asked during a drain only.
+    fn is_idle(&self, state: &Self::State) -> bool {
+        let _ = state;
+        true
+    }
+
     /// The connection is over, and its key means nothing any more after this call. Called exactly once for
     /// every connection, for a dial that failed too; but not for one that was on its way between two reactors when the
     /// last of them failed, or whose new state panicked as it was made. Others may be acted upon by their keys.

@@ -61,19 +61,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.wheel.arm(self.own_timer(TIMER_DRAIN), next_ms);
     }
 
-    /// Asks the quiet ones to go. Who has not been listened to is not quiet: its bytes may wait for a buffer, for
+    /// Asks the quiet ones to go, unless their handler has something under way for them. Who has not been listened to is not quiet: its bytes may wait for a buffer, for
     /// another's outbox, for its handler, or behind more completions than a turn takes.
     fn nudge(&mut self, below: u64, now_ms: u64, quiet_ms: u64) {
         if self.driver.has_completions() {
             return;
         }
-        let slots = &self.connections.slots;
+        let (slots, handler) = (&self.connections.slots, &self.handler);
         let quiet = |key: &Key| {
             slots.get(*key).is_some_and(|slot| {
                 let connection = &slot.connection;
                 let silent = now_ms >= connection.active_at_ms() + quiet_ms;
                 let heard = connection.is_heard() || sings(Canary::UnheardIsQuiet);
-                silent && heard && connection.outbox.is_empty()
+                silent && heard && connection.outbox.is_empty() && handler.is_idle(&slot.state)
             })
         };
         let concerned = slots.keys().filter(|key| Drain::concerns(key.index(), below));

@@ -143,6 +143,10 @@ where
         !self.accepted.is_empty() || self.executor.serving() > 0
     }
 
+    fn is_idle(&self, shell: &Shell) -> bool {
+        shell.is_idle()
+    }
+
     fn on_close(&mut self, ctx: &mut Ctx<'_, Shell>, reason: CloseReason) {
         let key = ctx.key();
         ctx.state().end(key, reason, &mut self.remains, &self.executor);

@@ -247,6 +247,12 @@ impl Shell {
         Some((lease, was_paused))
     }
 
+    /// Whether its task waits for the peer, or there is none: otherwise it has something under way. With nothing in the
+    /// outbox a writer waits for the end.
+    pub(super) fn is_idle(&self) -> bool {
+        self.reader.is_some() || self.writer.is_some() || self.handles == 0
+    }
+
     /// Whether all that ever came was received.
     pub(super) fn is_at_its_end(&self) -> bool {
         self.is_ended && self.inbox.is_empty()

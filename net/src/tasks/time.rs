@@ -129,8 +129,9 @@ pub async fn yield_now() {
 
 /// Waits for the order to drain: new work should not be begun then. Ready at once if it was given already.
 ///
-/// The connections of tasks that do not ask for this are closed when they have been idle for a moment
-/// ([`Reason::Drained`](slipring_core::CloseReason::Drained)); one that is busy is aborted at the drain's deadline.
+/// A connection whose task waits for its bytes is closed when it has been quiet for a moment, whether anybody asks for
+/// this or not ([`Drained`](slipring_core::CloseReason::Drained)). One whose task does something else has its time until
+/// the drain's deadline, and is aborted then: so a task that never receives should ask.
 pub async fn draining() {
     let mut waiting = Waiting { place: None };
     poll_fn(|cx| waiting.poll(cx)).await;

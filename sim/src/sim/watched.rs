@@ -87,6 +87,10 @@ impl<H: Handler> Handler for Watched<H> {
         self.handler.next_turn_ms()
     }
 
+    fn is_idle(&self, state: &Self::State) -> bool {
+        self.handler.is_idle(state)
+    }
+
     fn is_busy(&self) -> bool {
         self.handler.is_busy()
     }

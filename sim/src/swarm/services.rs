@@ -126,6 +126,10 @@ impl<H: Handler> Handler for Observed<H> {
         self.handler.is_busy()
     }
 
+    fn is_idle(&self, state: &Self::State) -> bool {
+        self.handler.is_idle(state)
+    }
+
     fn on_close(&mut self, ctx: &mut Ctx<'_, Self::State>, reason: CloseReason) {
         self.book.borrow_mut().closed(party(self.reactor, ctx.key()), reason);
         self.ask_at_its_end(ctx, reason);
