@@ -27,7 +27,7 @@
 //! | [`recv`](Conn::recv), [`recv_into`](Conn::recv_into) | nothing: what comes is there for the next call | |
 //! | [`send`](Conn::send) | nothing: it takes all of its bytes at once, when there is room | they are dropped with it |
 //! | [`send_all`](Conn::send_all) | a whole number of its pieces was taken, in their order | the rest |
-//! | [`dial`](crate::dial) | the dial is given up | |
+//! | [`dial`] | the dial is given up | |
 //! | the task, with its [`Conn`] | what was sent goes out, then a FIN | what came and was not taken is dropped |
 //!
 //! A connection ends in order when its handle is dropped, and is aborted when the task that holds it panics.
