@@ -33,3 +33,8 @@ pub use identity::Identity;
 pub use machine::{Machine, Plain};
 pub use rustls_pki_types::CertificateDer;
 pub use server::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, TlsServer, TlsServerBuilder};
+
+/// Its examples are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/tls.md")]
+struct Guide;
