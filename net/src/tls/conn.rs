@@ -60,17 +60,64 @@ impl TlsServer {
     ///
     /// # Errors
     /// [`TlsError`]; the peer has been told, where there is an alert for it, and the connection is closed.
-    pub async fn accept(&self, conn: Conn) -> Result<TlsConn, TlsError> {
-        let mut tls = TlsConn::new(conn, Machine::server(self)?);
-        tls.conn.set_phase_deadline(Timeout::After(self.handshake_timeout()));
-        let mut hello = tls.recv_hello().await?;
+    pub async fn accept(&self, mut conn: Conn) -> Result<TlsConn, TlsError> {
+        let cap = self.handshakes_max();
+        conn.set_phase_deadline(Timeout::After(self.handshake_timeout()));
+        let mut hello = recv_hello(&mut conn).await?;
         let mut turn = Turn::new();
-        tls.wait_for(&mut turn, self.handshakes_max()).await?;
+        wait_for(&mut turn, cap, &mut conn).await?;
+        let mut tls = TlsConn::new(conn, Machine::server(self)?);
         tls.open_hello(&mut hello);
         drop(hello);
-        tls.shake_hands(&turn, self.handshakes_max()).await?;
+        tls.shake_hands(&turn, cap).await?;
         Ok(tls)
     }
+}
+
+/// The first record of a client, and what came with it. Nothing is done about it yet.
+async fn recv_hello(conn: &mut Conn) -> Result<Vec<u8>, TlsError> {
+    let mut hello = Vec::new();
+    while !Machine::is_whole_record(&hello) {
+        match conn.recv().await {
+            Some(lease) => hello.extend_from_slice(&lease),
+            None => {
+                return Err(match conn.end() {
+                    Some(End::ReadTimeout) => TlsError::ReadTimeout,
+                    Some(End::Closed(CloseReason::PhaseTimeout)) => TlsError::Timeout,
+                    Some(End::Closed(reason)) if reason != CloseReason::PeerClosed => {
+                        TlsError::Ended(reason)
+                    }
+                    _ => TlsError::EndedInHandshake,
+                });
+            }
+        }
+    }
+    Ok(hello)
+}
+
+/// Waits for a turn, and for the end of the connection meanwhile.
+async fn wait_for(turn: &mut Turn, cap: usize, conn: &mut Conn) -> Result<(), TlsError> {
+    let mut closed = pin!(conn.closed());
+    let mut until: Option<Pin<Box<Sleep>>> = None;
+    poll_fn(|cx| {
+        loop {
+            match turn.poll(cap, now(), cx) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(Wait::Wake) => break,
+                Err(Wait::Until(at)) => {
+                    let sleep = until.insert(Box::pin(sleep_until(at)));
+                    if sleep.as_mut().poll(cx).is_pending() {
+                        break;
+                    }
+                }
+            }
+        }
+        closed.as_mut().poll(cx).map(|reason| match reason {
+            CloseReason::PhaseTimeout => Err(TlsError::HandshakeCap { cap }),
+            reason => Err(TlsError::Ended(reason)),
+        })
+    })
+    .await
 }
 
 impl TlsClient {
@@ -122,43 +169,6 @@ impl TlsConn {
     }
 
     // -------------------------------------------------------------------------------- handshake
-
-    /// The first record of a client, and what came with it. Nothing is done about it yet.
-    async fn recv_hello(&mut self) -> Result<Vec<u8>, TlsError> {
-        let mut hello = Vec::new();
-        while !Machine::is_whole_record(&hello) {
-            match self.conn.recv().await {
-                Some(lease) => hello.extend_from_slice(&lease),
-                None => self.take_end()?,
-            }
-        }
-        Ok(hello)
-    }
-
-    /// Waits for a turn, and for the end of the connection meanwhile.
-    async fn wait_for(&mut self, turn: &mut Turn, cap: usize) -> Result<(), TlsError> {
-        let mut closed = pin!(self.conn.closed());
-        let mut until: Option<Pin<Box<Sleep>>> = None;
-        poll_fn(|cx| {
-            loop {
-                match turn.poll(cap, now(), cx) {
-                    Ok(()) => return Poll::Ready(Ok(())),
-                    Err(Wait::Wake) => break,
-                    Err(Wait::Until(at)) => {
-                        let sleep = until.insert(Box::pin(sleep_until(at)));
-                        if sleep.as_mut().poll(cx).is_pending() {
-                            break;
-                        }
-                    }
-                }
-            }
-            closed.as_mut().poll(cx).map(|reason| match reason {
-                CloseReason::PhaseTimeout => Err(TlsError::HandshakeCap { cap }),
-                reason => Err(TlsError::Ended(reason)),
-            })
-        })
-        .await
-    }
 
     fn open_hello(&mut self, hello: &mut [u8]) {
         if let Err(error) = self.machine.handle_received(hello, &mut self.plain) {

@@ -291,7 +291,9 @@ mod tests {
     #[test]
     fn who_is_woken_and_leaves_wakes_the_next() {
         let mut all = crowd(4);
-        all.iter_mut().for_each(|one| drop(one.passes()));
+        for one in &mut all {
+            one.passes();
+        }
         drop(all.remove(0));
         assert!(all[1].was_woken());
         drop(all.remove(1)); // it was woken, and never polled

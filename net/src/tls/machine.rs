@@ -145,9 +145,9 @@ impl Machine {
             let rest = &mut bytes[start..];
             let length = match self.record_length(rest)? {
                 Some(length) if length <= rest.len() => length,
-                longer => {
-                    self.piece.reserve(longer.unwrap_or(HEADER));
-                    self.piece.extend_from_slice(rest);
+                _ => {
+                    // No larger than what came: a header alone buys nobody a record's memory.
+                    self.piece = rest.to_vec();
                     return Ok(());
                 }
             };
@@ -178,7 +178,6 @@ impl Machine {
                 return Ok(taken);
             }
             let more = &bytes[taken..bytes.len().min(taken + lacks)];
-            self.piece.reserve_exact(lacks);
             self.piece.extend_from_slice(more);
             taken += more.len();
         };

@@ -73,6 +73,22 @@ fn a_plaintext_record_in_an_encrypted_stream_is_refused() {
     }
 }
 
+/// The type outside is not sealed in TLS 1.3; in TLS 1.2 it is.
+#[test]
+fn a_record_that_pretends_to_be_of_another_kind_is_refused() {
+    for version in [Version::Tls12, Version::Tls13] {
+        for kind in 20..=23 {
+            let mut link = established(version);
+            link.client.machine.seal(b"hello").expect("established");
+            let mut record = link.client.outgoing();
+            record[0] = kind;
+            link.server.handle(&mut record);
+            assert_eq!(link.server.error.is_some(), kind != 23, "{version:?}, {kind}");
+            assert_eq!(link.server.received.is_empty(), kind != 23);
+        }
+    }
+}
+
 #[test]
 fn a_record_that_is_played_again_or_left_out_is_refused() {
     for version in [Version::Tls12, Version::Tls13] {

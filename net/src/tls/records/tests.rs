@@ -184,3 +184,24 @@ fn chatter_ends_and_empty_data_does_not_matter() {
         assert_eq!(outcome.is_err(), round == CHATTER_MAX);
     }
 }
+
+/// However often it is asked for: one answer, in front of the next data, under the old key.
+#[test]
+fn a_key_that_was_asked_for_is_given_with_the_next_data() {
+    let [mut client, mut server] = pair(Version::Tls13);
+    for _ in 0..3 {
+        let mut outgoing = VecDeque::new();
+        for _ in 0..2 {
+            let ask = [24, 0, 0, 1, 1];
+            outgoing.push_back(client.sealer.seal(ContentType::Handshake, &ask).expect("sealed"));
+            let next = client.kernel.next_seal().expect("keys");
+            client.sealer = Sealer::new(client.suite, next).expect("keys");
+        }
+        assert_eq!(open(&mut server, outgoing.drain(..)), b"");
+        server.seal(b"first", &mut outgoing).expect("established");
+        assert_eq!(outgoing.len(), 2, "the answer and the data");
+        server.seal(b"second", &mut outgoing).expect("established");
+        assert_eq!((outgoing.len(), server.sealer.number), (3, 2), "a new key, used twice");
+        assert_eq!(open(&mut client, outgoing.drain(..)), b"firstsecond");
+    }
+}
