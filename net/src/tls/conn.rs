@@ -19,6 +19,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -505,6 +506,18 @@ impl TlsConn {
     #[must_use]
     pub fn key(&self) -> Key {
         self.conn.key()
+    }
+
+    /// The peer's address; `None` once the connection has ended.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.conn.peer()
+    }
+
+    /// The address of this end; `None` once the connection has ended.
+    #[must_use]
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.conn.local()
     }
 
     /// Where it came from.

@@ -11,7 +11,7 @@
 //!
 //! * who has not sent one whole is nowhere here, and costs nothing but its connection;
 //! * so many begin in a turn, and established connections have the rest of it;
-//! * so many are under way, each with some ten kilobytes of state. While others wait for a place, a handshake has a
+//! * so many are under way, each with some five kilobytes of state. While others wait for a place, a handshake has a
 //!   second, by far enough for an honest one: those who begin and fall silent keep nobody out for long.
 //!
 //! A reactor is a thread, so the line is the thread's (reactors that simulation runs in one thread have one together).
