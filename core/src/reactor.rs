@@ -160,6 +160,8 @@ pub struct Reactor<D, H: Handler> {
     is_rung: bool,
     /// The handler has had its own part of this turn.
     has_turned: bool,
+    /// Turns since the drain's deadline without a connection.
+    last_turns: u32,
     /// The callback that it is in, and the connection which that is called for.
     calling: Arc<Calling>,
     segments: Vec<Segment>,
@@ -231,6 +233,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             making: Vec::new(),
             is_rung: false,
             has_turned: false,
+            last_turns: 0,
             calling,
             segments: Vec::with_capacity(SEGMENTS_PER_SEND_MAX),
             sends_queued: 0,
@@ -334,6 +337,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.enter()?;
         self.connections.counters.turns += 1;
         self.has_turned = false;
+        self.last_turns += u32::from(self.connections.ending && self.connections.is_empty());
         self.expire();
         self.work_through_panics();
         // Those that the end of a connection released.
@@ -374,7 +378,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub fn is_drained(&self) -> bool {
         self.drain.is_some()
             && self.connections.is_empty()
-            && (!self.handler.is_busy() || self.connections.ending)
+            && !self.waits_for_handler()
             && self.acceptor.is_stopped()
             && self.front.is_retired()
             && self.front.is_empty(self.number)

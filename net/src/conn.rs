@@ -33,8 +33,9 @@
 //! A connection ends in order when its handle is dropped, and is aborted when the task that holds it panics.
 //!
 //! This file is the handle; `conn/futures.rs` are its waits, `conn/shell.rs` is what a slot keeps for it, `conn/service.rs` the handler beneath,
-//! `conn/split.rs` its halves, `conn/dialing.rs` how one is dialed, `conn/serve.rs` a runtime that serves.
+//! `conn/split.rs` its halves, `conn/busy.rs` what a drain is told, `conn/dialing.rs` how one is dialed, `conn/serve.rs` a runtime that serves.
 
+mod busy;
 mod dialing;
 mod futures;
 mod serve;
@@ -53,6 +54,7 @@ use slipring_core::{
 
 use crate::tasks::{Executor, Timer, note, put_aside};
 
+pub use busy::BusyFlag;
 pub use dialing::{DialError, dial};
 pub use futures::{Closing, Receiving, ReceivingInto, Sending};
 pub use serve::{Serve, Serving, serve};
@@ -385,6 +387,12 @@ impl Conn {
     #[must_use]
     pub fn origin(&self) -> Option<Origin> {
         self.with(|connections, key| connections.origin(key))
+    }
+
+    /// For telling a drain that something is under way on it.
+    #[must_use]
+    pub fn busy_flag(&self) -> BusyFlag {
+        BusyFlag { key: self.key, reactor: self.reactor, _not_send: PhantomData }
     }
 
     /// Two halves that different tasks of the reactor may hold.

@@ -37,7 +37,8 @@ mod tasks;
 pub mod tls;
 
 pub use conn::{
-    Conn, DialError, End, ReadHalf, SendError, Serve, Serving, Tasks, WriteHalf, dial, serve, tasks,
+    BusyFlag, Conn, DialError, End, ReadHalf, SendError, Serve, Serving, Tasks, WriteHalf, dial,
+    serve, tasks,
 };
 pub use relay::Relay;
 pub use slipring_core::*;

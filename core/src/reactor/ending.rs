@@ -61,8 +61,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.wheel.arm(self.own_timer(TIMER_DRAIN), next_ms);
     }
 
-    /// Asks the quiet ones to go, unless their handler has something under way for them. Who has not been listened to is not quiet: its bytes may wait for a buffer, for
-    /// another's outbox, for its handler, or behind more completions than a turn takes.
+    /// Asks the quiet ones to go. Who has not been listened to is not quiet: its bytes may wait for a buffer, for
+    /// another's outbox, for its handler, or behind more completions than a turn takes. Nor is one whose handler has
+    /// something under way for it.
     fn nudge(&mut self, below: u64, now_ms: u64, quiet_ms: u64) {
         if self.driver.has_completions() {
             return;

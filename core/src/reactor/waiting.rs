@@ -10,6 +10,9 @@ use crate::canary::{Canary, sings};
 use crate::driver::{Driver, Wait};
 use crate::handler::Handler;
 
+/// Turns that a handler may have, one at once behind the other, once all connections were aborted and have ended.
+const LAST_TURNS_MAX: u32 = 8;
+
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Calls the handler, once a turn: after a panic in it, everything else of the turn goes on.
     #[inline]
@@ -20,6 +23,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.calling.begin_alone(Callback::OnTurn);
         self.handler.on_turn(&mut self.connections);
         self.calling.end();
+    }
+
+    /// Whether the end has to wait for the handler: while it has something under way, until the drain's deadline. Behind
+    /// that it has a few turns more if it wants them at once: what waited for the connections hears of their end.
+    pub(super) fn waits_for_handler(&self) -> bool {
+        let has_time = || match self.connections.ending {
+            true => self.last_turns < LAST_TURNS_MAX && self.next_turn().is_none(),
+            false => true,
+        };
+        self.handler.is_busy() && has_time()
     }
 
     /// When the next turn has to come, milliseconds; `Some(None)` if something has to happen first, `None` for now.

@@ -133,3 +133,23 @@ fn a_drain_does_not_wait_beyond_its_deadline() {
     stage.pass_ms(1_500);
     assert!(stage.is_drained());
 }
+
+#[test]
+fn what_waited_for_connections_hears_of_their_end_at_the_deadline() {
+    let (mut stage, seen) = turning();
+    seen.is_busy.set(true);
+    stage.drain();
+    stage.pass_ms(29_000);
+    // It wants turns at once, and for ever: it has some, and then it is over.
+    seen.next_ms.set(Some(0));
+    let deadline = stage.reactor().connections().now_ms() + 1_500;
+    let mut turns = 0;
+    stage.driver().advance_us(1_500_000);
+    while !stage.is_drained() {
+        turns += 1;
+        assert!(turns < 100, "it never ends");
+        stage.turn();
+    }
+    assert!(stage.reactor().connections().now_ms() >= deadline);
+    assert!(turns > 2, "only {turns} turns");
+}

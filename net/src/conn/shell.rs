@@ -96,6 +96,8 @@ pub struct Shell {
     pub(super) is_shut_down: bool,
     /// Nobody will receive any more.
     is_deaf: bool,
+    /// Whoever works on it says that something is under way.
+    pub(super) is_busy: bool,
     /// It stands on the list of the unread.
     is_unread: bool,
     /// Its reading is paused for what is in its inbox.
@@ -247,10 +249,10 @@ impl Shell {
         Some((lease, was_paused))
     }
 
-    /// Whether its task waits for the peer, or there is none: otherwise it has something under way. With nothing in the
+    /// Whether its task waits for the peer, or there is none, and nobody says otherwise: else something is under way. With nothing in the
     /// outbox a writer waits for the end.
     pub(super) fn is_idle(&self) -> bool {
-        self.reader.is_some() || self.writer.is_some() || self.handles == 0
+        (self.reader.is_some() || self.writer.is_some() || self.handles == 0) && !self.is_busy
     }
 
     /// Whether all that ever came was received.
