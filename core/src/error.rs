@@ -157,6 +157,9 @@ impl fmt::Display for CloseReason {
     }
 }
 
+/// For those who have to hand it on as one, such as `std::io::Error`. An end in order is none of course.
+impl std::error::Error for CloseReason {}
+
 /// Why a runtime cannot start. `Display` is one line: the cause, then the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

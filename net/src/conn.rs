@@ -32,11 +32,16 @@
 //!
 //! A connection ends in order when its handle is dropped, and is aborted when the task that holds it panics.
 //!
-//! This file is the handle; `conn/futures.rs` are its waits, `conn/shell.rs` is what a slot keeps for it, `conn/service.rs` the handler beneath,
-//! `conn/split.rs` its halves, `conn/busy.rs` what a drain is told, `conn/dialing.rs` how one is dialed, `conn/serve.rs` a runtime that serves.
+//! This file is the handle; `conn/futures.rs` are its waits, `conn/shell.rs` is what a slot keeps for it,
+//! `conn/service.rs` the handler beneath, `conn/split.rs` its halves, `conn/copying.rs` how bytes of the caller's memory
+//! go into it, `conn/failing.rs` its ends as `io::Error`s, `conn/busy.rs` what a drain is told,
+//! `conn/dialing.rs` how one is dialed, `conn/serve.rs` a
+//! runtime that serves.
 
 mod busy;
+mod copying;
 mod dialing;
+mod failing;
 mod futures;
 mod serve;
 mod service;
@@ -254,6 +259,19 @@ impl Conn {
     /// Waits until the connection has ended. Bytes that come meanwhile are kept for `recv`.
     pub fn closed(&mut self) -> Closing<'_> {
         Closing { conn: self }
+    }
+
+    /// [`closed`](Self::closed), for those who write futures. Of those who wait for this and for
+    /// [`poll_ready`](Self::poll_ready), only the last is woken.
+    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.with(|connections, key| match connections.state_of(key) {
+            Some(shell) => {
+                // Whoever waits for room waits for the end too.
+                put_aside(note(&mut shell.writer, cx));
+                Poll::Pending
+            }
+            None => Poll::Ready(reason(key).unwrap_or(CloseReason::DriverFailed)),
+        })
     }
 
     // ---------------------------------------------------------------------------------- sending

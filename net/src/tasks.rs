@@ -52,7 +52,7 @@ pub use join::{JoinError, JoinHandle, Scope, spawn_local};
 pub(crate) use join::{note, put_aside};
 pub use remote::{RemoteJoin, Spawner};
 pub use time::{Elapsed, Sleep, draining, now, sleep, sleep_until, timeout, yield_now};
-pub(crate) use timers::Timer;
+pub(crate) use timers::{Timer, wake_in};
 
 use remote::Remote;
 use timers::Timers;

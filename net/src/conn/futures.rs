@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 
 use slipring_core::{CloseReason, Connections, Key, Lease, Outgoing, SendRefused};
 
-use super::{Conn, SendError, Shell, reason, why_not};
+use super::{Conn, SendError, Shell, why_not};
 use crate::tasks::{Timer, note, put_aside};
 
 /// A send for which there is no memory tries again after this long, milliseconds: nothing tells when there is some.
-const NO_MEMORY_MS: u64 = 5;
+pub(super) const NO_MEMORY_MS: u64 = 5;
 
 /// The wait of [`Conn::recv`].
 #[derive(Debug)]
@@ -78,15 +78,8 @@ pub struct Closing<'a> {
 impl Future for Closing<'_> {
     type Output = CloseReason;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.conn.with(|connections, key| match connections.state_of(key) {
-            Some(shell) => {
-                // Whoever waits for room waits for the end too.
-                put_aside(note(&mut shell.writer, cx));
-                Poll::Pending
-            }
-            None => Poll::Ready(reason(key).unwrap_or(CloseReason::DriverFailed)),
-        })
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.conn.poll_closed(cx)
     }
 }
 

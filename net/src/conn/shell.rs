@@ -113,6 +113,8 @@ pub(super) struct Remain {
     pub(super) reason: CloseReason,
     pub(super) handles: u8,
     pub(super) was_open: bool,
+    /// The peer's FIN had come.
+    pub(super) is_ended: bool,
 }
 
 impl Remain {
@@ -297,7 +299,8 @@ impl Shell {
     ) {
         if self.handles > 0 {
             let inbox = std::mem::take(&mut self.inbox);
-            let remain = Remain { inbox, reason, handles: self.handles, was_open: self.is_open };
+            let Self { handles, is_open: was_open, is_ended, .. } = *self;
+            let remain = Remain { inbox, reason, handles, was_open, is_ended };
             remains.of.insert(key, remain);
         }
         for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {

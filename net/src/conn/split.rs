@@ -1,6 +1,9 @@
 //! The halves of a connection, for two tasks of its reactor.
 
-use slipring_core::{CloseReason, Lease, Outgoing};
+use std::io::IoSlice;
+use std::task::{Context, Poll};
+
+use slipring_core::{CloseReason, Lease, Outgoing, SendRefused};
 
 use super::{Conn, End, SendError, set_handles};
 
@@ -29,6 +32,16 @@ impl ReadHalf {
     /// As [`Conn::recv_into`].
     pub async fn recv_into(&mut self, into: &mut [u8]) -> usize {
         self.conn.recv_into(into).await
+    }
+
+    /// As [`Conn::poll_recv`].
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Lease>> {
+        self.conn.poll_recv(cx)
+    }
+
+    /// As [`Conn::poll_recv_into`].
+    pub fn poll_recv_into(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<usize> {
+        self.conn.poll_recv_into(cx, into)
     }
 
     /// As [`Conn::unrecv`].
@@ -77,6 +90,46 @@ impl WriteHalf {
     /// [`SendError`].
     pub async fn send_all(&mut self, bytes: &[u8]) -> Result<(), SendError> {
         self.conn.send_all(bytes).await
+    }
+
+    /// As [`Conn::poll_ready`].
+    ///
+    /// # Errors
+    /// [`SendError`], if nothing can be sent any more.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.conn.poll_ready(cx)
+    }
+
+    /// As [`Conn::try_send`].
+    ///
+    /// # Errors
+    /// [`SendRefused`], with the bytes.
+    pub fn try_send(&mut self, data: impl Into<Outgoing>) -> Result<(), SendRefused> {
+        self.conn.try_send(data)
+    }
+
+    /// As [`Conn::poll_send_from`].
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn poll_send_from(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, SendError>> {
+        self.conn.poll_send_from(cx, bytes)
+    }
+
+    /// As [`Conn::poll_send_slices`].
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn poll_send_slices(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<Result<usize, SendError>> {
+        self.conn.poll_send_slices(cx, slices)
     }
 
     /// As [`Conn::shutdown`].

@@ -40,6 +40,8 @@ pub fn sleep_until(at: Duration) -> Sleep {
 }
 
 /// The wait of [`sleep`] or [`sleep_until`].
+///
+/// It is `Send` and `Sync` in type, for libraries that want that; it stays with the reactor that first polls it.
 #[derive(Debug)]
 #[must_use = "it waits once it is polled"]
 pub struct Sleep {
@@ -67,8 +69,9 @@ impl Sleep {
 impl Future for Sleep {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.timer.poll(self.deadline_ms, cx)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline_ms = self.deadline_ms;
+        self.timer.poll(deadline_ms, cx)
     }
 }
 

@@ -4,7 +4,6 @@
 //! eighths of what is left, and again when it fires, until the wheel is exact. A timeout that is never reached, as most
 //! are not, costs what it did: one arm, one disarm.
 
-use std::cell::Cell;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
@@ -22,6 +21,8 @@ const BATCH: usize = 256;
 struct Entry {
     deadline_ms: u64,
     waker: Waker,
+    /// No [`Timer`] will take it away: it goes when its time has come.
+    is_alone: bool,
 }
 
 #[derive(Default)]
@@ -39,14 +40,14 @@ impl Timers {
         wheel.arm(index, now_ms + in_ms);
     }
 
-    fn insert(&mut self, deadline_ms: u64, waker: Waker, now_ms: u64) -> u32 {
+    fn insert(&mut self, deadline_ms: u64, waker: Waker, is_alone: bool, now_ms: u64) -> u32 {
         assert!(
             self.entries.len() < TIMERS_MAX as usize,
             "a reactor has {TIMERS_MAX} timers at most"
         );
         let wheel = self.wheel.get_or_insert_with(|| Wheel::new(TIMERS_MAX, now_ms));
         wheel.advance(now_ms);
-        let index = self.entries.insert(Entry { deadline_ms, waker }) as u32;
+        let index = self.entries.insert(Entry { deadline_ms, waker, is_alone }) as u32;
         Self::arm(wheel, index, deadline_ms, now_ms);
         index
     }
@@ -74,6 +75,8 @@ impl Timers {
             let Some(entry) = self.entries.get(index as usize) else { continue };
             if entry.deadline_ms > now_ms {
                 Self::arm(wheel, index, entry.deadline_ms, now_ms);
+            } else if entry.is_alone {
+                woken.push(self.entries.remove(index as usize).waker);
             } else {
                 woken.push(entry.waker.clone());
             }
@@ -86,23 +89,51 @@ impl Timers {
     }
 }
 
+/// Wakes whoever polls once so much time has passed, milliseconds; there is nothing to hold for it. For those who wait for
+/// what nobody tells them, and look again.
+#[cold]
+pub(crate) fn wake_in(span_ms: u64, cx: &Context<'_>) {
+    let executor = Executor::here();
+    let now_ms = executor.now_us.get() / 1000;
+    let mut timers = executor.timers.borrow_mut();
+    timers.insert(now_ms + span_ms, cx.waker().clone(), true, now_ms);
+}
+
 /// One deadline, and whoever waits for it. Belongs to the reactor it was first polled on.
+///
+/// It holds numbers only, so that what holds it may be `Send` and `Sync`, as some libraries want of a sleep; it is of
+/// use on its reactor alone.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
-    armed: Cell<Option<u32>>,
+    armed: Option<Armed>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Armed {
+    executor: u16,
+    index: u32,
 }
 
 impl Timer {
     /// Whether the deadline has come; wakes when it does, if not.
-    pub(crate) fn poll(&self, deadline_ms: u64, cx: &mut Context<'_>) -> Poll<()> {
+    ///
+    /// # Panics
+    /// Outside of a reactor's tasks, and on another reactor than before.
+    pub(crate) fn poll(&mut self, deadline_ms: u64, cx: &mut Context<'_>) -> Poll<()> {
         let executor = Executor::here();
+        if let Some(armed) = self.armed {
+            assert!(
+                armed.executor == executor.number,
+                "a sleep that began on one reactor was polled on another; a sleep stays with its own"
+            );
+        }
         let now_ms = executor.now_us.get() / 1000;
         if now_ms >= deadline_ms {
             self.disarm_at(&executor);
             return Poll::Ready(());
         }
         let mut timers = executor.timers.borrow_mut();
-        let armed = self.armed.get();
+        let armed = self.armed.map(|armed| armed.index);
         let _before = match armed.and_then(|index| timers.entries.get_mut(index as usize)) {
             Some(entry) if entry.deadline_ms == deadline_ms => {
                 let is_noted = entry.waker.will_wake(cx.waker());
@@ -110,7 +141,8 @@ impl Timer {
             }
             _ => {
                 let before = armed.map(|index| timers.remove(index));
-                self.armed.set(Some(timers.insert(deadline_ms, cx.waker().clone(), now_ms)));
+                let index = timers.insert(deadline_ms, cx.waker().clone(), false, now_ms);
+                self.armed = Some(Armed { executor: executor.number, index });
                 before
             }
         };
@@ -118,17 +150,18 @@ impl Timer {
         Poll::Pending
     }
 
-    fn disarm_at(&self, executor: &Executor) {
-        if let Some(index) = self.armed.take() {
-            let _before = executor.timers.borrow_mut().remove(index);
+    fn disarm_at(&mut self, executor: &Executor) {
+        if let Some(armed) = self.armed.take_if(|armed| armed.executor == executor.number) {
+            let _before = executor.timers.borrow_mut().remove(armed.index);
         }
     }
 }
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        if self.armed.get_mut().is_some() {
-            // Without an executor all its timers are gone, or soon will be.
+        if self.armed.is_some() {
+            // Without an executor all its timers are gone, or soon will be. On another reactor nothing can be done
+            // about its entry, which wakes a task for nothing at worst.
             Executor::with(|executor| self.disarm_at(executor));
         }
     }
