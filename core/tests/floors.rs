@@ -6,7 +6,8 @@
 //! Is not: a check of visibility or of what types lead to; the compiler does that. It reads words.
 //!
 //! ```text
-//! 7 composition   net: upstream relay conn tls proxy_protocol drain admin
+//! 7 composition   net: upstream relay conn adapters tls
+//!                 proxy_protocol drain admin
 //! 6 kept          net: tasks pool connector resolve health
 //! 5 verdicts      net: policy/*                          (words only)
 //! ---------------------------------------------------------------------- the public API of core
@@ -165,7 +166,16 @@ const NET: &[Row] = &[
     },
     Row {
         floor: 7,
-        modules: &["upstream", "relay", "conn", "tls", "proxy_protocol", "drain", "admin"],
+        modules: &[
+            "upstream",
+            "relay",
+            "conn",
+            "adapters",
+            "tls",
+            "proxy_protocol",
+            "drain",
+            "admin",
+        ],
         floors: &[5, 6, 7],
         also: &[],
         crates: &[ANY],

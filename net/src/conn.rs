@@ -62,6 +62,8 @@ use crate::tasks::{Executor, Timer, note, put_aside};
 pub use busy::BusyFlag;
 pub use dialing::{DialError, dial};
 pub use futures::{Closing, Receiving, ReceivingInto, Sending};
+#[cfg(feature = "tower")]
+pub(crate) use serve::start;
 pub use serve::{Serve, Serving, serve};
 pub use service::{Tasks, tasks};
 pub use shell::Shell;

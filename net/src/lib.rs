@@ -25,11 +25,15 @@
 //! ```
 //!
 //! As `async fn`, with a task for each connection: [`serve`] and [`Conn`]. What blocks goes to [`unblock`].
+//! With the features `futures-io`, `tokio-io`, `hyper` and `tower` its connections are those of other libraries too:
+//! `adapters`.
 //!
 //! What it does *not* do yet: pools, retries and balancing beyond round-robin. It
 //! never speaks a protocol above TCP.
 #![forbid(unsafe_code)]
 
+#[cfg(any(feature = "futures-io", feature = "tokio-io", feature = "hyper", feature = "tower"))]
+pub mod adapters;
 pub mod conn;
 mod relay;
 mod tasks;

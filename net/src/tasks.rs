@@ -51,6 +51,8 @@ pub use blocking::{
 pub use join::{JoinError, JoinHandle, Scope, spawn_local};
 pub(crate) use join::{note, put_aside};
 pub use remote::{RemoteJoin, Spawner};
+#[cfg(feature = "hyper")]
+pub(crate) use time::instants;
 pub use time::{Elapsed, Sleep, draining, now, sleep, sleep_until, timeout, yield_now};
 pub(crate) use timers::{Timer, wake_in};
 
@@ -160,6 +162,9 @@ pub(crate) struct Executor {
     now_us: Cell<u64>,
     /// Blocking work runs on this thread, and takes so long.
     inline_blocking: Cell<Option<Duration>>,
+    /// Made when somebody asks for one.
+    #[cfg(feature = "hyper")]
+    instants: std::cell::OnceCell<slipring_core::clock::Instants>,
 }
 
 impl Executor {
@@ -180,6 +185,8 @@ impl Executor {
             later: RefCell::default(),
             now_us: Cell::new(0),
             inline_blocking: Cell::new(None),
+            #[cfg(feature = "hyper")]
+            instants: std::cell::OnceCell::new(),
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use slipring_core::{Builder, Counters, Handle, RunError, Running, Runtime, SetupError};
 
-use super::{Conn, tasks};
+use super::{Conn, Tasks, tasks};
 use crate::tasks::Spawner;
 
 /// Serves each client of an address by a task of its own, with the defaults of [`Runtime::builder`]: one reactor for
@@ -54,23 +54,35 @@ impl Serve for Builder {
         S: FnMut(Conn) -> F + Clone + Send + 'static,
         F: Future + 'static,
     {
-        let remotes = Arc::new(Mutex::new(Vec::new()));
-        let registered = Arc::clone(&remotes);
         // One for each reactor; a mutex, since a closure that is called from many threads has to be `Sync`.
         let service = Mutex::new(service);
-        let running = self.start(move |reactor| {
-            let service = service.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let handler = tasks(service);
-            let remote = Arc::clone(handler.executor().remote());
-            registered.lock().unwrap_or_else(PoisonError::into_inner).push((reactor, remote));
-            handler
-        })?;
-        let mut remotes =
-            std::mem::take(&mut *remotes.lock().unwrap_or_else(PoisonError::into_inner));
-        remotes.sort_by_key(|(reactor, _)| *reactor);
-        let spawner = Spawner::new(remotes.into_iter().map(|(_, remote)| remote).collect());
-        Ok(Serving { running, spawner })
+        start(self, move |_reactor| {
+            tasks(service.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        })
     }
+}
+
+/// Starts a runtime whose reactors run these.
+pub(crate) fn start<S, F>(
+    builder: Builder,
+    make: impl Fn(usize) -> Tasks<S> + Send + Sync + 'static,
+) -> Result<Serving, SetupError>
+where
+    S: FnMut(Conn) -> F + 'static,
+    F: Future + 'static,
+{
+    let remotes = Arc::new(Mutex::new(Vec::new()));
+    let registered = Arc::clone(&remotes);
+    let running = builder.start(move |reactor| {
+        let handler = make(reactor);
+        let remote = Arc::clone(handler.executor().remote());
+        registered.lock().unwrap_or_else(PoisonError::into_inner).push((reactor, remote));
+        handler
+    })?;
+    let mut remotes = std::mem::take(&mut *remotes.lock().unwrap_or_else(PoisonError::into_inner));
+    remotes.sort_by_key(|(reactor, _)| *reactor);
+    let spawner = Spawner::new(remotes.into_iter().map(|(_, remote)| remote).collect());
+    Ok(Serving { running, spawner })
 }
 
 /// A runtime that serves by tasks. Dropping it lets it run on.

@@ -24,6 +24,12 @@ impl ReadHalf {
         Self { conn }
     }
 
+    /// What it is half of, for the adapters: they ask of it only what a half may do.
+    #[cfg(any(feature = "futures-io", feature = "tokio-io"))]
+    pub(crate) fn whole(&mut self) -> &mut Conn {
+        &mut self.conn
+    }
+
     /// As [`Conn::recv`].
     pub async fn recv(&mut self) -> Option<Lease> {
         self.conn.recv().await
@@ -74,6 +80,12 @@ impl ReadHalf {
 impl WriteHalf {
     pub(super) fn new(conn: Conn) -> Self {
         Self { conn }
+    }
+
+    /// What it is half of, for the adapters: they ask of it only what a half may do.
+    #[cfg(any(feature = "futures-io", feature = "tokio-io"))]
+    pub(crate) fn whole(&mut self) -> &mut Conn {
+        &mut self.conn
     }
 
     /// As [`Conn::send`].

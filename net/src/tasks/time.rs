@@ -23,6 +23,18 @@ pub fn now() -> Duration {
     Duration::from_micros(Executor::here().now_us.get())
 }
 
+/// The times of the reactor's clock as instants.
+///
+/// # Panics
+/// Outside of a reactor's tasks.
+#[cfg(feature = "hyper")]
+#[track_caller]
+pub(crate) fn instants() -> slipring_core::clock::Instants {
+    let executor = Executor::here();
+    let from_now = || slipring_core::clock::Instants::from_now(executor.now_us.get());
+    *executor.instants.get_or_init(from_now)
+}
+
 /// Waits for so long, from the call on.
 ///
 /// # Panics
