@@ -1,6 +1,6 @@
-//! The command lines of `echo` and `proxy`: what both understand, and how both refuse.
+//! The command lines of the binaries: what all of them understand, and how they refuse.
 //!
-//! Is: the options both binaries have ([`SharedOptions`]), and the one way out on bad input. Is not: a judge of
+//! Is: the options all servers have ([`SharedOptions`]), and the one way out on bad input. Is not: a judge of
 //! what fits together or of what the machine has; limits are checked where they are known, by the runtime, when
 //! it starts. `cli/values.rs` reads what stands behind an option.
 //!
@@ -9,12 +9,13 @@
 //!      -> Err("CAUSE; REMEDY") -> clap -> parse -> one line on stderr, exit code 2
 //! ```
 //!
-//! Why no default values in here: `echo` and `proxy` differ in them, so an option left out is `None`.
+//! Why no default values in here: servers differ in them, so an option left out is `None`.
 
 mod values;
 
 use std::fmt;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
@@ -30,7 +31,31 @@ pub use values::{
 /// a kernel or a container that forbids io_uring.
 pub const EXIT_REFUSED: i32 = 2;
 
-/// The options both binaries have.
+/// The command line of a server that has no options of its own.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerOptions {
+    /// Where to listen, `IP:PORT`; port 0 takes a free one. May be given several times
+    /// [default: 127.0.0.1:7000]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub listen: Vec<SocketAddr>,
+
+    /// What all servers have.
+    #[command(flatten)]
+    pub shared: SharedOptions,
+}
+
+impl ServerOptions {
+    /// Where to listen.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        match self.listen.as_slice() {
+            [] => vec![SocketAddr::from(([127, 0, 0, 1], 7000))],
+            some => some.to_vec(),
+        }
+    }
+}
+
+/// The options all servers have.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SharedOptions {
     /// CPUs to run a reactor on, such as `0`, `0,2` or `0-3` [default: all the process may use]
@@ -43,7 +68,7 @@ pub struct SharedOptions {
     pub max_connections: Option<u32>,
 
     /// Close a connection that moved no byte for this long: `500ms`, `30s`, `5m`, `1h` or `never`
-    /// [default: echo 60s, proxy 1h]
+    /// [default: 60s, proxy 1h]
     #[arg(long, value_name = "DUR|never", value_parser = timeout)]
     pub idle_timeout: Option<Timeout>,
 
@@ -179,7 +204,6 @@ fn joined(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddr;
 
     /// A binary's command line, as `proxy` has one.
     #[derive(Parser, Debug)]
@@ -278,7 +302,7 @@ mod tests {
         let error = proxy("--help").expect_err("clap hands help over as an error");
         assert!(!error.use_stderr());
         let help = joined(&error.to_string());
-        for words in ["--cores <LIST>", "echo 60s, proxy 1h", "30s]", "off]", "all the process"] {
+        for words in ["--cores <LIST>", "60s, proxy 1h", "30s]", "off]", "all the process"] {
             assert!(help.contains(words), "`{words}` is not in:\n{help}");
         }
     }

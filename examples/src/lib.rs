@@ -1,10 +1,11 @@
 //! What the binaries share, so that each of them shows its one idea and nothing else.
 //!
-//! Is not a library to build on: it is not published, and its shape follows `echo` and `proxy`.
+//! Is not a library to build on: it is not published, and its shape follows the binaries.
 
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod http;
 pub mod service;
 pub mod stats;
 

@@ -11,10 +11,11 @@ use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use slipring::{
-    Access, Builder, Counters, Handler, Limits, Running, Runtime, SourceLimits, Timeout, Timeouts,
+    Access, Builder, Conn, Counters, Handler, Limits, Running, Runtime, SourceLimits, Timeout,
+    Timeouts,
 };
 
-use crate::cli::{SharedOptions, fail, parse};
+use crate::cli::{ServerOptions, SharedOptions, fail, parse};
 use crate::stats::Stats;
 
 /// What a binary begins with: its command line is read, log lines go to stderr, signals are caught.
@@ -111,6 +112,19 @@ pub fn start<H: Handler + 'static>(
     make: impl Fn(usize) -> H + Send + Sync + 'static,
 ) -> Running {
     builder.start(make).unwrap_or_else(|error| fail(error))
+}
+
+/// The whole life of a server whose connections are served by tasks.
+pub fn serve<S, F>(options: &ServerOptions, signals: Signals, service: S) -> ExitCode
+where
+    S: FnMut(Conn) -> F + Clone + Send + Sync + 'static,
+    F: Future + 'static,
+{
+    let idle = Timeout::seconds(60);
+    let builder = builder(&options.shared, &options.addresses(), idle, false);
+    let running = start(builder, move |_reactor| slipring::tasks(service.clone()));
+    announce(&running);
+    run_until_signal(signals, vec![running], &options.shared)
 }
 
 /// Says what runs: addresses on stdout, tier and bounds on stderr.
