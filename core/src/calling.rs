@@ -44,11 +44,13 @@ pub enum Callback {
     OnArrive = 8,
     /// The handler's own part of a turn.
     OnTurn = 9,
+    /// The reactor has ended.
+    OnEnd = 10,
 }
 
 impl Callback {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::OnData,
         Self::OnStart,
         Self::OnOpen,
@@ -59,12 +61,13 @@ impl Callback {
         Self::OnLeave,
         Self::OnArrive,
         Self::OnTurn,
+        Self::OnEnd,
     ];
 
     /// Whether it is called for no connection.
     #[must_use]
     pub const fn is_alone(self) -> bool {
-        matches!(self, Self::OnStart | Self::OnTurn)
+        matches!(self, Self::OnStart | Self::OnTurn | Self::OnEnd)
     }
 
     /// Its name in the trait.
@@ -81,6 +84,7 @@ impl Callback {
             Self::OnLeave => "on_leave",
             Self::OnArrive => "on_arrive",
             Self::OnTurn => "on_turn",
+            Self::OnEnd => "on_end",
         }
     }
 }
@@ -90,7 +94,7 @@ impl Callback {
 pub struct Call {
     /// Which function.
     pub callback: Callback,
-    /// The connection that it is called for; for [`Callback::OnStart`] and [`Callback::OnTurn`] there is none.
+    /// The connection that it is called for; there is none for those that [are alone](Callback::is_alone).
     pub key: Option<Key>,
 }
 

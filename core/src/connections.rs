@@ -343,6 +343,12 @@ impl<S> Connections<S> {
         self.slots.get(key).is_some_and(|slot| slot.held_by > 0)
     }
 
+    /// Whether a connection is not read from because its handler [asked for that](Self::pause_of).
+    #[must_use]
+    pub fn is_paused(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|slot| slot.connection.is_paused(Pause::Handler))
+    }
+
     /// Closes in order: what waits is sent, our FIN follows, the peer's is waited for (1 s by default),
     /// then the descriptor is closed. No byte is received any more.
     pub fn close_of(&mut self, key: Key) {

@@ -122,6 +122,12 @@ pub trait Handler: Sized {
         true
     }
 
+    /// The reactor has ended: a drain is complete, or its ring has failed. The last call; nobody is connected any more,
+    /// and nothing can be begun. The place to let go of what the handler has kept, leases first.
+    fn on_end(&mut self, connections: &mut Connections<Self::State>) {
+        let _ = connections;
+    }
+
     /// The connection is over, and its key means nothing any more after this call. Called exactly once for
     /// every connection, for a dial that failed too; but not for one that was on its way between two reactors when the
     /// last of them failed, or whose new state panicked as it was made. Others may be acted upon by their keys.

@@ -284,6 +284,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         } else {
             self.front.end();
         }
+        self.end_handler();
         self.report();
         ControlFlow::Break(result)
     }

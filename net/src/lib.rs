@@ -47,7 +47,7 @@ pub use conn::{
 pub use relay::Relay;
 pub use slipring_core::*;
 pub use tasks::{
-    BlockingLimits, BlockingLimitsError, BlockingSnapshot, Elapsed, JoinError, JoinHandle,
+    BlockingLimits, BlockingLimitsError, BlockingSnapshot, Census, Elapsed, JoinError, JoinHandle,
     RemoteJoin, Scope, Sleep, Spawner, blocking_snapshot, draining, now, set_blocking_limits,
     sleep, sleep_until, spawn_local, timeout, unblock, yield_now,
 };

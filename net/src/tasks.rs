@@ -141,6 +141,24 @@ impl Table {
     }
 }
 
+/// What the tasks of one reactor hold: [`Tasks::census`](crate::Tasks::census).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Census {
+    /// Tasks there are.
+    pub tasks: usize,
+    /// Those of them that a drain waits for: they serve a connection, or were started from another thread.
+    pub serving: usize,
+    /// Places in the queue of those to be polled.
+    pub ready: usize,
+    /// Timers of sleeps, timeouts and read deadlines.
+    pub timers: usize,
+    /// Tasks that wait for the order to drain.
+    pub drain_waiters: usize,
+    /// Connections that have ended, and whose handles are still held.
+    pub ended: usize,
+}
+
 /// The tasks of one reactor.
 pub(crate) struct Executor {
     number: u16,
@@ -423,6 +441,18 @@ impl Executor {
     /// Tasks that serve a connection, or did.
     pub(crate) fn serving(&self) -> usize {
         self.serving.get()
+    }
+
+    /// What there is of everything.
+    pub(crate) fn census(&self) -> Census {
+        Census {
+            tasks: self.table.borrow().tasks.len(),
+            serving: self.serving.get(),
+            ready: self.table.borrow().ready.len(),
+            timers: self.timers.borrow().len(),
+            drain_waiters: self.drain_waiters.borrow().len(),
+            ended: 0,
+        }
     }
 
     /// Drops all tasks, and those that they spawn meanwhile.

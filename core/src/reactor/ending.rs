@@ -123,6 +123,17 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.abandon_mail();
     }
 
+    /// The handler's last call. What it asks for now is not carried out, so nothing new is let in.
+    pub(super) fn end_handler(&mut self) {
+        self.connections.ending = true;
+        self.calling.begin_alone(Callback::OnEnd);
+        let Self { handler, connections, .. } = self;
+        if catch_unwind(AssertUnwindSafe(|| handler.on_end(connections))).is_err() {
+            self.connections.counters.handler_panics += 1;
+        }
+        self.calling.end();
+    }
+
     /// Of the completions that nobody will dispatch, those that bring something: clients and buffers.
     fn take_in_the_last(&mut self) {
         let mut last = self.inbox.split_off(self.taken);

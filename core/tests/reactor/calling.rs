@@ -75,7 +75,13 @@ fn every_callback_is_named_while_it_runs_and_none_behind_it() {
     assert!(is_in_none(&stage) && stage.driver().is_closed(client));
     let looks = looks.borrow();
     // Without a connection, and where there is another reactor.
-    let others = [Callback::OnStart, Callback::OnTurn, Callback::OnLeave, Callback::OnArrive];
+    let others = [
+        Callback::OnStart,
+        Callback::OnTurn,
+        Callback::OnLeave,
+        Callback::OnArrive,
+        Callback::OnEnd,
+    ];
     for callback in Callback::ALL.into_iter().filter(|callback| !others.contains(callback)) {
         let of = |(in_callback, call): &&(Callback, Option<Call>)| {
             *in_callback == callback && call.is_some()

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use slipring_core::{CloseReason, Connections, Ctx, Handler, Key, Lease, Origin};
 
 use super::Conn;
 use super::shell::{self, Remains, Shell};
-use crate::tasks::Executor;
+use crate::tasks::{Census, Executor, Spawner};
 
 /// A handler that runs a task for each connection it accepts: what [`tasks`] makes.
 pub struct Tasks<S> {
@@ -62,6 +63,19 @@ impl<S> Tasks<S> {
     pub fn with_inline_blocking(self, takes: Duration) -> Self {
         self.executor.block_inline(takes);
         self
+    }
+
+    /// How much there is of everything that tasks hold: for tests that nothing is left, and for whoever watches.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        Census { ended: self.remains.len(), ..self.executor.census() }
+    }
+
+    /// Starts tasks on this reactor, from any thread. [`Serving::spawner`](crate::Serving::spawner) has all reactors
+    /// of a runtime.
+    #[must_use]
+    pub fn spawner(&self) -> Spawner {
+        Spawner::new(vec![Arc::clone(self.executor.remote())])
     }
 
     pub(super) fn executor(&self) -> &Rc<Executor> {
@@ -145,6 +159,16 @@ where
 
     fn is_idle(&self, shell: &Shell) -> bool {
         shell.is_idle()
+    }
+
+    fn on_end(&mut self, connections: &mut Connections<Shell>) {
+        self.accepted.clear();
+        let Self { executor, remains, .. } = self;
+        shell::lend(connections, remains, || executor.clear());
+        remains.clear();
+        for _ in 0..executor.take_panics() {
+            connections.count_panic();
+        }
     }
 
     fn on_close(&mut self, ctx: &mut Ctx<'_, Shell>, reason: CloseReason) {

@@ -147,6 +147,15 @@ impl Remains {
         self.of.get_mut(&key)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    /// The reactor has ended.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     pub(super) fn forget(&mut self, key: Key) {
         self.of.remove(&key);
     }

@@ -84,6 +84,10 @@ impl Timers {
         Some(woken)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn next_ms(&self) -> Option<u64> {
         self.wheel.as_ref()?.next_expiry_ms()
     }

@@ -118,6 +118,10 @@ impl<H: Handler> Handler for Observed<H> {
         self.handler.on_turn(connections);
     }
 
+    fn on_end(&mut self, connections: &mut Connections<Self::State>) {
+        self.handler.on_end(connections);
+    }
+
     fn next_turn_ms(&self) -> Option<u64> {
         self.handler.next_turn_ms()
     }

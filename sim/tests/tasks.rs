@@ -1,0 +1,50 @@
+//! Tasks on a stage, where each completion is the test's: what those who are slow keep of the buffers, how waits end,
+//! what is left at the end.
+
+use slipring::{Census, Conn, tasks};
+use slipring_core::driver::Driver as _;
+use slipring_core::token::Descriptor;
+use slipring_core::{Handler, Limits};
+use slipring_sim::{Conditions, Stage};
+
+const BUFFERS: u32 = 16;
+
+fn conditions(owned_bytes_max: u64) -> Conditions {
+    let limits = Limits { buffers: BUFFERS, owned_bytes_max, ..Conditions::default().limits };
+    Conditions { limits, ..Conditions::default() }
+}
+
+fn buffers_free<H: Handler>(stage: &mut Stage<H>) -> u32 {
+    stage.driver().memory().buffers_free()
+}
+
+/// Each of them sends, and the kernel has delivered it before it hears of anything else.
+fn send<H: Handler>(stage: &mut Stage<H>, clients: &[Descriptor]) {
+    for client in clients {
+        stage.driver().receive(*client, b"0123456789abcdef");
+    }
+    stage.rest();
+}
+
+#[test]
+fn what_a_task_holds_is_given_back_when_its_reactor_ends() {
+    let service = async |mut conn: Conn| {
+        let lease = conn.recv().await;
+        let _goes_on = slipring::spawn_local(async move {
+            std::future::pending::<()>().await;
+            drop(lease);
+        });
+    };
+    let mut stage = Stage::with(tasks(service), &conditions(1 << 20));
+    let client = stage.accept();
+    send(&mut stage, &[client]);
+    stage.end_of_stream(client);
+    assert_eq!(stage.handler().census().tasks, 1);
+    stage.drain();
+    stage.settle();
+    assert!(stage.is_drained());
+    let ended = stage.reactor().step();
+    assert!(ended.is_break());
+    assert_eq!(stage.handler().census(), Census::default());
+    assert_eq!(buffers_free(&mut stage), BUFFERS);
+}
