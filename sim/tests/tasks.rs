@@ -1,12 +1,16 @@
 //! Tasks on a stage, where each completion is the test's: what those who are slow keep of the buffers, how waits end,
 //! what is left at the end.
 
+use std::time::Duration;
+
 use slipring::{Census, Conn, tasks};
 use slipring_core::driver::Driver as _;
 use slipring_core::token::Descriptor;
 use slipring_core::{Handler, Limits};
 use slipring_sim::{Conditions, Stage};
 
+/// Clients, of whom each has sent something: one buffer for each is more than are left alone.
+const CLIENTS: usize = 14;
 const BUFFERS: u32 = 16;
 
 fn conditions(owned_bytes_max: u64) -> Conditions {
@@ -18,12 +22,42 @@ fn buffers_free<H: Handler>(stage: &mut Stage<H>) -> u32 {
     stage.driver().memory().buffers_free()
 }
 
+fn clients<H: Handler>(stage: &mut Stage<H>) -> Vec<Descriptor> {
+    (0..CLIENTS).map(|_| stage.accept()).collect()
+}
+
 /// Each of them sends, and the kernel has delivered it before it hears of anything else.
 fn send<H: Handler>(stage: &mut Stage<H>, clients: &[Descriptor]) {
     for client in clients {
         stage.driver().receive(*client, b"0123456789abcdef");
     }
     stage.rest();
+}
+
+async fn asleep(_conn: Conn) {
+    slipring::sleep(Duration::from_secs(10)).await;
+}
+
+#[test]
+fn who_sleeps_keeps_no_buffers_from_others() {
+    let mut stage = Stage::with(tasks(asleep), &conditions(1 << 20));
+    let clients = clients(&mut stage);
+    send(&mut stage, &clients);
+    assert_eq!(buffers_free(&mut stage), BUFFERS);
+}
+
+#[test]
+fn a_wait_that_was_dropped_keeps_none_either() {
+    let service = async |mut conn: Conn| {
+        // It is woken by the bytes, and takes none of them.
+        assert!(slipring::timeout(Duration::from_millis(5), conn.recv()).await.is_err());
+        asleep(conn).await;
+    };
+    let mut stage = Stage::with(tasks(service), &conditions(1 << 20));
+    let clients = clients(&mut stage);
+    stage.pass_ms(10);
+    send(&mut stage, &clients);
+    assert_eq!(buffers_free(&mut stage), BUFFERS);
 }
 
 #[test]

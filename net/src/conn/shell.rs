@@ -283,11 +283,11 @@ impl Shell {
             return None;
         }
         self.inbox.push(lease);
-        let reader = self.reader.take();
-        if reader.is_none() && !std::mem::replace(&mut self.is_unread, true) {
+        // Even if somebody waits: a wait that is dropped takes nothing.
+        if !std::mem::replace(&mut self.is_unread, true) {
             remains.unread.push(key);
         }
-        reader
+        self.reader.take()
     }
 
     /// Nobody will take what came, or what comes. Whether its reading was held back for that.
