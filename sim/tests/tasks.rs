@@ -61,6 +61,33 @@ fn a_wait_that_was_dropped_keeps_none_either() {
 }
 
 #[test]
+fn what_comes_behind_the_pause_keeps_none_either() {
+    let mut stage = Stage::with(tasks(asleep), &conditions(1 << 20));
+    let clients = clients(&mut stage);
+    send(&mut stage, &clients);
+    // The receives have been cancelled, and had brought this by then.
+    send(&mut stage, &clients);
+    assert_eq!(buffers_free(&mut stage), BUFFERS);
+}
+
+#[test]
+fn who_finds_no_plain_memory_asks_again() {
+    // There is plain memory for one, the first, who reads after a while.
+    let service = async |mut conn: Conn| {
+        let is_first = conn.key().index() == 0;
+        slipring::sleep(Duration::from_millis(if is_first { 5 } else { 10_000 })).await;
+        while conn.recv().await.is_some() {}
+    };
+    let mut stage = Stage::with(tasks(service), &conditions(16));
+    let clients = clients(&mut stage);
+    send(&mut stage, &clients);
+    let all_but_one = BUFFERS + 1 - CLIENTS as u32;
+    assert_eq!(buffers_free(&mut stage), all_but_one);
+    stage.pass_ms(20);
+    assert_eq!(buffers_free(&mut stage), all_but_one + 1, "the next has its place");
+}
+
+#[test]
 fn what_a_task_holds_is_given_back_when_its_reactor_ends() {
     let service = async |mut conn: Conn| {
         let lease = conn.recv().await;

@@ -68,13 +68,18 @@ impl Inbox {
         self.first.is_none()
     }
 
-    /// Moves what lies in buffers of the ring to plain memory, as far as there is room for it.
-    fn spill(&mut self) {
+    /// Moves what lies in buffers of the ring to plain memory, as far as there is room for it: whether for all.
+    fn spill(&mut self) -> bool {
         let leases =
             self.first.iter_mut().chain(self.rest.iter_mut().flat_map(|rest| rest.iter_mut()));
+        let mut all = true;
         for lease in leases {
-            *lease = lease.clone().spill().unwrap_or_else(|lease| lease);
+            match lease.clone().spill() {
+                Ok(copy) => *lease = copy,
+                Err(_) => all = false,
+            }
         }
+        all
     }
 }
 
@@ -179,12 +184,12 @@ impl Remains {
         // Its room is kept.
         self.unread = unread;
         if !self.paused.is_empty() && connections.is_short_of_buffers() {
-            for key in self.paused.drain(..) {
-                if let Some(shell) = connections.state_of(key) {
-                    shell.is_listed = false;
-                    shell.inbox.spill();
-                }
-            }
+            self.paused.retain(|key| {
+                let Some(shell) = connections.state_of(*key) else { return false };
+                // For the others there may be room later.
+                shell.is_listed = !shell.inbox.spill();
+                shell.is_listed
+            });
         }
     }
 
@@ -283,8 +288,9 @@ impl Shell {
             return None;
         }
         self.inbox.push(lease);
-        // Even if somebody waits: a wait that is dropped takes nothing.
-        if !std::mem::replace(&mut self.is_unread, true) {
+        // Even if somebody waits: a wait that is dropped takes nothing. And even behind the pause, as long as what the
+        // kernel had delivered by then comes: it lies in buffers of the ring.
+        if !std::mem::replace(&mut self.is_unread, true) || (self.is_paused && !self.is_listed) {
             remains.unread.push(key);
         }
         self.reader.take()
