@@ -292,7 +292,8 @@ impl Conn {
     /// # Errors
     /// [`SendError`]; how many of the pieces were taken is not told.
     pub async fn send_all(&mut self, bytes: &[u8]) -> Result<(), SendError> {
-        for piece in bytes.chunks(PIECE_BYTES) {
+        let most = self.with(|connections, _| connections.outbox_bytes_max() as usize);
+        for piece in bytes.chunks(PIECE_BYTES.min(most)) {
             self.send(piece.to_vec()).await?;
         }
         Ok(())

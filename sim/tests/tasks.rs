@@ -88,6 +88,21 @@ fn who_finds_no_plain_memory_asks_again() {
 }
 
 #[test]
+fn many_bytes_are_cut_into_pieces_that_an_outbox_holds() {
+    let service = async |mut conn: Conn| {
+        conn.send_all(&[7; 5_000]).await.expect("in pieces");
+        asleep(conn).await;
+    };
+    let usual = Conditions::default().limits;
+    let limits =
+        Limits { outbox_high_bytes: 800, outbox_low_bytes: 400, outbox_bytes_max: 1_000, ..usual };
+    let mut stage = Stage::with(tasks(service), &Conditions { limits, ..Conditions::default() });
+    let client = stage.accept();
+    stage.settle();
+    assert_eq!(stage.sent(client), [7; 5_000]);
+}
+
+#[test]
 fn what_a_task_holds_is_given_back_when_its_reactor_ends() {
     let service = async |mut conn: Conn| {
         let lease = conn.recv().await;
