@@ -1,9 +1,11 @@
 //! Tasks on a stage, where each completion is the test's: what those who are slow keep of the buffers, how waits end,
 //! what is left at the end.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use slipring::{Census, Conn, tasks};
+use slipring::{Census, CloseReason, Conn, SendError, tasks};
 use slipring_core::driver::Driver as _;
 use slipring_core::token::Descriptor;
 use slipring_core::{Handler, Limits};
@@ -100,6 +102,25 @@ fn many_bytes_are_cut_into_pieces_that_an_outbox_holds() {
     let client = stage.accept();
     stage.settle();
     assert_eq!(stage.sent(client), [7; 5_000]);
+}
+
+#[test]
+fn who_waits_for_memory_to_send_is_told_of_the_end_at_once() {
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let of_task = Rc::clone(&told);
+    let service = move |mut conn: Conn| {
+        let told = Rc::clone(&of_task);
+        async move {
+            let sent = conn.send(vec![0; 100]).await;
+            told.borrow_mut().push(sent);
+        }
+    };
+    let mut stage = Stage::with(tasks(service), &conditions(64));
+    let client = stage.accept();
+    stage.settle();
+    assert!(told.borrow().is_empty(), "there is no memory for so much");
+    stage.reset(client);
+    assert_eq!(*told.borrow(), [Err(SendError::Ended(CloseReason::Reset))]);
 }
 
 #[test]

@@ -135,6 +135,10 @@ fn poll_send_rarely(
                 return Poll::Ready(Err(SendError::TooMany { bytes: bytes.len(), most }));
             }
             *data = Some(bytes);
+            // The end, too, is something that it waits for.
+            if let Some(shell) = connections.state_of(key) {
+                put_aside(note(&mut shell.writer, cx));
+            }
             wait_for_memory(connections.now_ms(), cx, retry);
             Poll::Pending
         }
