@@ -183,6 +183,7 @@ impl Conn {
     ///
     /// A lease that is kept for long keeps one of few buffers: [`Lease::spill`].
     pub fn recv(&mut self) -> Receiving<'_> {
+        self.begin_wait();
         Receiving { conn: self }
     }
 
@@ -199,7 +200,17 @@ impl Conn {
     /// Copies the next bytes to the front of `into`; how many, zero once no more will come, or if there is no room in
     /// `into`. What does not fit is there for the next call.
     pub fn recv_into<'a>(&'a mut self, into: &'a mut [u8]) -> ReceivingInto<'a> {
+        self.begin_wait();
         ReceivingInto { conn: self, into }
+    }
+
+    /// Waits for bytes begin. What an earlier one left of its read deadline goes on, or else whoever waits again and
+    /// again would wait for ever; but one that has passed while nobody waited does not end this one at once.
+    #[inline]
+    fn begin_wait(&mut self) {
+        if let Some(deadline) = &mut self.read_deadline {
+            deadline.begin();
+        }
     }
 
     /// [`recv_into`](Self::recv_into), for those who write futures.
@@ -367,7 +378,8 @@ impl Conn {
     }
 
     /// Each wait for bytes from now on ends after this long with `None` and [`End::ReadTimeout`]; the connection stays
-    /// as it is, and a later `recv` may wait again. Default: never.
+    /// as it is, and a later `recv` may wait again. A wait that is dropped goes on in the next one, unless its time has
+    /// passed until then. Default: never.
     pub fn set_read_deadline(&mut self, within: Timeout) {
         self.read_deadline = match within {
             Timeout::Never => None,
@@ -429,6 +441,13 @@ impl Conn {
 }
 
 impl ReadDeadline {
+    #[cold]
+    fn begin(&mut self) {
+        let now = crate::tasks::now();
+        self.until_ms = self.until_ms.filter(|until_ms| now < Duration::from_millis(*until_ms));
+        self.has_passed = false;
+    }
+
     fn poll(&mut self, polled: Poll<Option<Lease>>, cx: &mut Context<'_>) -> Poll<Option<Lease>> {
         if polled.is_ready() {
             self.until_ms = None;

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use slipring::{Census, CloseReason, Conn, SendError, tasks};
+use slipring::{Census, CloseReason, Conn, End, SendError, Timeout, tasks};
 use slipring_core::driver::Driver as _;
 use slipring_core::token::Descriptor;
 use slipring_core::{Handler, Limits};
@@ -102,6 +102,32 @@ fn many_bytes_are_cut_into_pieces_that_an_outbox_holds() {
     let client = stage.accept();
     stage.settle();
     assert_eq!(stage.sent(client), [7; 5_000]);
+}
+
+#[test]
+fn a_read_deadline_that_passes_while_nobody_waits_does_not_end_the_next_wait() {
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let of_task = Rc::clone(&told);
+    let service = move |mut conn: Conn| {
+        let told = Rc::clone(&of_task);
+        async move {
+            let ms = Duration::from_millis;
+            conn.set_read_deadline(Timeout::After(ms(100)));
+            // It begins, and is dropped.
+            assert!(slipring::timeout(ms(10), conn.recv()).await.is_err());
+            slipring::sleep(ms(500)).await;
+            let from = slipring::now();
+            assert!(conn.recv().await.is_none());
+            told.borrow_mut().push((conn.end(), slipring::now() - from));
+        }
+    };
+    let mut stage = Stage::new(tasks(service));
+    stage.accept();
+    stage.pass_ms(1_000);
+    let told = told.borrow();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].0, Some(End::ReadTimeout));
+    assert!((100..=102).contains(&told[0].1.as_millis()), "{told:?}");
 }
 
 #[test]
