@@ -14,7 +14,7 @@ compile_error!(
 );
 
 macro_rules! canaries {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident $(of $tasks:ident)?,)+) => {
         /// One mistake.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
@@ -30,6 +30,12 @@ macro_rules! canaries {
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// Whether it is about tasks: only runs whose services are tasks can find it.
+            #[must_use]
+            pub const fn is_of_tasks(self) -> bool {
+                match self { $(Self::$name => false $(|| stringify!($tasks).len() > 0)?,)+ }
             }
 
             /// The mistake, in words.
@@ -192,6 +198,52 @@ canaries! {
     PlaceKept,
     /// The address of a connection that is over is told of the next one in its slot.
     AddressKept,
+    /// Who waits in the place of another is not written down.
+    WakerNotReplaced of tasks,
+    /// Who is woken while it is polled is not polled again.
+    WakeLostInPoll of tasks,
+    /// What came and was not taken goes with its connection.
+    InboxDroppedAtClose of tasks,
+    /// A lease that a task puts back is dropped.
+    PutBackDropped of tasks,
+    /// A send takes half of its bytes.
+    SendTakesHalf of tasks,
+    /// A connection that was unread is not read from again.
+    UnreadForEver of tasks,
+    /// A connection whose task takes nothing is read from all the same.
+    UnreadNotPaused of tasks,
+    /// The timer of a dropped sleep stays armed.
+    SleepLeftArmed of tasks,
+    /// A timer that was armed short of its deadline is not armed again.
+    SleepNotArmedAgain of tasks,
+    /// The time that a sleep ends at is rounded down.
+    SleepRoundedDown of tasks,
+    /// A task that panicked is waited for by the drain.
+    PanickedStillServes of tasks,
+    /// A cancel is good for whatever task is in that place.
+    TaskGenerationIgnored of tasks,
+    /// A task that is cancelled while it is polled goes on.
+    CancelInPollForgotten of tasks,
+    /// Who wakes from another thread does not ring.
+    RemoteWakeUnrung of tasks,
+    /// The connections of a task that panics are closed in order.
+    PanicClosesInOrder of tasks,
+    /// A task that panics as it is dropped is not counted.
+    TaskPanicUncounted of tasks,
+    /// A half that sends is dropped without a FIN.
+    HalfWithoutFin of tasks,
+    /// Who waits for room is not told of the end.
+    WriterNotToldOfEnd of tasks,
+    /// What is left of an ended connection stays behind its handle.
+    RemainKept of tasks,
+    /// Tasks that did not have their turn wait until something happens.
+    RestOfTurnForgotten of tasks,
+    /// Who waits for the order to drain stays on the list when the wait is dropped.
+    DrainWaiterKept of tasks,
+    /// A dropped dial goes on.
+    DroppedDialGoesOn of tasks,
+    /// A drain does not wait for tasks that serve.
+    DrainForgetsTasks of tasks,
 }
 
 #[cfg(feature = "canaries")]
@@ -211,19 +263,18 @@ mod cage {
     /// Whether this one sings.
     #[inline]
     #[must_use]
-    pub(crate) fn sings(canary: Canary) -> bool {
+    pub fn sings(canary: Canary) -> bool {
         SINGING.load(Ordering::Relaxed) == canary as u8
     }
 }
 
 #[cfg(feature = "canaries")]
-pub use cage::sing;
-#[cfg(feature = "canaries")]
-pub(crate) use cage::sings;
+pub use cage::{sing, sings};
 
 /// Whether this one sings: not in this build.
+#[must_use]
 #[cfg(not(feature = "canaries"))]
 #[inline(always)]
-pub(crate) const fn sings(_: Canary) -> bool {
+pub const fn sings(_: Canary) -> bool {
     false
 }

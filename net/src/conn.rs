@@ -53,6 +53,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use slipring_core::canary::{Canary, sings};
 use slipring_core::{
     CloseReason, Connections, Key, Lease, Origin, Outgoing, SendRefused, TcpInfo, Timeout,
 };
@@ -577,13 +578,16 @@ fn drop_handle(connections: &mut Connections<Shell>, key: Key, is_unwinding: boo
             remain.handles -= 1;
             remain.handles
         });
-        if left == Some(0) {
+        if left == Some(0) && !sings(Canary::RemainKept) {
             shell::with_remains(|remains| remains.forget(key));
         }
         return;
     };
     shell.handles -= 1;
-    if is_unwinding {
+    if sings(Canary::DroppedDialGoesOn) && !shell.is_open {
+        return;
+    }
+    if is_unwinding && !sings(Canary::PanicClosesInOrder) {
         connections.panicked_of(key);
     } else if shell.handles == 0 {
         connections.close_of(key);

@@ -42,6 +42,7 @@ use std::time::Duration;
 
 use slab::Slab;
 use slipring_core::Doorbell;
+use slipring_core::canary::{Canary, sings};
 use slipring_core::sys::{Lent, waker};
 
 pub use blocking::{
@@ -124,6 +125,7 @@ impl Table {
     #[inline]
     fn wake(&mut self, id: TaskId) {
         if let Some(task) = self.get(id)
+            && !(sings(Canary::WakeLostInPoll) && task.future.is_none())
             && !std::mem::replace(&mut task.is_ready, true)
         {
             self.ready.push_back(id.index);
@@ -310,9 +312,13 @@ impl Executor {
     pub(crate) fn cancel(&self, id: TaskId) {
         let future = {
             let mut table = self.table.borrow_mut();
-            let Some(task) = table.get(id) else { return };
+            let found = match sings(Canary::TaskGenerationIgnored) {
+                true => table.tasks.get_mut(id.index as usize),
+                false => table.get(id),
+            };
+            let Some(task) = found else { return };
             let Some(future) = task.future.take() else {
-                task.is_cancelled = true;
+                task.is_cancelled = !sings(Canary::CancelInPollForgotten);
                 return;
             };
             let kind = table.tasks.remove(id.index as usize).kind;
@@ -335,7 +341,9 @@ impl Executor {
 
     /// User code runs when a future is dropped, and may panic.
     fn drop_future(&self, future: Boxed) {
-        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err()
+            && !sings(Canary::TaskPanicUncounted)
+        {
             self.note_panic();
         }
     }
@@ -400,7 +408,9 @@ impl Executor {
                 return;
             }
             let kind = tasks.remove(index as usize).kind;
-            self.note_end(kind);
+            if !(sings(Canary::PanickedStillServes) && polled.is_err()) {
+                self.note_end(kind);
+            }
         }
         if polled.is_err() {
             self.note_panic();
@@ -432,7 +442,7 @@ impl Executor {
     /// When it has to turn next though nothing happens, milliseconds; zero for at once.
     pub(crate) fn next_turn_ms(&self) -> Option<u64> {
         let has_more = !self.table.borrow().ready.is_empty() || !self.later.borrow().is_empty();
-        if has_more || self.remote.has_incoming() {
+        if (has_more && !sings(Canary::RestOfTurnForgotten)) || self.remote.has_incoming() {
             return Some(0);
         }
         self.timers.borrow().next_ms()

@@ -7,7 +7,7 @@
 //! | [`Stage`] | a reactor with one handler over a [`Scripted`] driver | tests of handlers, completion by completion |
 //! | [`Scripted`] | a driver that does what the test says, and checks what the reactor asks for | tests of the reactor |
 //! | [`Null`] | a driver that does nothing, at no cost | measuring what the reactor costs by itself |
-//! | [`swarm`] | random services and random peers under the simulated kernel | tests of slipring itself |
+//! | [`swarm`] | random services, handlers or tasks, and random peers under the simulated kernel | tests of slipring itself |
 //!
 //! A handler runs in a simulation as it is: the same type, the same calls, the same rules. docs/simulation.md
 //! shows how a bug is found.
@@ -33,6 +33,35 @@
 //!     sim.run();
 //!     assert_eq!(sim.received(peer), b"HELLO");
 //!     sim.finish();
+//! });
+//! ```
+
+//!
+//! A service of tasks runs in the same way:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use slipring::{Conn, tasks, timeout};
+//! use slipring_sim::{Script, Sim, check};
+//!
+//! async fn shout(mut conn: Conn) {
+//!     // Nothing for a second is no end: the wait is dropped, and what comes then is there for the next.
+//!     loop {
+//!         match timeout(Duration::from_secs(1), conn.recv()).await {
+//!             Ok(Some(data)) if conn.send(data.to_ascii_uppercase()).await.is_ok() => {}
+//!             Err(_) => continue,
+//!             _ => return,
+//!         }
+//!     }
+//! }
+//!
+//! check(100, |seed| {
+//!     let mut sim = Sim::new(seed, |_reactor| tasks(shout));
+//!     let script = Script::new().pause(Duration::from_secs(3)).send(b"hello").expect(b"HELLO");
+//!     sim.connect(script.shutdown().expect_end());
+//!     sim.finish();
+//!     assert_eq!(sim.handler(0).census(), slipring::Census::default());
 //! });
 //! ```
 

@@ -18,6 +18,7 @@ mod plan;
 mod services;
 mod states;
 mod talker;
+mod tasks;
 mod words;
 
 use std::cell::RefCell;
@@ -39,6 +40,7 @@ pub use panics::capture_panics;
 use plan::{Draw, Service as Kind};
 use services::{Busy, Echo, Observed};
 use talker::{Expect, Service};
+use tasks::{Outside, World};
 
 /// Virtual microseconds after which a run that is well again has to have come to its end: every client may
 /// have to wait for a place that another keeps until its idle deadline.
@@ -58,13 +60,15 @@ pub struct Options {
     pub knobs: Option<Knobs>,
     /// Knobs put to rest, by name.
     pub off: Vec<String>,
+    /// Whether the services are tasks, and not the handlers that the seed draws.
+    pub tasks: bool,
     /// Whether to keep records of what happened, for [`Outcome::story`].
     pub records: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { events: 5_000, knobs: None, off: Vec::new(), records: false }
+        Self { events: 5_000, knobs: None, off: Vec::new(), tasks: false, records: false }
     }
 }
 
@@ -94,7 +98,7 @@ pub struct Outcome {
 /// Runs one seed.
 #[must_use]
 pub fn run(seed: u64, options: &Options) -> Outcome {
-    let mut draw = Draw::new(seed);
+    let mut draw = Draw::new(seed, options.tasks);
     let mut knobs = options.knobs.unwrap_or(draw.plan.knobs);
     for name in &options.off {
         knobs.put_to_rest(name);
@@ -129,6 +133,27 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
                 let phases = draw.phases.then(|| dice.aside("phases"));
                 Busy::new(number, book, dice.fork(), (panics, meant), upstreams.clone(), phases)
             });
+            run.go(options)
+        }
+        Kind::Tasks => {
+            let worlds = RefCell::new(Vec::new());
+            let mut dice = Dice::new(seed ^ 0x7461_736b);
+            let mut run = Run::new(&draw, &seen, |reactor, book, meant| {
+                let world = World::new(tasks::Conditions {
+                    reactor,
+                    book,
+                    dice: dice.fork(),
+                    panics: draw.plan.knobs.panics,
+                    meant,
+                    upstreams: draw.upstreams.clone(),
+                    outbox_bytes_max: draw.plan.limits.outbox_bytes_max,
+                });
+                worlds.borrow_mut().push(Rc::clone(&world));
+                let of_tasks = Rc::clone(&world);
+                let service = move |conn| tasks::serve(Rc::clone(&of_tasks), conn);
+                tasks::Checked::new(slipring::tasks(service), &world)
+            });
+            run.outside = Some(Outside::new(worlds.take(), dice));
             run.go(options)
         }
     }));
@@ -192,6 +217,8 @@ struct Run<'a, H: Handler> {
     engine: Engine<H>,
     book: Rc<RefCell<Book>>,
     dice: Dice,
+    /// What other threads do to tasks.
+    outside: Option<Outside>,
 }
 
 impl<'a, H: Handler> Run<'a, H> {
@@ -209,7 +236,7 @@ impl<'a, H: Handler> Run<'a, H> {
         *seen.kernel.borrow_mut() = Some(Rc::clone(&engine.kernel));
         engine.kernel.borrow_mut().descriptors_max = draw.descriptors_max;
         let dice = Dice::new(draw.plan.seed ^ 0x7065_6572);
-        let mut run = Self { draw, engine, book, dice };
+        let mut run = Self { draw, engine, book, dice, outside: None };
         run.add_upstreams();
         run.add_clients();
         run
@@ -219,7 +246,7 @@ impl<'a, H: Handler> Run<'a, H> {
         match self.draw.service {
             Kind::Echo => Expect::Own,
             Kind::Relay => Expect::Another,
-            Kind::Busy => Expect::Given,
+            Kind::Busy | Kind::Tasks => Expect::Given,
         }
     }
 
@@ -300,6 +327,13 @@ impl<'a, H: Handler> Run<'a, H> {
 
     fn order_drain(&mut self) {
         self.engine.order_drain();
+        let deadline_us = self.engine.now_us() + u64::from(self.draw.plan.drain_ms) * 1000;
+        if let Some(outside) = &self.outside
+            && !self.draw.aborts
+            && self.draw.ring_fails_at.is_none()
+        {
+            outside.drains(deadline_us);
+        }
         if self.draw.aborts {
             self.engine.order_abort();
         }
@@ -329,13 +363,16 @@ impl<'a, H: Handler> Run<'a, H> {
             steps += 1;
             if steps.is_multiple_of(64) {
                 self.complain();
-                let done = self.is_quiet() && self.nobody_is_open();
+                let done = self.is_quiet() && self.nobody_is_open() && self.tasks_left() == 0;
                 if done || self.engine.is_over() || steps > CALM_STEPS_MAX {
                     break;
                 }
             }
         }
         self.complain();
+        if self.is_quiet() && self.tasks_left() > 0 && !self.engine.is_over() {
+            self.engine.fail(format!("{} tasks never came to an end", self.tasks_left()));
+        }
         if !self.is_quiet() && self.engine.failure().is_none() && !self.engine.is_over() {
             let open: Vec<String> = {
                 let book = self.book.borrow();
@@ -345,6 +382,10 @@ impl<'a, H: Handler> Run<'a, H> {
             };
             self.engine.fail(format!("peers never came to an end: {}", open.join(", ")));
         }
+    }
+
+    fn tasks_left(&self) -> usize {
+        self.outside.as_ref().map_or(0, Outside::alive)
     }
 
     fn nobody_is_open(&mut self) -> bool {
@@ -444,7 +485,7 @@ impl<'a, H: Handler> Run<'a, H> {
                         _ => continue,
                     }
                 }
-                Kind::Busy => match talk.party {
+                Kind::Busy | Kind::Tasks => match talk.party {
                     Some(party) if book.uncertain.contains(&party) => continue,
                     party => {
                         let given = party.and_then(|party| book.given.get(&party));

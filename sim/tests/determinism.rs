@@ -8,18 +8,21 @@ use slipring_sim::swarm::{Options, run};
 
 const SEEDS: u64 = 200;
 
-fn tally(jobs: usize) -> Tally {
-    let campaign = Campaign { from: 0, seeds: SEEDS, jobs, options: Options::default() };
+fn tally(jobs: usize, tasks: bool) -> Tally {
+    let options = Options { tasks, ..Options::default() };
+    let campaign = Campaign { from: 0, seeds: SEEDS, jobs, options };
     campaign.run(|_| {}).expect("every seed ends")
 }
 
 #[test]
 fn seeds_come_to_the_same_end_on_one_thread_and_on_two() {
-    let first = tally(1);
-    assert_eq!(first.seeds, SEEDS);
-    assert_ne!(first.hash, 0);
-    assert!(first == tally(1), "the same again differs");
-    assert!(first == tally(2), "two threads differ from one");
+    for tasks in [false, true] {
+        let first = tally(1, tasks);
+        assert_eq!(first.seeds, SEEDS);
+        assert_ne!(first.hash, 0);
+        assert!(first == tally(1, tasks), "the same again differs, tasks {tasks}");
+        assert!(first == tally(2, tasks), "two threads differ from one, tasks {tasks}");
+    }
 }
 
 #[test]

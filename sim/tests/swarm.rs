@@ -24,6 +24,15 @@ fn a_thousand_seeds_break_nothing() {
 }
 
 #[test]
+fn a_thousand_seeds_of_tasks_break_nothing() {
+    let tasks = Options { tasks: true, ..Options::default() };
+    let seeds = 0..seeds();
+    let failed = seeds.filter_map(|seed| run(seed, &tasks).failure.map(|failure| (seed, failure)));
+    let broken: Vec<_> = failed.collect();
+    assert!(broken.is_empty(), "{} seeds, the first: {:?}", broken.len(), broken[0]);
+}
+
+#[test]
 fn a_seed_is_the_same_run_every_time() {
     for seed in 0..100 {
         let (first, again) = (run(seed, &Options::default()), run(seed, &Options::default()));

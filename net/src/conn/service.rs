@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use slipring_core::canary::{Canary, sings};
 use slipring_core::{CloseReason, Connections, Ctx, Handler, Key, Lease, Origin};
 
 use super::Conn;
@@ -154,7 +155,8 @@ where
     }
 
     fn is_busy(&self) -> bool {
-        !self.accepted.is_empty() || self.executor.serving() > 0
+        let serves = self.executor.serving() > 0 && !sings(Canary::DrainForgetsTasks);
+        !self.accepted.is_empty() || serves
     }
 
     fn is_idle(&self, shell: &Shell) -> bool {

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::task::Waker;
 
+use slipring_core::canary::{Canary, sings};
 use slipring_core::sys::Lent;
 use slipring_core::{CloseReason, Connections, Key, Lease};
 
@@ -175,7 +176,9 @@ impl Remains {
             } else {
                 shell.is_paused = true;
                 let is_listed = std::mem::replace(&mut shell.is_listed, true);
-                connections.pause_of(key);
+                if !sings(Canary::UnreadNotPaused) {
+                    connections.pause_of(key);
+                }
                 if !is_listed {
                     self.list(key, connections);
                 }
@@ -233,7 +236,9 @@ pub(super) fn with_remains<R>(call: impl FnOnce(&mut Remains) -> R) -> Option<R>
 
 /// What is left of a lease that was taken is the first to be taken next.
 pub(super) fn put_back(connections: &mut Connections<Shell>, key: Key, lease: Lease) {
-    if let Some(shell) = connections.state_of(key) {
+    if let Some(shell) = connections.state_of(key)
+        && !sings(Canary::PutBackDropped)
+    {
         shell.inbox.put_back(lease);
         note_unread(shell, key);
     }
@@ -262,7 +267,7 @@ impl Shell {
         }
         let was_paused = std::mem::take(&mut self.is_paused);
         self.is_unread &= !was_paused;
-        Some((lease, was_paused))
+        Some((lease, was_paused && !sings(Canary::UnreadForEver)))
     }
 
     /// Whether its task waits for the peer, or there is none, and nobody says otherwise: else something is under way. With nothing in the
@@ -313,12 +318,16 @@ impl Shell {
         executor: &Rc<Executor>,
     ) {
         if self.handles > 0 {
-            let inbox = std::mem::take(&mut self.inbox);
+            let mut inbox = std::mem::take(&mut self.inbox);
+            if sings(Canary::InboxDroppedAtClose) {
+                inbox = Inbox::default();
+            }
             let Self { handles, is_open: was_open, is_ended, .. } = *self;
             let remain = Remain { inbox, reason, handles, was_open, is_ended };
             remains.of.insert(key, remain);
         }
-        for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
+        let writer = self.writer.take().filter(|_| !sings(Canary::WriterNotToldOfEnd));
+        for waker in [self.reader.take(), writer].into_iter().flatten() {
             executor.wake_waker(waker);
         }
     }

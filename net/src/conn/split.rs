@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::task::{Context, Poll};
 
+use slipring_core::canary::{Canary, sings};
 use slipring_core::{CloseReason, Lease, Outgoing, SendRefused};
 
 use super::{Conn, End, SendError, set_handles};
@@ -172,7 +173,7 @@ impl Drop for ReadHalf {
 
 impl Drop for WriteHalf {
     fn drop(&mut self) {
-        if !self.conn.is_spent {
+        if !self.conn.is_spent && !sings(Canary::HalfWithoutFin) {
             let key = self.conn.key;
             super::at_once_or_later(move |connections| super::shut_down(connections, key));
         }

@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use slipring_core::canary::{Canary, sings};
+
 use super::waking::TaskId;
 use super::{Executor, Kind};
 
@@ -142,7 +144,7 @@ impl<T> fmt::Debug for JoinHandle<T> {
 #[must_use]
 pub(crate) fn note(place: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match place {
-        Some(waker) if waker.will_wake(cx.waker()) => None,
+        Some(waker) if waker.will_wake(cx.waker()) || sings(Canary::WakerNotReplaced) => None,
         place => place.replace(cx.waker().clone()),
     }
 }

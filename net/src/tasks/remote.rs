@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll, Waker};
 
 use slipring_core::Doorbell;
+use slipring_core::canary::{Canary, sings};
 
 use super::join::JoinError;
 use super::waking::TaskId;
@@ -78,6 +79,7 @@ impl Remote {
         // The first rings: who comes until the executor looks finds it rung.
         if !self.has_incoming.swap(true, Ordering::AcqRel)
             && let Some(bell) = &place.bell
+            && !sings(Canary::RemoteWakeUnrung)
         {
             bell.ring();
         }

@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use slipring_core::canary::{Canary, sings};
 use slipring_core::clock::millis;
 
 use super::{Executor, Timer};
@@ -43,7 +44,11 @@ pub(crate) fn instants() -> slipring_core::clock::Instants {
 pub fn sleep(span: Duration) -> Sleep {
     let now_us = Executor::here().now_us.get();
     let span_us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-    Sleep::until_ms(now_us.saturating_add(span_us).div_ceil(1000))
+    let until_us = now_us.saturating_add(span_us);
+    if sings(Canary::SleepRoundedDown) {
+        return Sleep::until_ms(until_us / 1000);
+    }
+    Sleep::until_ms(until_us.div_ceil(1000))
 }
 
 /// Waits until this time of the reactor's clock: see [`now`].
@@ -180,7 +185,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let Some(place) = self.place else { return };
+        let Some(place) = self.place.filter(|_| !sings(Canary::DrainWaiterKept)) else { return };
         let _before =
             Executor::with(|executor| executor.drain_waiters.borrow_mut().try_remove(place));
     }

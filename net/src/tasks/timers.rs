@@ -7,6 +7,7 @@
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
+use slipring_core::canary::{Canary, sings};
 use slipring_core::wheel::Wheel;
 
 use super::Executor;
@@ -74,6 +75,9 @@ impl Timers {
         for index in self.due.drain(..) {
             let Some(entry) = self.entries.get(index as usize) else { continue };
             if entry.deadline_ms > now_ms {
+                if sings(Canary::SleepNotArmedAgain) {
+                    continue;
+                }
                 Self::arm(wheel, index, entry.deadline_ms, now_ms);
             } else if entry.is_alone {
                 woken.push(self.entries.remove(index as usize).waker);
@@ -163,7 +167,7 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        if self.armed.is_some() {
+        if self.armed.is_some() && !sings(Canary::SleepLeftArmed) {
             // Without an executor all its timers are gone, or soon will be. On another reactor nothing can be done
             // about its entry, which wakes a task for nothing at worst.
             Executor::with(|executor| self.disarm_at(executor));

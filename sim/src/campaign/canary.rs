@@ -86,6 +86,7 @@ fn list() -> String {
 /// The hunt itself, in a build that carries them.
 #[cfg(feature = "canaries")]
 mod carried {
+    use std::collections::BTreeSet;
     use std::fmt::Write as _;
     use std::io;
     use std::process::{Command, ExitStatus};
@@ -95,7 +96,7 @@ mod carried {
     use slipring_core::canary::{Canary, sing};
 
     use super::{Answer, Campaign, MEDIAN_MAX};
-    use crate::swarm;
+    use crate::swarm::{self, Options};
 
     pub(super) fn hunt(
         wanted: &[Canary],
@@ -104,16 +105,24 @@ mod carried {
     ) -> Result<Answer, String> {
         sing(None);
         // What fails by itself proves nothing.
-        if let Some((seed, failure)) = first_failure(campaign) {
-            return Err(format!(
-                "seed {seed} fails without a canary ({failure}); mend that first, or choose other seeds"
-            ));
+        let of_tasks = wanted.iter().map(|canary| canary.is_of_tasks());
+        for tasks in of_tasks.collect::<BTreeSet<_>>() {
+            let tasks = campaign.options.tasks || tasks;
+            let options = Options { tasks, ..campaign.options.clone() };
+            let campaign = Campaign { options, ..campaign.clone() };
+            if let Some((seed, failure)) = first_failure(&campaign) {
+                return Err(format!(
+                    "seed {seed} fails without a canary ({failure}); mend that first, or choose other seeds"
+                ));
+            }
         }
         let mut text = String::new();
         let mut seeds = Vec::new();
         for &canary in wanted {
             sing(Some(canary));
-            let found = first_failure(campaign);
+            let tasks = campaign.options.tasks || canary.is_of_tasks();
+            let options = Options { tasks, ..campaign.options.clone() };
+            let found = first_failure(&Campaign { options, ..campaign.clone() });
             sing(None);
             let name = canary.name();
             let _ = match &found {
@@ -201,6 +210,9 @@ mod carried {
             ("--jobs", campaign.jobs as u64),
         ] {
             cargo.args([flag, &number.to_string()]);
+        }
+        if campaign.options.tasks {
+            cargo.arg("--tasks");
         }
         if !campaign.options.off.is_empty() {
             cargo.args(["--off", &campaign.options.off.join(",")]);

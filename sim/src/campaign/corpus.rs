@@ -61,9 +61,15 @@ pub fn run(entries: &[Entry]) -> (Tally, Vec<Finding>) {
 
 fn entry(fields: &[&str]) -> Result<(u64, Options), String> {
     let [seed, events, off, rest @ ..] = fields else {
-        return Err("too short; write SEED EVENTS OFF,OFF NAME=VALUE,.. # WHAT IT FOUND".to_owned());
+        return Err(
+            "too short; write SEED EVENTS OFF,OFF NAME=VALUE,.. [tasks] # WHAT IT FOUND".to_owned()
+        );
     };
     let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number; write one"));
+    let (rest, tasks) = match rest {
+        [rest @ .., "tasks"] => (rest, true),
+        _ => (rest, false),
+    };
     let turned = match rest {
         [] => None,
         [turned] => Some(knobs::settings(turned)?),
@@ -73,6 +79,7 @@ fn entry(fields: &[&str]) -> Result<(u64, Options), String> {
         events: number(events)?,
         knobs: turned,
         off: knobs::names(off)?,
+        tasks,
         ..Options::default()
     };
     Ok((number(seed)?, options))
@@ -84,13 +91,14 @@ mod tests {
 
     #[test]
     fn lines_are_read() {
-        let text = "# a comment\n\n17 300 panics,scribble # a lost wake-up\n18 40 - panics=3\n";
+        let text = "# a comment\n\n17 300 panics,scribble # a lost wake-up\n18 40 - panics=3\n19 50 - - tasks # x\n";
         let entries = entries(text).expect("all of it is well formed");
-        assert_eq!(entries.len(), 2);
+        assert_eq!(entries.len(), 3);
         let first = &entries[0];
         assert_eq!((first.line, first.seed, first.options.events), (3, 17, 300));
         assert_eq!(first.options.off, ["panics", "scribble"]);
         assert_eq!((first.options.knobs, first.found.as_str()), (None, "a lost wake-up"));
+        assert!(entries[2].options.tasks && !first.options.tasks);
         let second = &entries[1];
         assert!(second.options.off.is_empty());
         assert_eq!(second.options.knobs.map(|knobs| knobs.turned()), Some(vec!["panics"]));

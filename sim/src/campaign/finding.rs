@@ -62,7 +62,8 @@ impl Finding {
         let (seed, events) = (self.outcome.seed, self.options.events);
         let off = knobs::or_dash(self.options.off.join(","));
         let turned = knobs::or_dash(knobs::written(&self.outcome.knobs));
-        format!("{seed} {events} {off} {turned} # {}", self.kind)
+        let tasks = if self.options.tasks { " tasks" } else { "" };
+        format!("{seed} {events} {off} {turned}{tasks} # {}", self.kind)
     }
 }
 
@@ -70,6 +71,9 @@ impl Finding {
 #[must_use]
 pub fn reproduce(seed: u64, options: &Options) -> String {
     let mut line = format!("sim --seed {seed} --events {}", options.events);
+    if options.tasks {
+        line += " --tasks";
+    }
     if let Some(turned) = &options.knobs {
         line += &format!(" --knobs {}", knobs::or_dash(knobs::written(turned)));
     }
@@ -107,6 +111,10 @@ mod tests {
         assert_eq!(reproduce(5, &options), "sim --seed 5 --events 40");
         options.off = vec!["panics".to_owned(), "scribble".to_owned()];
         assert_eq!(reproduce(5, &options), "sim --seed 5 --events 40 --off panics,scribble");
+        options.tasks = true;
+        let tasks = "sim --seed 5 --events 40 --tasks --off panics,scribble";
+        assert_eq!(reproduce(5, &options), tasks);
+        options.tasks = false;
         options.knobs = Some(Knobs::calm());
         options.off.clear();
         assert_eq!(reproduce(5, &options), "sim --seed 5 --events 40 --knobs -");

@@ -12,6 +12,7 @@ use slipring_core::{CloseReason, Handler, Timeout};
 use super::Run;
 use super::book::Phase;
 use super::plan::Service as Kind;
+use super::tasks::Outside;
 use crate::kernel::GivenUp;
 use crate::trace::Party;
 
@@ -21,7 +22,14 @@ const CLOCK_US: u64 = 1_000;
 impl<H: Handler> Run<'_, H> {
     /// The next thing that happens; false if there is none, or if something has gone wrong.
     pub(super) fn step(&mut self, until_us: u64) -> bool {
-        let went_on = self.engine.step(until_us);
+        if let Some(outside) = &mut self.outside {
+            outside.act();
+        }
+        let mut went_on = self.engine.step(until_us);
+        if !went_on && self.engine.failure().is_none() {
+            // Whoever is waited for wakes them.
+            went_on = self.outside.as_mut().is_some_and(Outside::wake_all);
+        }
         if self.engine.given_up.is_empty() {
             return went_on;
         }

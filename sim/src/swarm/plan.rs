@@ -20,6 +20,8 @@ pub(super) enum Service {
     Echo,
     Relay,
     Busy,
+    /// Tasks that do anything.
+    Tasks,
 }
 
 /// A run to be.
@@ -109,9 +111,10 @@ impl Draw {
         }
     }
 
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, tasks: bool) -> Self {
         let mut dice = Dice::new(seed ^ 0x706c_616e);
         let service = dice.pick(&[Service::Echo, Service::Relay, Service::Busy, Service::Busy]);
+        let service = if tasks { Service::Tasks } else { service };
         let knobs = Knobs::draw_all(&mut dice);
         let reactors = if dice.permille(400) { dice.between(2, 3) as usize } else { 1 };
         let abilities = Abilities { receive_cap: dice.coin(), zero_copy: dice.coin() };
@@ -229,7 +232,7 @@ fn patience(plan: &Plan, service: Service) -> Patience {
     let ending = [micros(half_closed), stall_us, micros(linger)];
     Patience {
         // It sets idle timeouts of its own.
-        idle: micros(idle).map(late).filter(|_| service != Service::Busy),
+        idle: micros(idle).map(late).filter(|_| !matches!(service, Service::Busy | Service::Tasks)),
         half_closed: ending.into_iter().flatten().max().map(late),
         write_stall: stall_us.map(late),
         dial: micros(dial).map(late),

@@ -12,6 +12,7 @@ pub(super) fn describe(draw: &Draw) -> Vec<String> {
         Service::Echo => "an echo",
         Service::Relay => "the relay",
         Service::Busy => "a handler that does anything",
+        Service::Tasks => "tasks that do anything",
     };
     let mut lines = vec![
         format!(

@@ -63,8 +63,9 @@ fn run_many(task: &Task, campaign: &Campaign) -> ExitCode {
             let findings = findings(&tally.failed, &campaign.options, is_over);
             let options = campaign.options.clone();
             let interrupted_of = (tally.seeds < campaign.seeds).then_some(campaign.seeds);
-            let demands_marks =
-                interrupted_of.is_none() && (task.marks || demands_marks(tally.seeds));
+            let demands_marks = interrupted_of.is_none()
+                && !options.tasks
+                && (task.marks || demands_marks(tally.seeds));
             tell(task, &Report { tally, options, findings, seconds, demands_marks, interrupted_of })
         }
         Err(stuck) => {

@@ -44,6 +44,10 @@ struct Arguments {
     #[arg(long, value_name = "KNOB=N,..", value_parser = knobs::settings)]
     knobs: Option<Knobs>,
 
+    /// Services that are tasks, and not the handlers that the seeds draw
+    #[arg(long)]
+    tasks: bool,
+
     /// The seeds that once found something
     #[arg(long)]
     corpus: bool,
@@ -123,6 +127,12 @@ impl Arguments {
             (self.corpus, "--corpus"),
             (self.canary.is_some(), "--canary"),
         ];
+        if self.tasks && self.marks {
+            return Err(
+                "--tasks does not go with --marks, which are of handlers too; leave one out"
+                    .to_owned(),
+            );
+        }
         let tasks: Vec<&str> =
             tasks.iter().filter(|(given, _)| *given).map(|(_, name)| *name).collect();
         let &[task, ref others @ ..] = tasks.as_slice() else { return Ok(()) };
@@ -135,6 +145,7 @@ impl Arguments {
             (self.marks, "--marks"),
             (self.json && hunts, "--json"),
             (self.events.is_some() && task == "--corpus", "--events"),
+            (self.tasks && task == "--corpus", "--tasks"),
             (self.off.is_some() && task == "--corpus", "--off"),
             (self.knobs.is_some() && task == "--corpus", "--knobs"),
         ];
@@ -154,6 +165,7 @@ impl Arguments {
             events: self.events.unwrap_or(defaults.events),
             knobs: self.knobs,
             off: self.off.unwrap_or_default(),
+            tasks: self.tasks,
             ..defaults
         };
         if let Some(seed) = self.seed {
@@ -208,6 +220,7 @@ mod tests {
         let given = campaign("--seeds 5 --from 7 --events 9 --off panics,scribble --jobs 3 --json");
         assert_eq!((given.from, given.seeds, given.jobs, given.options.events), (7, 5, 3, 9));
         assert_eq!(given.options.off, ["panics", "scribble"]);
+        assert!(!given.options.tasks && campaign("--tasks").options.tasks);
     }
 
     #[test]
@@ -238,6 +251,8 @@ mod tests {
             "--seed 1 --marks",
             "--seed 1 --jobs 2",
             "--corpus --off panics",
+            "--corpus --tasks",
+            "--tasks --marks",
             "--corpus --canary all",
             "--canary all --json",
             "--canary list --marks",
