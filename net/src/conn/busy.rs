@@ -38,10 +38,10 @@ impl BusyFlag {
     /// Whether something is under way from now on. Nothing is at the beginning.
     pub fn set(&self, is_busy: bool) {
         shell::with(|connections| {
-            if connections.reactor() == usize::from(self.reactor) {
-                if let Some(shell) = connections.state_of(self.key) {
-                    shell.is_busy = is_busy;
-                }
+            if connections.reactor() == usize::from(self.reactor)
+                && let Some(shell) = connections.state_of(self.key)
+            {
+                shell.is_busy = is_busy;
             }
         });
     }
