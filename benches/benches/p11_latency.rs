@@ -40,7 +40,14 @@ fn ping_pong(settings: &Settings, binaries: &Binaries, connections: usize) -> io
         contenders.extend(echo(binaries, &name, &["--poll", polling]));
     }
     contenders.extend(peers(binaries));
-    let load = Load { connections, size: 64, churn: false, depth: 1, seconds: settings.seconds };
+    let load = Load {
+        connections,
+        size: 64,
+        churn: false,
+        depth: 1,
+        tls: None,
+        seconds: settings.seconds,
+    };
     let title = format!("P11: ping-pong of 64 B, connections: {connections}, loopback");
     compare(&title, Figure::P50, settings.rounds, &load, binaries, &contenders).map(drop)
 }
@@ -50,7 +57,7 @@ fn idle(binaries: &Binaries) -> io::Result<()> {
         return Ok(());
     };
     let server = contender.recipe.start(SERVER_CPU)?;
-    let load = Load { connections: 8, size: 64, churn: false, depth: 1, seconds: 1.0 };
+    let load = Load { connections: 8, size: 64, churn: false, depth: 1, tls: None, seconds: 1.0 };
     load.run(binaries, &server)?;
     let (cpu_before, before) = (cpu_time(server.pid())?, now());
     pause(IDLE);

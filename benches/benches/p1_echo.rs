@@ -18,8 +18,14 @@ fn main() -> ExitCode {
         contenders.extend(echo(&binaries, "slipring", &[]));
         contenders.extend(echo(&binaries, "slipring async", &["--api", "async"]));
         contenders.extend(peers(&binaries));
-        let load =
-            Load { connections: 64, size: 64, churn: false, depth: 1, seconds: settings.seconds };
+        let load = Load {
+            connections: 64,
+            size: 64,
+            churn: false,
+            depth: 1,
+            tls: None,
+            seconds: settings.seconds,
+        };
         let title = "P1: echo, 64 B, 64 connections, closed loop, loopback";
         compare(title, Figure::Cpu, settings.rounds, &load, &binaries, &contenders).map(drop)
     })

@@ -33,8 +33,14 @@ fn main() -> ExitCode {
         contenders.extend(proxy(&binaries, OURS, upstream.address));
         contenders.extend(configurations.contenders(upstream.address)?);
         for size in SIZES {
-            let load =
-                Load { connections: 64, size, churn: false, depth: 1, seconds: settings.seconds };
+            let load = Load {
+                connections: 64,
+                size,
+                churn: false,
+                depth: 1,
+                tls: None,
+                seconds: settings.seconds,
+            };
             let title = format!("P2: relay, {size} B, 64 connections, closed loop, loopback");
             let figure = Figure::Cpu;
             let series = compare(&title, figure, settings.rounds, &load, &binaries, &contenders)?;

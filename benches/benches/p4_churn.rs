@@ -18,8 +18,14 @@ fn main() -> ExitCode {
         contenders.extend(echo(&binaries, "slipring", &[]));
         contenders.extend(echo(&binaries, "slipring async", &["--api", "async"]));
         contenders.extend(peers(&binaries));
-        let load =
-            Load { connections: 64, size: 64, churn: true, depth: 1, seconds: settings.seconds };
+        let load = Load {
+            connections: 64,
+            size: 64,
+            churn: true,
+            depth: 1,
+            tls: None,
+            seconds: settings.seconds,
+        };
         let title = "P4: connect + echo 64 B + close, 64 at a time, loopback";
         compare(title, Figure::Cpu, settings.rounds, &load, &binaries, &contenders).map(drop)
     })

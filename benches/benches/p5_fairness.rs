@@ -80,6 +80,7 @@ fn measure(row: &Row, binaries: &Binaries, seconds: f64) -> io::Result<Sample> {
         size: MESSAGE_BYTES,
         churn: false,
         depth: DEPTH,
+        tls: None,
         // The pings end before the hogs do.
         seconds: seconds + SETTLE.as_secs_f64(),
     };

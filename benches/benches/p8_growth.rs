@@ -68,7 +68,8 @@ fn measure(
 ) -> io::Result<Sample> {
     // A server of its own for each: what 16,000 connections leave behind is no business of 64.
     let server = contender.recipe.start(SERVER_CPU)?;
-    Load { connections, size: 64, churn: false, depth: 1, seconds }.run(binaries, &server)
+    Load { connections, size: 64, churn: false, depth: 1, tls: None, seconds }
+        .run(binaries, &server)
 }
 
 /// By what the cost of a message grows from the first count to the one of this index, in one round.

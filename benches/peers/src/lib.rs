@@ -4,6 +4,7 @@
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 
 use socket2::{Domain, Socket, Type};
 
@@ -17,18 +18,30 @@ pub const BACKLOG: i32 = 4096;
 pub struct Options {
     pub listen: SocketAddr,
     pub cpu: usize,
+    /// The certificate and the key, as PEM, of a peer that speaks TLS.
+    pub tls_cert: PathBuf,
+    /// See `tls_cert`.
+    pub tls_key: PathBuf,
 }
 
 impl Options {
-    /// Reads `--listen ADDR --cpu N` and pins the process to that CPU.
+    /// Reads `--listen ADDR --cpu N --tls-cert FILE --tls-key FILE`, as far as they are given, and
+    /// pins the process to that CPU.
     pub fn parse_and_pin() -> io::Result<Self> {
-        let mut options = Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), cpu: 0 };
+        let mut options = Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            cpu: 0,
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
+        };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
             let value = arguments.next().ok_or_else(|| invalid(&name))?;
             match name.as_str() {
                 "--listen" => options.listen = value.parse().map_err(|_| invalid(&value))?,
                 "--cpu" => options.cpu = value.parse().map_err(|_| invalid(&value))?,
+                "--tls-cert" => options.tls_cert = value.into(),
+                "--tls-key" => options.tls_key = value.into(),
                 _ => return Err(invalid(&name)),
             }
         }
@@ -75,5 +88,6 @@ fn pin_to_cpu(cpu: usize) -> io::Result<()> {
 }
 
 fn invalid(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("{what}: want --listen ADDR --cpu N"))
+    let want = "want --listen ADDR --cpu N, with TLS --tls-cert FILE --tls-key FILE too";
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{what}: {want}"))
 }

@@ -10,6 +10,9 @@
 //! will. After a fault the berth rests a moment, since a server that is gone refuses faster than
 //! any other answer comes, and would be all the load measures.
 //!
+//! With TLS a handshake comes before the echo and a close_notify before each end; a berth keeps the tickets of its
+//! connections, if sessions are to be resumed.
+//!
 //! The load ends its stream first, so TIME_WAIT is on its side and not the server's.
 
 use std::collections::VecDeque;
@@ -21,6 +24,7 @@ use super::options::{Plan, Refusal};
 use super::pattern::Pattern;
 use super::poll::Event;
 use super::schedule::Schedule;
+use super::tls::Speech;
 use super::work::{ROUNDS_MAX, Rig, Work, nanoseconds};
 
 /// How long a berth stays empty after a fault.
@@ -30,6 +34,7 @@ const REST_NS: u64 = 10_000_000;
 #[derive(Debug)]
 pub struct Churn {
     dialer: Dialer,
+    speech: Speech,
     message_bytes: u64,
     timeout_ns: u64,
     /// When connections are due in an open loop. In a closed one: when a berth is free.
@@ -77,6 +82,7 @@ impl Churn {
         let (dialer, _) = Dialer::find(&plan.addresses, plan.timeout)?;
         Ok(Self {
             dialer,
+            speech: Speech::new(plan.tls, plan.connections)?,
             message_bytes: plan.message_bytes,
             timeout_ns: nanoseconds(plan.timeout),
             schedule: plan.rate.map(|rate| Schedule::new(rig.clock.now_ns(), rate)),
@@ -99,13 +105,13 @@ impl Churn {
             let due_ns = self.schedule.map_or(started_ns, |schedule| schedule.due_ns(self.started));
             let pattern = Pattern::new(u64::from(std::process::id()) << 32 ^ self.started);
             self.started += 1;
-            let socket = self.dialer.start().and_then(|socket| {
+            let transport = self.dialer.start().and_then(|socket| {
                 rig.poll.watch(&socket, index)?;
-                Ok(socket)
+                self.speech.over(socket, index)
             });
-            match socket {
-                Ok(socket) => {
-                    let connection = Connection::new(socket, pattern);
+            match transport {
+                Ok(transport) => {
+                    let connection = Connection::new(transport, pattern);
                     let visit = Visit { connection, due_ns, started_ns, ending: false };
                     self.berths[index] = Some(visit);
                     self.serve(rig, Event::none(index));
@@ -139,6 +145,7 @@ impl Work for Churn {
             Ok(Next::Again) => self.again.push(event.index),
             Ok(Next::Complete) => {
                 let due_ns = visit.due_ns;
+                rig.tally.shake_hands(visit.connection.handshake());
                 self.berths[event.index] = None;
                 self.free.push(event.index);
                 self.ended += 1;
@@ -220,8 +227,8 @@ impl Visit {
                     Received::End if self.ending => return Ok(Next::Complete),
                     Received::End => return Err(Fault::EarlyEof),
                     Received::Nothing => readable = false,
-                    Received::Bytes(len) => {
-                        readable = event.ending || len == rig.incoming.len();
+                    Received::Bytes { len, more } => {
+                        readable = event.ending || more;
                         rig.tally.receive(len as u64);
                     }
                 }

@@ -9,16 +9,17 @@
 //! each call moves one buffer at most, a caller that alternates the two cannot deadlock with a
 //! server that stops reading while its own writes are blocked.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::io;
 
 use super::fault::Fault;
 use super::pattern::Pattern;
+use super::tls::Handshakes;
+use super::transport::Transport;
 
-/// A connected (or connecting) non-blocking socket with its positions.
+/// A connected (or connecting) transport with its positions.
 #[derive(Debug)]
 pub struct Connection {
-    socket: TcpStream,
+    transport: Transport,
     pattern: Pattern,
     sent: u64,
     received: u64,
@@ -40,8 +41,13 @@ pub enum Sent {
 /// How a receive ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// So many bytes, all of them right.
-    Bytes(usize),
+    /// Bytes, all of them right.
+    Bytes {
+        /// How many.
+        len: usize,
+        /// There may be more that no event will tell of: call again.
+        more: bool,
+    },
     /// Nothing has arrived; an event will tell when something does.
     Nothing,
     /// The peer has ended its stream.
@@ -51,8 +57,8 @@ pub enum Received {
 impl Connection {
     /// A connection that has moved nothing yet.
     #[must_use]
-    pub fn new(socket: TcpStream, pattern: Pattern) -> Self {
-        Self { socket, pattern, sent: 0, received: 0, blocked: false }
+    pub fn new(transport: Transport, pattern: Pattern) -> Self {
+        Self { transport, pattern, sent: 0, received: 0, blocked: false }
     }
 
     /// Bytes that came back so far.
@@ -71,17 +77,17 @@ impl Connection {
     /// # Errors
     /// When the socket fails.
     pub fn send(&mut self, until: u64, buffer: &mut [u8]) -> Result<Sent, Fault> {
-        if self.sent >= until {
-            return Ok(Sent::All);
-        }
         if self.blocked {
             return Ok(Sent::Blocked);
+        }
+        if self.sent >= until {
+            return self.flush();
         }
         let len = (until - self.sent).min(buffer.len() as u64) as usize;
         let mut rest = &mut buffer[..len];
         self.pattern.fill(self.sent, rest);
         while !rest.is_empty() {
-            match self.socket.write(rest) {
+            match self.transport.write(rest) {
                 Ok(taken) => {
                     self.sent += taken as u64;
                     rest = &mut rest[taken..];
@@ -97,13 +103,29 @@ impl Connection {
         Ok(if self.sent < until { Sent::More } else { Sent::All })
     }
 
+    /// Sends what the transport has of its own to say.
+    fn flush(&mut self) -> Result<Sent, Fault> {
+        match self.transport.flush() {
+            Ok(()) => Ok(Sent::All),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.blocked = true;
+                Ok(Sent::Blocked)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Receives and checks what has arrived, one buffer of it at most.
     ///
     /// # Errors
     /// When the socket fails, or bytes are not those that were sent (or more than were).
     pub fn receive(&mut self, buffer: &mut [u8]) -> Result<Received, Fault> {
+        // What a handshake waited for may be what comes now; then there is something to send.
+        if matches!(self.transport, Transport::Tls(_)) {
+            self.blocked = false;
+        }
         let len = loop {
-            match self.socket.read(buffer) {
+            match self.transport.read(buffer) {
                 Ok(0) => return Ok(Received::End),
                 Ok(len) => break len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -120,21 +142,29 @@ impl Connection {
             return Err(Fault::Corrupted(wrong));
         }
         self.received += len as u64;
-        Ok(Received::Bytes(len))
+        let more = self.transport.may_have_more(len, buffer.len());
+        Ok(Received::Bytes { len, more })
     }
 
     /// Ends its own stream; the peer's goes on.
     ///
     /// # Errors
     /// When the peer has reset the connection.
-    pub fn shutdown(&self) -> Result<(), Fault> {
-        Ok(self.socket.shutdown(Shutdown::Write)?)
+    pub fn shutdown(&mut self) -> Result<(), Fault> {
+        Ok(self.transport.shutdown()?)
+    }
+
+    /// Which TLS handshake there was; `None` without one.
+    #[must_use]
+    pub fn handshake(&self) -> Option<Handshakes> {
+        self.transport.handshake()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -142,7 +172,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let socket = TcpStream::connect(listener.local_addr().expect("it is bound"));
         let (peer, _) = listener.accept().expect("somebody connects");
-        (Connection::new(socket.expect("it listens"), Pattern::new(5)), peer)
+        let transport = Transport::Plain(socket.expect("it listens"));
+        (Connection::new(transport, Pattern::new(5)), peer)
     }
 
     fn echo(connection: &mut Connection, peer: &mut TcpStream, bytes: usize) -> Vec<u8> {
@@ -160,7 +191,8 @@ mod tests {
         stream[70] ^= 1;
         let mut buffer = [0; 50];
         peer.write_all(&stream).expect("room for 100 bytes");
-        assert!(matches!(connection.receive(&mut buffer), Ok(Received::Bytes(50))));
+        let whole = connection.receive(&mut buffer);
+        assert!(matches!(whole, Ok(Received::Bytes { len: 50, more: true })));
         assert!(matches!(connection.receive(&mut buffer), Err(Fault::Corrupted(1))));
     }
 

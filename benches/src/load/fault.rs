@@ -32,7 +32,7 @@ pub enum Kind {
     Refused,
     /// The peer reset the connection.
     Reset,
-    /// The peer ended its stream while it still owed bytes.
+    /// The peer ended its stream while it still owed bytes, or, with TLS, without a close_notify.
     EarlyEof,
     /// A message, or a connect, took longer than the timeout.
     Timeout,
@@ -82,6 +82,8 @@ impl Kind {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::NotConnected
             | io::ErrorKind::BrokenPipe => Self::Reset,
+            // Of TLS alone: a stream that ends without a close_notify.
+            io::ErrorKind::UnexpectedEof => Self::EarlyEof,
             io::ErrorKind::TimedOut => Self::Timeout,
             io::ErrorKind::AddrNotAvailable => Self::NoPort,
             _ => Self::Other,

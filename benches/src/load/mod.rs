@@ -6,12 +6,14 @@
 //!                      │                         │
 //!                      │                    connection ── pattern      (positions; what they hold)
 //!                      │                         │
+//!                      │                    transport ─── tls          (a socket, or TLS over it)
+//!                      │                         │
 //!                      │                    dial, poll                 (the kernel)
 //!                      └──tally, cpu──> report ──> text | JSON
 //! ```
 //! It is a closed loop (as fast as the server answers), an open loop (`--rate`: as fast as a
 //! schedule says, latency from the intended start, so that a slow answer cannot hide the waiting of
-//! those behind it), or churn (`--churn`: a connection for every message).
+//! those behind it), or churn (`--churn`: a connection for every message). Each over TCP, or over TLS (`--tls`).
 //!
 //! It is not an HTTP client and knows one protocol: what is sent comes back. No code of the product
 //! is used, since a shared mistake would cancel out. One thread on epoll, to which a bench gives
@@ -31,4 +33,6 @@ pub mod run;
 pub mod schedule;
 pub mod streams;
 pub mod tally;
+pub mod tls;
+pub mod transport;
 pub mod work;

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use super::tls::Handshakes;
+
 /// Connections of a run: what one thread can drive, and loopback has descriptors for.
 const CONNECTIONS_MAX: u64 = 20_000;
 const MESSAGE_BYTES_MAX: u64 = 64 << 20;
@@ -57,6 +59,15 @@ struct Arguments {
     #[arg(long)]
     churn: bool,
 
+    /// TLS 1.3 with AES-128-GCM, whoever the server is: its certificate is not verified. With --churn, a full handshake
+    /// for every connection
+    #[arg(long)]
+    tls: bool,
+
+    /// With --tls and --churn: sessions are resumed, by the tickets of the connections before
+    #[arg(long, requires_all = ["tls", "churn"])]
+    resume: bool,
+
     /// Messages a connection has in flight at most
     #[arg(
         long, value_name = "D", default_value_t = 1,
@@ -98,6 +109,8 @@ pub struct Plan {
     pub depth: u64,
     /// A new connection for every message.
     pub churn: bool,
+    /// TLS, and with which handshakes; `None` without.
+    pub tls: Option<Handshakes>,
     /// Messages a second in an open loop; a closed loop has none.
     pub rate: Option<f64>,
     /// Load before the measurement.
@@ -150,6 +163,10 @@ impl Plan {
             message_bytes: given.size,
             depth: given.depth,
             churn: given.churn,
+            tls: given.tls.then_some(match given.resume {
+                false => Handshakes::Full,
+                true => Handshakes::Resumed,
+            }),
             rate: given.rate,
             warmup: given.warmup,
             measured: given.seconds,
@@ -248,6 +265,11 @@ mod tests {
         assert_eq!((plan.mode(), plan.timeout), ("closed", Duration::from_secs(10)));
         let plan = parse(&format!("{GOOD} --warmup 0 --rate 10 --churn")).expect("it is complete");
         assert_eq!((plan.mode(), plan.rate, plan.warmup), ("churn", Some(10.0), Duration::ZERO));
+        assert_eq!(plan.tls, None);
+        for (further, handshakes) in [("", Handshakes::Full), (" --resume", Handshakes::Resumed)] {
+            let plan = parse(&format!("{GOOD} --churn --tls{further}")).expect("it is complete");
+            assert_eq!(plan.tls, Some(handshakes));
+        }
     }
 
     #[test]
@@ -264,6 +286,8 @@ mod tests {
             "127.0.0.1:7 --connections 1 --size 1 --seconds 1 --rate -3",
             "127.0.0.1:7 --connections 1 --size 1 --seconds 1 --churn --depth 2",
             "127.0.0.1:7 --connections 1 --size 1 --seconds 1 --verbose",
+            "127.0.0.1:7 --connections 1 --size 1 --seconds 1 --tls --resume",
+            "127.0.0.1:7 --connections 1 --size 1 --seconds 1 --churn --resume",
         ] {
             let text = refusal(bad);
             assert!(text.contains("; ") && !text.contains('\n'), "{bad}: {text}");

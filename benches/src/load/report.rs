@@ -73,6 +73,8 @@ impl Report {
             ("latency_us", format!("{{{}}}", latency.join(","))),
             ("cpu_s", number(Some(self.measured.own_cpu.as_secs_f64()))),
             ("unanswered", self.measured.unanswered.to_string()),
+            ("full_handshakes", tally.full.to_string()),
+            ("resumed_handshakes", tally.resumed.to_string()),
             ("server_cpu_us_per_message", number(self.server_cpu_us_per_message())),
         ];
         let fields = fields.map(|(key, value)| format!("\"{key}\":{value}"));
@@ -113,7 +115,12 @@ impl Report {
             ("corrupted", format!("{} bytes", tally.faults.corrupted)),
         ];
         let rows = rows.map(|(name, value)| format!("{name:<12} {value}\n"));
-        format!("{head}\n{}", rows.concat())
+        let mut text = format!("{head}\n{}", rows.concat());
+        if plan.tls.is_some() && plan.churn {
+            let (full, resumed) = (tally.full, tally.resumed);
+            text += &format!("{:<12} {full} full, {resumed} resumed\n", "handshakes");
+        }
+        text
     }
 
     fn seconds(&self) -> f64 {
@@ -194,6 +201,7 @@ mod tests {
              \"no_descriptor\":0,\"other\":0},\"corrupted\":0,\"rate_per_s\":2,\"mb_per_s\":0,\
              \"latency_us\":{\"p50\":10.007,\"p90\":20.015,\"p99\":20.015,\"p999\":20.015,\
              \"max\":20.015,\"mean\":12.505},\"cpu_s\":1.5,\"unanswered\":3,\
+             \"full_handshakes\":0,\"resumed_handshakes\":0,\
              \"server_cpu_us_per_message\":10.5}"
         );
         assert!(!report.is_clean());

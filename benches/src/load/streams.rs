@@ -18,6 +18,8 @@ use super::options::{Plan, Refusal};
 use super::pattern::Pattern;
 use super::poll::Event;
 use super::schedule::Schedule;
+use super::tls::Speech;
+use super::transport::Transport;
 use super::work::{ROUNDS_MAX, Rig, Work, nanoseconds};
 
 /// All lanes of a run.
@@ -78,6 +80,7 @@ impl Streams {
     pub fn connect(plan: &Plan, rig: &mut Rig) -> Result<Self, Refusal> {
         let (mut dialer, first) = Dialer::find(&plan.addresses, plan.timeout)?;
         let mut first = Some(first);
+        let speech = Speech::new(plan.tls, plan.connections)?;
         let mut lanes = Vec::with_capacity(plan.connections);
         for index in 0..plan.connections {
             let socket = match first.take() {
@@ -87,7 +90,10 @@ impl Streams {
             rig.poll.watch(&socket, index).map_err(|error| {
                 Refusal::new(format!("cannot watch {index} sockets: {error}; ask for fewer"))
             })?;
-            lanes.push(Lane::new(index as u64, socket));
+            let transport = speech.over(socket, index).map_err(|error| {
+                Refusal::new(format!("no TLS: {error}; leave out --tls, and report this"))
+            })?;
+            lanes.push(Lane::new(index as u64, transport));
         }
         let terms = Terms {
             message_bytes: plan.message_bytes,
@@ -208,11 +214,11 @@ impl Terms {
 }
 
 impl Lane {
-    fn new(number: u64, socket: std::net::TcpStream) -> Self {
+    fn new(number: u64, transport: Transport) -> Self {
         let pattern = Pattern::new(u64::from(std::process::id()) << 32 | number);
         Self {
             number,
-            connection: Some(Connection::new(socket, pattern)),
+            connection: Some(Connection::new(transport, pattern)),
             started: 0,
             completed: 0,
             started_ns: VecDeque::new(),
@@ -237,8 +243,8 @@ impl Lane {
                 match connection.receive(&mut rig.incoming)? {
                     Received::End => return Err(Fault::EarlyEof),
                     Received::Nothing => readable = false,
-                    Received::Bytes(len) => {
-                        readable = event.ending || len == rig.incoming.len();
+                    Received::Bytes { len, more } => {
+                        readable = event.ending || more;
                         rig.tally.receive(len as u64);
                         *now_ns = rig.clock.now_ns();
                         self.complete(terms, rig, *now_ns);

@@ -6,6 +6,7 @@
 use hdrhistogram::Histogram;
 
 use super::fault::{Fault, Faults};
+use super::tls::Handshakes;
 
 /// The longest latency that is told from longer ones: above the longest timeout.
 const LATENCY_MAX_NS: u64 = 100_000 * 1_000_000_000;
@@ -22,6 +23,10 @@ pub struct Tally {
     pub bytes: u64,
     /// Nanoseconds from the start of a message to its last byte.
     pub latency_ns: Histogram<u64>,
+    /// Full TLS handshakes of connections that were completed.
+    pub full: u64,
+    /// Resumptions of connections that were completed.
+    pub resumed: u64,
     /// What went wrong.
     pub faults: Faults,
 }
@@ -35,6 +40,8 @@ impl Tally {
             recording: false,
             completed: 0,
             bytes: 0,
+            full: 0,
+            resumed: 0,
             latency_ns: latency_ns.expect("1 to the maximum, 3 digits, are valid bounds"),
             faults: Faults::default(),
         }
@@ -50,6 +57,15 @@ impl Tally {
         if self.recording {
             self.completed += 1;
             self.latency_ns.saturating_record(latency_ns);
+        }
+    }
+
+    /// The connection of a complete message had this handshake.
+    pub fn shake_hands(&mut self, handshake: Option<Handshakes>) {
+        match handshake {
+            Some(Handshakes::Full) if self.recording => self.full += 1,
+            Some(Handshakes::Resumed) if self.recording => self.resumed += 1,
+            _ => {}
         }
     }
 
@@ -91,9 +107,13 @@ mod tests {
             tally.receive(10);
             tally.complete(5_000);
             tally.leave_unanswered(7_000);
+            tally.shake_hands(Some(Handshakes::Full));
+            tally.shake_hands(Some(Handshakes::Resumed));
+            tally.shake_hands(None);
             tally.fail(Fault::EarlyEof);
         }
         assert_eq!((tally.completed, tally.bytes, tally.latency_ns.len()), (1, 10, 2));
+        assert_eq!((tally.full, tally.resumed), (1, 1));
         assert_eq!(tally.faults.counts().map(|(_, count)| count).sum::<u64>(), 3);
     }
 }

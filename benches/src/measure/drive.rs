@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::CLIENT_CPU;
 use super::binaries::Binaries;
 use super::process::{Server, spawn_bound};
+use crate::load::tls::Handshakes;
 
 /// Seconds before what counts: connections made, caches and polling settled.
 pub const WARMUP: Duration = Duration::from_millis(500);
@@ -26,6 +27,8 @@ pub struct Load {
     pub churn: bool,
     /// Messages that a connection has in flight at most.
     pub depth: usize,
+    /// TLS, and with which handshakes if connections are made anew.
+    pub tls: Option<Handshakes>,
     /// How long is measured.
     pub seconds: f64,
 }
@@ -45,6 +48,10 @@ pub struct Sample {
     pub mb_per_s: f64,
     /// Messages that failed, were answered wrongly, or not at all.
     pub failed: u64,
+    /// TLS, with churn: full handshakes.
+    pub full: u64,
+    /// TLS, with churn: resumptions.
+    pub resumed: u64,
 }
 
 /// A load under way. Dropping it ends it.
@@ -77,6 +84,12 @@ impl Load {
         command.args(["--cpu", &CLIENT_CPU.to_string(), "--json"]);
         if self.churn {
             command.arg("--churn");
+        }
+        if let Some(handshakes) = self.tls {
+            command.arg("--tls");
+            if handshakes == Handshakes::Resumed {
+                command.arg("--resume");
+            }
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         spawn_bound(&mut command, CLIENT_CPU).map(|child| Loading(Some(child)))
@@ -122,6 +135,8 @@ impl Sample {
             p99_us: number(json, "p99")?,
             mb_per_s: number(json, "mb_per_s")?,
             failed,
+            full: number(json, "full_handshakes")? as u64,
+            resumed: number(json, "resumed_handshakes")? as u64,
         })
     }
 }
@@ -155,13 +170,15 @@ mod tests {
 
     const JSON: &str = r#"{"mode": "closed", "completed": 10, "errors": {"reset": 2, "eof": 1},
         "corrupted": 1, "rate_per_s": 1234.5, "mb_per_s": 80.5, "latency_us": {"p50": 41, "p90": 50, "p99": 97.5,
-        "p999": 120, "max": 300, "mean": 44.1}, "server_cpu_us_per_message": 4.25}"#;
+        "p999": 120, "max": 300, "mean": 44.1}, "full_handshakes": 7,
+        "resumed_handshakes": 8, "server_cpu_us_per_message": 4.25}"#;
 
     #[test]
     fn a_sample_is_picked_out_of_the_json() {
         let sample = Sample::parse(JSON).expect("every key is there");
         assert_eq!(sample.failed, 4);
         assert_eq!((sample.rate, sample.cpu_us), (1234.5, 4.25));
+        assert_eq!((sample.full, sample.resumed), (7, 8));
         assert_eq!((sample.p50_us, sample.p99_us, sample.mb_per_s), (41.0, 97.5, 80.5));
     }
 

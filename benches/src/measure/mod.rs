@@ -15,6 +15,7 @@
 //! are criterion's; [`micro`] is what they share.
 
 pub mod binaries;
+pub mod certificate;
 pub mod clock;
 pub mod contenders;
 pub mod drive;

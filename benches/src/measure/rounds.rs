@@ -141,6 +141,8 @@ mod tests {
             p99_us: 1.0,
             mb_per_s: 1.0,
             failed: 1,
+            full: 0,
+            resumed: 0,
         };
         Series { name: String::new(), samples: cpu.iter().map(|cpu| cpu.map(sample)).collect() }
     }
