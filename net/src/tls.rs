@@ -9,6 +9,7 @@
 //! | `records` | what comes after: opened in place, sealed, keys changed |
 //! | `server`, `client` | what a side is made of, shared by all reactors |
 //! | `identity` | certificates and keys, read, checked, chosen by name, reloaded |
+//! | `heap` | what the allocator keeps for the next records |
 //! | `error` | what can go wrong |
 //!
 //! What there is: TLS 1.3 and 1.2, client certificates, SNI, ALPN, resumption by tickets, reload. What there is not:
@@ -20,6 +21,7 @@ mod conn;
 mod error;
 mod gate;
 mod handshake;
+mod heap;
 mod identity;
 mod machine;
 mod records;

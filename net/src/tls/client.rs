@@ -18,6 +18,7 @@ use rustls_platform_verifier::Verifier;
 
 use super::error::{TlsError, TlsSetupError};
 use super::handshake::{Version, spoken};
+use super::heap::keep_freed_memory;
 use super::identity::{Identity, Pem, provider};
 use super::server::HANDSHAKE_TIMEOUT;
 
@@ -155,6 +156,7 @@ impl TlsClientBuilder {
             true => Resumption::store(Arc::new(ClientSessionMemoryCache::new(SERVERS_REMEMBERED))),
             false => Resumption::disabled(),
         };
+        keep_freed_memory();
         // Records are opened and sealed by `records`, which takes the keys over after the handshake.
         config.enable_secret_extraction = true;
         Ok(TlsClient { config: Arc::new(config), handshake_timeout: self.handshake_timeout })

@@ -15,6 +15,7 @@ use rustls::{RootCertStore, ServerConfig};
 use super::client::{protocols, roots_of};
 use super::error::TlsSetupError;
 use super::handshake::{Version, spoken};
+use super::heap::keep_freed_memory;
 use super::identity::{Choice, Identities, Identity, Pem, provider};
 
 /// How long a handshake may take, if nothing else is said.
@@ -244,6 +245,7 @@ impl TlsServerBuilder {
         } else {
             config.send_tls13_tickets = 0;
         }
+        keep_freed_memory();
         // Records are opened and sealed by `records`, which takes the keys over after the handshake.
         config.enable_secret_extraction = true;
         Ok(TlsServer {
