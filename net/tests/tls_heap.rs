@@ -47,6 +47,7 @@ fn established() -> Machine {
 #[test]
 fn records_are_sealed_into_memory_that_was_used_before() {
     let turns = 20;
+    #[expect(clippy::disallowed_methods, reason = "a thread of the test's own")]
     let faults = thread::spawn(move || {
         let mut server = established();
         let mut turn = || {
