@@ -16,10 +16,12 @@ mod values;
 use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 pub use slipring::Timeout;
+use slipring::tls::{Identity, TlsServer};
 use slipring::{OnFull, Placement, Prefix, Rate};
 
 pub use values::{
@@ -39,9 +41,37 @@ pub struct ServerOptions {
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub listen: Vec<SocketAddr>,
 
+    /// TLS, if it is wanted.
+    #[command(flatten)]
+    pub tls: TlsOptions,
+
     /// What all servers have.
     #[command(flatten)]
     pub shared: SharedOptions,
+}
+
+/// The certificate of a server, if it serves TLS.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// Serve TLS, with the certificate in this file (PEM; then those of its issuers). `dev-cert` makes one to try
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl TlsOptions {
+    /// What is to be served by TLS, if it is, by one of these application protocols (ALPN). Ends the process if it cannot
+    /// be.
+    #[must_use]
+    pub fn server(&self, protocols: &[&str]) -> Option<TlsServer> {
+        let (certificate, key) = (self.tls_cert.as_ref()?, self.tls_key.as_ref()?);
+        let server = Identity::from_files(certificate, key)
+            .and_then(|identity| TlsServer::builder().identity(identity).alpn(protocols).build());
+        Some(server.unwrap_or_else(|error| fail(error)))
+    }
 }
 
 impl ServerOptions {

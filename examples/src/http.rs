@@ -29,8 +29,12 @@ use hyper::rt::{Read, Write};
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response, Version};
 use hyper_util::server::conn::auto;
-use slipring::BusyFlag;
 use slipring::adapters::hyper::{ReactorExecutor, ReactorTimer};
+use slipring::tls::TlsServer;
+use slipring::{BusyFlag, Conn};
+
+/// What is spoken over TLS, the best first: HTTP/2, then 1.1.
+pub const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
 
 /// A request's head has to be there within this time, and a client of HTTP/2 has to answer a ping.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -60,6 +64,22 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         self.stage.under_way.update(|count| count - 1);
         self.busy.set(self.stage.under_way.get() > 0);
+    }
+}
+
+/// Serves the requests of one connection, by TLS if that is given. Until it ends, or the reactor drains.
+pub async fn serve_conn<S, B>(conn: Conn, tls: Option<TlsServer>, service: S)
+where
+    S: Service<Request<Incoming>, Response = Response<B>>,
+    S::Future: 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let Some(tls) = tls else { return serve(conn.busy_flag(), conn, service).await };
+    match tls.accept(conn).await {
+        Ok(conn) => serve(conn.busy_flag(), conn, service).await,
+        Err(error) => tracing::debug!(%error, "no handshake"),
     }
 }
 

@@ -7,6 +7,9 @@
 //! | `hyper` | `hyper::rt::{Read, Write}`; [`hyper::ReactorTimer`], [`hyper::ReactorExecutor`] | HTTP/1 and HTTP/2 |
 //! | `tower` | the request of a `tower_service::Service`: [`tower::serve_service`] | services with readiness |
 //!
+//! With the feature `tls` a `TlsConn` is what a `Conn` is, but for its halves: plaintext in, plaintext out, and its end is
+//! the peer's close_notify.
+//!
 //! None of them is a runtime: the crates are named for their traits, and tasks, timers and sockets stay the reactor's.
 //! What asks for a runtime's own sockets or timers (`tokio::net`, `tokio::time`) does not work here.
 //!
@@ -33,6 +36,8 @@ mod futures;
 pub mod hyper;
 #[cfg(any(feature = "futures-io", feature = "tokio-io", feature = "hyper"))]
 mod stream;
+#[cfg(all(feature = "tls", any(feature = "futures-io", feature = "tokio-io", feature = "hyper")))]
+mod tls;
 #[cfg(feature = "tokio-io")]
 mod tokio;
 #[cfg(feature = "tower")]

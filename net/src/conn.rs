@@ -62,6 +62,8 @@ use crate::tasks::{Executor, Timer, note, put_aside};
 
 pub use busy::BusyFlag;
 pub use dialing::{DialError, dial};
+#[cfg(feature = "tls")]
+pub(crate) use failing::kind_of;
 pub use futures::{Closing, Receiving, ReceivingInto, Sending};
 #[cfg(feature = "tower")]
 pub(crate) use serve::start;

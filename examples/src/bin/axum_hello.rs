@@ -61,7 +61,8 @@ fn main() -> ExitCode {
         .route("/echo", post(echo))
         .route("/wait/{span_ms}", get(wait))
         .with_state(Greeted::default());
+    let tls = options.server.tls.server(&http::PROTOCOLS);
     service::serve(&options.server, signals, move |conn: Conn| {
-        http::serve(conn.busy_flag(), conn, TowerToHyperService::new(router.clone()))
+        http::serve_conn(conn, tls.clone(), TowerToHyperService::new(router.clone()))
     })
 }

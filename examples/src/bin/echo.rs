@@ -4,13 +4,12 @@
 //! service, the rest is its command line.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use slipring::tls::{Identity, TlsError, TlsServer};
+use slipring::tls::{TlsError, TlsServer};
 use slipring::{Conn, Ctx, Handler, Lease, SendError, Timeout};
-use slipring_examples::cli::{self, SharedOptions};
+use slipring_examples::cli::{self, SharedOptions, TlsOptions};
 use slipring_examples::service;
 
 /// Sends every byte back to where it came from.
@@ -26,13 +25,8 @@ struct Options {
     #[arg(long, value_enum, default_value_t = Api::Handler)]
     api: Api,
 
-    /// Serve TLS, with the certificate in this file (PEM; then those of its issuers). `dev-cert` makes one to try
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-
-    /// The certificate's private key (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsOptions,
 
     #[command(flatten)]
     shared: SharedOptions,
@@ -69,21 +63,13 @@ async fn echo_tls(conn: Conn, server: TlsServer) -> Result<(), TlsError> {
     Ok(())
 }
 
-/// What is to be served by TLS, if it is.
-fn tls(options: &Options) -> Option<TlsServer> {
-    let (certificate, key) = (options.tls_cert.as_ref()?, options.tls_key.as_ref()?);
-    let identity = Identity::from_files(certificate, key);
-    let server = identity.and_then(|identity| TlsServer::builder().identity(identity).build());
-    Some(server.unwrap_or_else(|error| cli::fail(error)))
-}
-
 fn main() -> ExitCode {
     let (mut options, signals) = service::begin::<Options>();
     if options.listen.is_empty() {
         options.listen.push(SocketAddr::from(([127, 0, 0, 1], 7000)));
     }
     let builder = service::builder(&options.shared, &options.listen, Timeout::seconds(60), false);
-    let running = match (tls(&options), options.api) {
+    let running = match (options.tls.server(&[]), options.api) {
         // Written one way only: an async function.
         (Some(server), _) => service::start(builder, move |_reactor| {
             let server = server.clone();

@@ -6,6 +6,10 @@
 //! cargo run --release --bin hyper_hello
 //! curl http://127.0.0.1:7000/you
 //! curl --http2-prior-knowledge http://127.0.0.1:7000/you
+//!
+//! cargo run --release --bin dev-cert
+//! cargo run --release --bin hyper_hello -- --tls-cert cert.pem --tls-key key.pem
+//! curl --cacert cert.pem https://localhost:7000/you
 //! ```
 
 use std::convert::Infallible;
@@ -35,7 +39,8 @@ async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infa
 
 fn main() -> ExitCode {
     let (options, signals) = service::begin::<Options>();
-    service::serve(&options.server, signals, |conn: Conn| {
-        http::serve(conn.busy_flag(), conn, service_fn(hello))
+    let tls = options.server.tls.server(&http::PROTOCOLS);
+    service::serve(&options.server, signals, move |conn: Conn| {
+        http::serve_conn(conn, tls.clone(), service_fn(hello))
     })
 }

@@ -98,7 +98,15 @@ fn main() -> ExitCode {
     let (options, signals) = service::begin::<Options>();
     let (all, _) = channel(LINES_KEPT);
     let clients = Arc::new(AtomicU64::new(1));
+    let tls = options.server.tls.server(&[]);
     service::serve(&options.server, signals, move |conn: Conn| {
-        chat(conn, clients.fetch_add(1, Ordering::Relaxed), all.clone())
+        let (own, all, tls) = (clients.fetch_add(1, Ordering::Relaxed), all.clone(), tls.clone());
+        async move {
+            let Some(tls) = tls else { return chat(conn, own, all).await };
+            match tls.accept(conn).await {
+                Ok(conn) => chat(conn, own, all).await,
+                Err(error) => tracing::debug!(%error, "no handshake"),
+            }
+        }
     })
 }

@@ -42,51 +42,63 @@ use std::time::Duration;
 use hyper::rt::{Executor, Read, ReadBufCursor, Sleep, Timer, Write};
 use slipring_core::clock::Instant;
 
-use super::stream;
+use super::stream::{self, Stream};
 use crate::{Conn, tasks};
 
-impl Read for Conn {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut into: ReadBufCursor<'_>,
-    ) -> Poll<Result<()>> {
-        if into.remaining() == 0 {
-            return Poll::Ready(Ok(()));
+macro_rules! byte_stream {
+    ($conn:ty) => {
+        impl Read for $conn {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                mut into: ReadBufCursor<'_>,
+            ) -> Poll<Result<()>> {
+                if into.remaining() == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                stream::poll_read(self.get_mut(), cx, |bytes| {
+                    let count = bytes.len().min(into.remaining());
+                    into.put_slice(&bytes[..count]);
+                    count
+                })
+            }
         }
-        stream::poll_read(self.get_mut(), cx, |bytes| {
-            let count = bytes.len().min(into.remaining());
-            into.put_slice(&bytes[..count]);
-            count
-        })
-    }
+
+        impl Write for $conn {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bytes: &[u8],
+            ) -> Poll<Result<usize>> {
+                self.get_mut().poll_take(cx, bytes)
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                slices: &[IoSlice<'_>],
+            ) -> Poll<Result<usize>> {
+                self.get_mut().poll_take_all(cx, slices)
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+                self.get_mut().poll_flushed(cx)
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+                self.get_mut().poll_shut_down(cx)
+            }
+        }
+    };
 }
 
-impl Write for Conn {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        stream::poll_write(self.get_mut(), cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
-        stream::poll_write_vectored(self.get_mut(), cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<()>> {
-        stream::flush(self.get_mut())
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<()>> {
-        stream::shut_down(self.get_mut())
-    }
-}
+byte_stream!(Conn);
+#[cfg(feature = "tls")]
+byte_stream!(crate::tls::TlsConn);
 
 /// The timers of the reactor that polls. For the builders of hyper's connections.
 ///

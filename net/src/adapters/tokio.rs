@@ -7,51 +7,63 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::stream;
+use super::stream::{self, Stream};
 use crate::{Conn, ReadHalf, WriteHalf};
 
-impl AsyncRead for Conn {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<Result<()>> {
-        if into.remaining() == 0 {
-            return Poll::Ready(Ok(()));
+macro_rules! byte_stream {
+    ($conn:ty) => {
+        impl AsyncRead for $conn {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                into: &mut ReadBuf<'_>,
+            ) -> Poll<Result<()>> {
+                if into.remaining() == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                stream::poll_read(self.get_mut(), cx, |bytes| {
+                    let count = bytes.len().min(into.remaining());
+                    into.put_slice(&bytes[..count]);
+                    count
+                })
+            }
         }
-        stream::poll_read(self.get_mut(), cx, |bytes| {
-            let count = bytes.len().min(into.remaining());
-            into.put_slice(&bytes[..count]);
-            count
-        })
-    }
+
+        impl AsyncWrite for $conn {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bytes: &[u8],
+            ) -> Poll<Result<usize>> {
+                self.get_mut().poll_take(cx, bytes)
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                slices: &[IoSlice<'_>],
+            ) -> Poll<Result<usize>> {
+                self.get_mut().poll_take_all(cx, slices)
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+                self.get_mut().poll_flushed(cx)
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+                self.get_mut().poll_shut_down(cx)
+            }
+        }
+    };
 }
 
-impl AsyncWrite for Conn {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        stream::poll_write(self.get_mut(), cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
-        stream::poll_write_vectored(self.get_mut(), cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<()>> {
-        stream::flush(self.get_mut())
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<()>> {
-        stream::shut_down(self.get_mut())
-    }
-}
+byte_stream!(Conn);
+#[cfg(feature = "tls")]
+byte_stream!(crate::tls::TlsConn);
 
 impl AsyncRead for ReadHalf {
     fn poll_read(
@@ -69,7 +81,7 @@ impl AsyncWrite for WriteHalf {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize>> {
-        stream::poll_write(self.whole(), cx, bytes)
+        self.whole().poll_take(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -77,18 +89,18 @@ impl AsyncWrite for WriteHalf {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        stream::poll_write_vectored(self.whole(), cx, slices)
+        self.whole().poll_take_all(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<()>> {
-        stream::flush(self.whole())
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.whole().poll_flushed(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<()>> {
-        stream::shut_down(self.whole())
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.whole().poll_shut_down(cx)
     }
 }

@@ -35,7 +35,7 @@ fn kind_of_fault(fault: Fault) -> ErrorKind {
     }
 }
 
-fn kind_of(reason: CloseReason) -> ErrorKind {
+pub(crate) fn kind_of(reason: CloseReason) -> ErrorKind {
     match reason {
         CloseReason::PeerClosed | CloseReason::LocalClosed => ErrorKind::NotConnected,
         CloseReason::Reset => ErrorKind::ConnectionReset,

@@ -32,7 +32,7 @@ use super::gate::{Turn, Wait};
 use super::handshake::Agreed;
 use super::machine::{Machine, Plain};
 use super::server::TlsServer;
-use crate::conn::{Conn, End, SendError};
+use crate::conn::{BusyFlag, Conn, End, SendError};
 use crate::tasks::{Executor, Sleep, now, sleep, sleep_until};
 
 /// Bytes for which there is no room, or no memory, try again after this long: nothing tells when there is some.
@@ -394,8 +394,11 @@ impl TlsConn {
         Ok(())
     }
 
-    /// Hands what is sealed to the outbox; done when it has all of it.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
+    /// Hands what is sealed to the outbox; done when it has all of it, which is at once but when memory is short.
+    ///
+    /// # Errors
+    /// [`TlsError`], if nothing can be sent any more.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
         loop {
             if self.push_outgoing() {
                 return Poll::Ready(Ok(()));
@@ -448,10 +451,18 @@ impl TlsConn {
     /// # Errors
     /// [`TlsError`], if nothing can be sent any more.
     pub async fn shutdown(&mut self) -> Result<(), TlsError> {
+        poll_fn(|cx| self.poll_shutdown(cx)).await
+    }
+
+    /// [`shutdown`](Self::shutdown), for those who write futures.
+    ///
+    /// # Errors
+    /// As `shutdown`.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
         self.machine.close();
-        poll_fn(|cx| self.poll_flush(cx)).await?;
+        ready!(self.poll_flush(cx))?;
         self.conn.shutdown();
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     // ----------------------------------------------------------------------------------- ending
@@ -518,6 +529,12 @@ impl TlsConn {
     #[must_use]
     pub fn local(&self) -> Option<SocketAddr> {
         self.conn.local()
+    }
+
+    /// As [`Conn::busy_flag`].
+    #[must_use]
+    pub fn busy_flag(&self) -> BusyFlag {
+        self.conn.busy_flag()
     }
 
     /// Where it came from.

@@ -4,10 +4,12 @@
 //! Who may be able to put it right decides the variant: the peer's operator, ours, or nobody. What rustls said
 //! is kept as the source.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 pub use rustls::{AlertDescription, CertificateError};
+
+use crate::conn::kind_of;
 
 /// Why a TLS connection failed.
 ///
@@ -164,6 +166,25 @@ impl From<rustls::Error> for TlsError {
             E::AlertReceived(alert) => Self::Alert(alert),
             other => Self::Protocol(other),
         }
+    }
+}
+
+impl From<TlsError> for io::Error {
+    /// Of the fitting kind; the [`TlsError`] is in it.
+    fn from(error: TlsError) -> Self {
+        let kind = match &error {
+            TlsError::Timeout | TlsError::ReadTimeout | TlsError::HandshakeCap { .. } => {
+                io::ErrorKind::TimedOut
+            }
+            TlsError::EndedInHandshake | TlsError::Truncated => io::ErrorKind::UnexpectedEof,
+            TlsError::Ended(reason) => kind_of(*reason),
+            TlsError::Closing | TlsError::SentClose => io::ErrorKind::BrokenPipe,
+            TlsError::TooMany { .. } | TlsError::BadName { .. } => io::ErrorKind::InvalidInput,
+            TlsError::NoMemory => io::ErrorKind::OutOfMemory,
+            TlsError::Alert(_) => io::ErrorKind::ConnectionAborted,
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
     }
 }
 
