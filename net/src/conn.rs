@@ -50,7 +50,7 @@ mod split;
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use slipring_core::canary::{Canary, sings};
@@ -187,30 +187,33 @@ impl Conn {
     /// A lease that is kept for long keeps one of few buffers: [`Lease::spill`].
     pub fn recv(&mut self) -> Receiving<'_> {
         self.begin_wait();
-        Receiving { conn: self }
+        Receiving::new(self)
     }
 
     /// [`recv`](Self::recv), for those who write futures. Only the last caller is woken.
     #[inline]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Lease>> {
         let polled = self.with(|connections, key| poll_recv(connections, key, cx));
-        match &mut self.read_deadline {
-            Some(deadline) => deadline.poll(polled, cx),
-            None => polled,
+        let Some(deadline) = &mut self.read_deadline else { return polled };
+        let waited = polled.is_pending();
+        let polled = deadline.poll(polled, cx);
+        if waited && polled.is_ready() {
+            self.forget_reader();
         }
+        polled
     }
 
     /// Copies the next bytes to the front of `into`; how many, zero once no more will come, or if there is no room in
     /// `into`. What does not fit is there for the next call.
     pub fn recv_into<'a>(&'a mut self, into: &'a mut [u8]) -> ReceivingInto<'a> {
         self.begin_wait();
-        ReceivingInto { conn: self, into }
+        ReceivingInto::new(self, into)
     }
 
     /// Waits for bytes begin. What an earlier one left of its read deadline goes on, or else whoever waits again and
     /// again would wait for ever; but one that has passed while nobody waited does not end this one at once.
     #[inline]
-    fn begin_wait(&mut self) {
+    pub(crate) fn begin_wait(&mut self) {
         if let Some(deadline) = &mut self.read_deadline {
             deadline.begin();
         }
@@ -274,7 +277,7 @@ impl Conn {
 
     /// Waits until the connection has ended. Bytes that come meanwhile are kept for `recv`.
     pub fn closed(&mut self) -> Closing<'_> {
-        Closing { conn: self }
+        Closing::new(self)
     }
 
     /// [`closed`](Self::closed), for those who write futures. Of those who wait for this and for
@@ -290,6 +293,25 @@ impl Conn {
         })
     }
 
+    /// Nobody waits for bytes any more.
+    fn forget_reader(&self) {
+        self.forget(|shell| shell.reader.take());
+    }
+
+    /// Nobody waits for room or for the end any more: for who has asked [`poll_closed`](Self::poll_closed) and goes on
+    /// to something else.
+    pub(crate) fn forget_writer(&self) {
+        self.forget(|shell| shell.writer.take());
+    }
+
+    fn forget(&self, take: impl FnOnce(&mut Shell) -> Option<Waker>) {
+        shell::with(|connections| {
+            if connections.reactor() == usize::from(self.reactor) {
+                put_aside(connections.state_of(self.key).and_then(take));
+            }
+        });
+    }
+
     // ---------------------------------------------------------------------------------- sending
 
     /// Sends, behind all that waits. It waits only as long as the outbox is above its watermark, that is, for
@@ -298,7 +320,7 @@ impl Conn {
     /// # Errors
     /// [`SendError`]; the bytes are dropped.
     pub fn send(&mut self, data: impl Into<Outgoing>) -> Sending<'_> {
-        Sending { conn: self, data: Some(data.into()), retry: None }
+        Sending::new(self, data.into())
     }
 
     /// Sends a copy of these bytes, however many: in pieces, each as [`send`](Self::send) would.
@@ -476,14 +498,22 @@ impl Drop for Conn {
             return;
         }
         let (key, is_unwinding) = (self.key, is_unwinding());
-        at_once_or_later(move |connections| drop_handle(connections, key, is_unwinding));
+        at_once_or_later(self.reactor, move |connections| {
+            drop_handle(connections, key, is_unwinding);
+        });
     }
 }
 
 /// Does something about a connection: now, or in the next turn if this is called while the connections are not to be
 /// had. That is so when a handle is dropped with the last waker of somebody's own executor, wherever that is dropped.
 /// Without a reactor there is nothing to be done: its connections have ended, or are just ending.
-fn at_once_or_later(act: impl FnOnce(&mut Connections<Shell>) + 'static) {
+fn at_once_or_later(reactor: u16, act: impl FnOnce(&mut Connections<Shell>) + 'static) {
+    // Those of a simulation share a thread: dropped in another's turn, it ends with its own reactor.
+    let act = move |connections: &mut Connections<Shell>| {
+        if connections.reactor() == usize::from(reactor) {
+            act(connections);
+        }
+    };
     let mut act = Some(act);
     shell::with(|connections| act.take().map(|act| act(connections)));
     if let Some(act) = act {
@@ -532,7 +562,8 @@ fn poll_ready(
     key: Key,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), SendError>> {
-    if !connections.is_outbox_high(key) {
+    // Behind our own end there is nothing to wait for.
+    if !connections.is_outbox_high(key) || !connections.may_send_to(key) {
         return Poll::Ready(can_send(connections, key));
     }
     if let Some(shell) = connections.state_of(key) {

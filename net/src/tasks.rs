@@ -310,6 +310,10 @@ impl Executor {
 
     /// Drops a task, wherever it stands. One that is being polled is dropped when its poll returns.
     pub(crate) fn cancel(&self, id: TaskId) {
+        if id.executor != self.number {
+            // Another reactor's: those of a simulation share a thread.
+            return;
+        }
         let future = {
             let mut table = self.table.borrow_mut();
             let found = match sings(Canary::TaskGenerationIgnored) {
@@ -386,11 +390,16 @@ impl Executor {
             polls += round;
             self.drop_aside();
         }
+        self.drop_aside();
     }
 
     fn drop_aside(&self) {
-        while let Some(waker) = self.aside.borrow_mut().pop() {
-            drop(waker);
+        loop {
+            // Not borrowed any more when it is dropped: that may put others aside.
+            let waker = self.aside.borrow_mut().pop();
+            if waker.is_none() {
+                return;
+            }
         }
     }
 

@@ -201,6 +201,19 @@ fn a_scope_ends_its_tasks_with_itself() {
             scope.spawn(async { panic!("one of three") });
             scope.spawn(async {});
             assert_eq!(scope.join_all().await, Err(JoinError::Panicked));
+            // However many were begun since, and whether anybody asked.
+            let mut scope = Scope::new();
+            scope.spawn(async { panic!("the first of many") });
+            for _ in 0..50 {
+                yield_now().await;
+                scope.spawn(async {});
+            }
+            let mut ends = Vec::new();
+            while let Some(end) = scope.join_next().await {
+                ends.push(end);
+            }
+            assert_eq!(ends.len(), 51);
+            assert_eq!(ends.iter().filter(|end| end.is_err()).count(), 1);
             assert_eq!(Scope::new().join_next().await, None);
         });
     });

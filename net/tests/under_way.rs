@@ -24,6 +24,9 @@ where
 async fn answer(mut conn: Conn, begun: mpsc::Sender<()>) {
     while let Some(data) = conn.recv().await {
         if &data[..] == b"slow" {
+            // Waits that were given up are none.
+            let given_up = timeout(ms(5), conn.recv()).await;
+            assert!(given_up.is_err() && timeout(ms(5), conn.closed()).await.is_err());
             begun.send(()).expect("the test waits");
             sleep(ms(600)).await;
         }

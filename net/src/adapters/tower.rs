@@ -199,7 +199,11 @@ impl<S> Ticket<S> {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) => Poll::Ready(Called::NeverAgain(error)),
             Poll::Ready(Ok(())) => match conn.take() {
-                Some(conn) => Poll::Ready(Called::Yes(service.call(conn))),
+                Some(conn) => {
+                    // From now on the service is at work, and waits only if it says so.
+                    conn.forget_writer();
+                    Poll::Ready(Called::Yes(service.call(conn)))
+                }
                 None => unreachable!("just seen"),
             },
         }

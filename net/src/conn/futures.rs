@@ -1,6 +1,8 @@
 //! The waits of a connection, as types of their own: small, since each task has room for its largest.
 //!
-//! None of them holds a byte that came, and none but [`Sending`] one that goes; so each may be dropped at any time.
+//! None of them holds a byte that came, and none but [`Sending`] one that goes; so each may be dropped at any time. One
+//! that is dropped while it waits waits no more: a drain takes a connection for idle whose task waits for it, and only
+//! then.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,7 +21,24 @@ pub(super) const NO_MEMORY_MS: u64 = 5;
 #[derive(Debug)]
 #[must_use = "it receives once it is awaited"]
 pub struct Receiving<'a> {
-    pub(super) conn: &'a mut Conn,
+    conn: &'a mut Conn,
+    waits: bool,
+}
+
+impl<'a> Receiving<'a> {
+    #[inline]
+    pub(super) fn new(conn: &'a mut Conn) -> Self {
+        Self { conn, waits: false }
+    }
+}
+
+impl Drop for Receiving<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.waits {
+            self.conn.forget_reader();
+        }
+    }
 }
 
 impl Future for Receiving<'_> {
@@ -27,7 +46,9 @@ impl Future for Receiving<'_> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Lease>> {
-        self.conn.poll_recv(cx)
+        let polled = self.conn.poll_recv(cx);
+        self.waits = polled.is_pending();
+        polled
     }
 }
 
@@ -35,16 +56,33 @@ impl Future for Receiving<'_> {
 #[derive(Debug)]
 #[must_use = "it receives once it is awaited"]
 pub struct ReceivingInto<'a> {
-    pub(super) conn: &'a mut Conn,
-    pub(super) into: &'a mut [u8],
+    conn: &'a mut Conn,
+    into: &'a mut [u8],
+    waits: bool,
+}
+
+impl<'a> ReceivingInto<'a> {
+    pub(super) fn new(conn: &'a mut Conn, into: &'a mut [u8]) -> Self {
+        Self { conn, into, waits: false }
+    }
+}
+
+impl Drop for ReceivingInto<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            self.conn.forget_reader();
+        }
+    }
 }
 
 impl Future for ReceivingInto<'_> {
     type Output = usize;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<usize> {
-        let Self { conn, into } = &mut *self;
-        conn.poll_recv_into(cx, into)
+        let Self { conn, into, waits } = &mut *self;
+        let polled = conn.poll_recv_into(cx, into);
+        *waits = polled.is_pending();
+        polled
     }
 }
 
@@ -52,9 +90,27 @@ impl Future for ReceivingInto<'_> {
 #[derive(Debug)]
 #[must_use = "it sends once it is awaited"]
 pub struct Sending<'a> {
-    pub(super) conn: &'a mut Conn,
-    pub(super) data: Option<Outgoing>,
-    pub(super) retry: Option<Box<Retry>>,
+    conn: &'a mut Conn,
+    data: Option<Outgoing>,
+    retry: Option<Box<Retry>>,
+    waits: bool,
+}
+
+impl<'a> Sending<'a> {
+    #[inline]
+    pub(super) fn new(conn: &'a mut Conn, data: Outgoing) -> Self {
+        Self { conn, data: Some(data), retry: None, waits: false }
+    }
+}
+
+impl Drop for Sending<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // Done or not: one that waited for memory is done without being woken.
+        if self.waits {
+            self.conn.forget_writer();
+        }
+    }
 }
 
 impl Future for Sending<'_> {
@@ -64,8 +120,10 @@ impl Future for Sending<'_> {
     /// If it is polled again behind its result.
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let Self { conn, data, retry } = &mut *self;
-        conn.with(|connections, key| poll_send(connections, key, cx, data, retry))
+        let Self { conn, data, retry, waits } = &mut *self;
+        let polled = conn.with(|connections, key| poll_send(connections, key, cx, data, retry));
+        *waits |= polled.is_pending();
+        polled
     }
 }
 
@@ -73,14 +131,31 @@ impl Future for Sending<'_> {
 #[derive(Debug)]
 #[must_use = "it waits once it is awaited"]
 pub struct Closing<'a> {
-    pub(super) conn: &'a mut Conn,
+    conn: &'a mut Conn,
+    waits: bool,
+}
+
+impl<'a> Closing<'a> {
+    pub(super) fn new(conn: &'a mut Conn) -> Self {
+        Self { conn, waits: false }
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            self.conn.forget_writer();
+        }
+    }
 }
 
 impl Future for Closing<'_> {
     type Output = CloseReason;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.conn.poll_closed(cx)
+        let polled = self.conn.poll_closed(cx);
+        self.waits = polled.is_pending();
+        polled
     }
 }
 
@@ -120,7 +195,8 @@ fn poll_send_rarely(
     data: &mut Option<Outgoing>,
     retry: &mut Option<Box<Retry>>,
 ) -> Poll<Result<(), SendError>> {
-    if connections.is_outbox_high(key) {
+    // Behind our own end there is nothing to wait for.
+    if connections.is_outbox_high(key) && connections.may_send_to(key) {
         *data = Some(bytes);
         if let Some(shell) = connections.state_of(key) {
             put_aside(note(&mut shell.writer, cx));

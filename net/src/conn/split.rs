@@ -166,7 +166,10 @@ impl Drop for ReadHalf {
     fn drop(&mut self) {
         if !self.conn.is_spent {
             let key = self.conn.key;
-            super::at_once_or_later(move |connections| super::stop_receiving(connections, key));
+            let reactor = self.conn.reactor;
+            super::at_once_or_later(reactor, move |connections| {
+                super::stop_receiving(connections, key);
+            });
         }
     }
 }
@@ -175,7 +178,8 @@ impl Drop for WriteHalf {
     fn drop(&mut self) {
         if !self.conn.is_spent && !sings(Canary::HalfWithoutFin) {
             let key = self.conn.key;
-            super::at_once_or_later(move |connections| super::shut_down(connections, key));
+            let reactor = self.conn.reactor;
+            super::at_once_or_later(reactor, move |connections| super::shut_down(connections, key));
         }
     }
 }

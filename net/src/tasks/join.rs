@@ -102,6 +102,17 @@ impl<T> JoinHandle<T> {
         Executor::with(|executor| executor.cancel(self.id));
     }
 
+    fn take_result(&self) -> Option<Result<T, JoinError>> {
+        let mut state = self.state.borrow_mut();
+        match std::mem::replace(&mut *state, State::Taken) {
+            State::Ended(result) => Some(result),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
     /// Whether it has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -174,6 +185,8 @@ pub(crate) fn put_aside(waker: Option<Waker>) {
 #[derive(Debug, Default)]
 pub struct Scope {
     tasks: Vec<JoinHandle<()>>,
+    /// How those ended that were taken off the list before anybody asked.
+    ended: Vec<Result<(), JoinError>>,
 }
 
 impl Scope {
@@ -194,7 +207,14 @@ impl Scope {
     {
         // Places of those that have ended, found now and then: the list is at most twice as long as it has to be.
         if self.tasks.len() == self.tasks.capacity() {
-            self.tasks.retain(|task| !task.is_finished());
+            let Self { tasks, ended } = self;
+            tasks.retain(|task| match task.take_result() {
+                Some(result) => {
+                    ended.push(result);
+                    false
+                }
+                None => true,
+            });
         }
         self.tasks.push(spawn_local(async move {
             future.await;
@@ -204,6 +224,9 @@ impl Scope {
     /// Waits until one more has ended, and says how; `None` if there is none left.
     pub async fn join_next(&mut self) -> Option<Result<(), JoinError>> {
         std::future::poll_fn(|cx| {
+            if let Some(result) = self.ended.pop() {
+                return Poll::Ready(Some(result));
+            }
             if self.tasks.is_empty() {
                 return Poll::Ready(None);
             }
@@ -230,8 +253,9 @@ impl Scope {
         all
     }
 
-    /// Ends all that are left.
+    /// Ends all that are left, and forgets how the others did.
     pub fn cancel(&mut self) {
+        self.ended.clear();
         self.tasks.drain(..).for_each(|task| task.cancel());
     }
 }

@@ -218,6 +218,7 @@ impl TlsConn {
     /// [`TlsError`], behind all that could be decrypted: above all [`TlsError::Truncated`]. It is told again by the
     /// next call, but for [`TlsError::ReadTimeout`], after which the connection is as it was.
     pub async fn recv(&mut self) -> Result<Option<Lease>, TlsError> {
+        self.conn.begin_wait();
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
