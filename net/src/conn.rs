@@ -40,6 +40,7 @@
 
 mod busy;
 mod copying;
+mod deadline;
 mod dialing;
 mod failing;
 mod futures;
@@ -51,7 +52,6 @@ mod split;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use slipring_core::canary::{Canary, sings};
 use slipring_core::{
@@ -61,9 +61,11 @@ use slipring_core::{
 use crate::tasks::{Executor, Timer, note, put_aside};
 
 pub use busy::BusyFlag;
+use deadline::ReadDeadline;
 pub use dialing::{DialError, dial};
 #[cfg(feature = "tls")]
 pub(crate) use failing::kind_of;
+pub use failing::{End, SendError};
 pub use futures::{Closing, Receiving, ReceivingInto, Sending};
 #[cfg(feature = "tower")]
 pub(crate) use serve::start;
@@ -74,42 +76,6 @@ pub use split::{ReadHalf, WriteHalf};
 
 /// Bytes of the pieces that `send_all` makes.
 const PIECE_BYTES: usize = 16 << 10;
-
-/// Why bytes were not sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The connection has ended.
-    #[error("the connection has ended: {0}")]
-    Ended(CloseReason),
-    /// It is being closed, by its drain or an idle timeout, or after an abort: its end is still to come.
-    #[error("the connection is being closed")]
-    Closing,
-    /// [`shutdown`](Conn::shutdown) was called before.
-    #[error("nothing can be sent behind a shutdown")]
-    ShutDown,
-    /// More bytes at once than an outbox may hold ([`Limits::outbox_bytes_max`](crate::Limits)).
-    #[error(
-        "{bytes} bytes at once, and an outbox holds at most {most}; cut them, as `send_all` does"
-    )]
-    TooMany {
-        /// Those to be sent.
-        bytes: usize,
-        /// What an outbox may hold.
-        most: usize,
-    },
-}
-
-/// How receiving came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The peer sent its FIN: all that it had to say has come.
-    Eof,
-    /// Nothing came within the read deadline. The connection is as it was.
-    ReadTimeout,
-    /// The connection has ended, for this reason.
-    Closed(CloseReason),
-}
 
 /// A connection, held by the code that serves it.
 ///
@@ -126,15 +92,6 @@ pub struct Conn {
     is_spent: bool,
     read_deadline: Option<Box<ReadDeadline>>,
     _not_send: PhantomData<*const ()>,
-}
-
-#[derive(Debug)]
-struct ReadDeadline {
-    within: Duration,
-    /// Of the wait that runs.
-    until_ms: Option<u64>,
-    timer: Timer,
-    has_passed: bool,
 }
 
 impl Conn {
@@ -462,33 +419,6 @@ impl Conn {
         let mut read = Self::of(self.key, self.reactor);
         read.read_deadline = read_deadline;
         (ReadHalf::new(read), WriteHalf::new(Self::of(self.key, self.reactor)))
-    }
-}
-
-impl ReadDeadline {
-    #[cold]
-    fn begin(&mut self) {
-        let now = crate::tasks::now();
-        self.until_ms = self.until_ms.filter(|until_ms| now < Duration::from_millis(*until_ms));
-        self.has_passed = false;
-    }
-
-    fn poll(&mut self, polled: Poll<Option<Lease>>, cx: &mut Context<'_>) -> Poll<Option<Lease>> {
-        if polled.is_ready() {
-            self.until_ms = None;
-            self.has_passed = false;
-            return polled;
-        }
-        let until_ms = *self.until_ms.get_or_insert_with(|| {
-            let until = crate::tasks::now().saturating_add(self.within);
-            slipring_core::clock::millis(until)
-        });
-        if self.timer.poll(until_ms, cx).is_pending() {
-            return Poll::Pending;
-        }
-        self.until_ms = None;
-        self.has_passed = true;
-        Poll::Ready(None)
     }
 }
 

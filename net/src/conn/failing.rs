@@ -17,8 +17,43 @@ use std::io::{Error, ErrorKind};
 
 use slipring_core::{CloseReason, Fault};
 
-use super::SendError;
-use super::{Conn, End, shell};
+use super::{Conn, shell};
+
+/// Why bytes were not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The connection has ended.
+    #[error("the connection has ended: {0}")]
+    Ended(CloseReason),
+    /// It is being closed, by its drain or an idle timeout, or after an abort: its end is still to come.
+    #[error("the connection is being closed")]
+    Closing,
+    /// [`shutdown`](Conn::shutdown) was called before.
+    #[error("nothing can be sent behind a shutdown")]
+    ShutDown,
+    /// More bytes at once than an outbox may hold ([`Limits::outbox_bytes_max`](crate::Limits)).
+    #[error(
+        "{bytes} bytes at once, and an outbox holds at most {most}; cut them, as `send_all` does"
+    )]
+    TooMany {
+        /// Those to be sent.
+        bytes: usize,
+        /// What an outbox may hold.
+        most: usize,
+    },
+}
+
+/// How receiving came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The peer sent its FIN: all that it had to say has come.
+    Eof,
+    /// Nothing came within the read deadline. The connection is as it was.
+    ReadTimeout,
+    /// The connection has ended, for this reason.
+    Closed(CloseReason),
+}
 
 fn kind_of_fault(fault: Fault) -> ErrorKind {
     match fault {
