@@ -68,7 +68,9 @@ impl<T: Handle> Drop for Held<T> {
         self.world.told_of(self.key, |told| {
             told.handles -= 1;
             told.is_deaf |= T::RECEIVES;
-            told.is_condemned |= panicking;
+            if panicking && !std::mem::replace(&mut told.is_condemned, true) {
+                told.was_over = told.is_shut && told.is_ended;
+            }
             told.is_asked |= !panicking && told.handles == 0;
         });
         if T::SENDS {

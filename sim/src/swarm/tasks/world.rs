@@ -38,6 +38,8 @@ pub(super) struct Told {
     pub(super) is_asked: bool,
     /// A task that held it has panicked.
     pub(super) is_condemned: bool,
+    /// By then both directions had ended: it may have closed in order, and nobody been told yet.
+    pub(super) was_over: bool,
 }
 
 impl Told {
@@ -162,7 +164,8 @@ impl World {
         if reason == CloseReason::HandlerPanic && !told.is_condemned {
             self.complain(format!("{who}: ended for a panic that was none of its own"));
         }
-        if reason == CloseReason::LocalClosed && told.is_condemned && !told.is_asked {
+        let in_order = reason == CloseReason::LocalClosed && !told.is_asked && !told.was_over;
+        if in_order && told.is_condemned {
             self.complain(format!("{who}: closed in order, and its task has panicked"));
         }
     }
