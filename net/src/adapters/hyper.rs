@@ -42,12 +42,12 @@ use std::time::Duration;
 use hyper::rt::{Executor, Read, ReadBufCursor, Sleep, Timer, Write};
 use slipring_core::clock::Instant;
 
-use super::stream::{self, Stream};
+use super::stream::{Part, Stream, poll_read, writes};
 use crate::{Conn, tasks};
 
-macro_rules! byte_stream {
-    ($conn:ty) => {
-        impl Read for $conn {
+macro_rules! reads {
+    ($type:ty) => {
+        impl Read for $type {
             fn poll_read(
                 self: Pin<&mut Self>,
                 cx: &mut Context<'_>,
@@ -56,49 +56,22 @@ macro_rules! byte_stream {
                 if into.remaining() == 0 {
                     return Poll::Ready(Ok(()));
                 }
-                stream::poll_read(self.get_mut(), cx, |bytes| {
+                poll_read(self.get_mut(), cx, |bytes| {
                     let count = bytes.len().min(into.remaining());
                     into.put_slice(&bytes[..count]);
                     count
                 })
             }
         }
-
-        impl Write for $conn {
-            fn poll_write(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bytes: &[u8],
-            ) -> Poll<Result<usize>> {
-                self.get_mut().poll_take(cx, bytes)
-            }
-
-            fn poll_write_vectored(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                slices: &[IoSlice<'_>],
-            ) -> Poll<Result<usize>> {
-                self.get_mut().poll_take_all(cx, slices)
-            }
-
-            fn is_write_vectored(&self) -> bool {
-                true
-            }
-
-            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-                self.get_mut().poll_flushed(cx)
-            }
-
-            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-                self.get_mut().poll_shut_down(cx)
-            }
-        }
     };
 }
 
-byte_stream!(Conn);
+reads!(Conn);
+writes!(Write for Conn, poll_shutdown, is_write_vectored);
 #[cfg(feature = "tls")]
-byte_stream!(crate::tls::TlsConn);
+reads!(crate::tls::TlsConn);
+#[cfg(feature = "tls")]
+writes!(Write for crate::tls::TlsConn, poll_shutdown, is_write_vectored);
 
 /// The timers of the reactor that polls. For the builders of hyper's connections.
 ///

@@ -7,12 +7,12 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::stream::{self, Stream};
+use super::stream::{Part, Stream, poll_read, writes};
 use crate::{Conn, ReadHalf, WriteHalf};
 
-macro_rules! byte_stream {
-    ($conn:ty) => {
-        impl AsyncRead for $conn {
+macro_rules! reads {
+    ($type:ty) => {
+        impl AsyncRead for $type {
             fn poll_read(
                 self: Pin<&mut Self>,
                 cx: &mut Context<'_>,
@@ -21,86 +21,21 @@ macro_rules! byte_stream {
                 if into.remaining() == 0 {
                     return Poll::Ready(Ok(()));
                 }
-                stream::poll_read(self.get_mut(), cx, |bytes| {
+                poll_read(self.get_mut(), cx, |bytes| {
                     let count = bytes.len().min(into.remaining());
                     into.put_slice(&bytes[..count]);
                     count
                 })
             }
         }
-
-        impl AsyncWrite for $conn {
-            fn poll_write(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bytes: &[u8],
-            ) -> Poll<Result<usize>> {
-                self.get_mut().poll_take(cx, bytes)
-            }
-
-            fn poll_write_vectored(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                slices: &[IoSlice<'_>],
-            ) -> Poll<Result<usize>> {
-                self.get_mut().poll_take_all(cx, slices)
-            }
-
-            fn is_write_vectored(&self) -> bool {
-                true
-            }
-
-            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-                self.get_mut().poll_flushed(cx)
-            }
-
-            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-                self.get_mut().poll_shut_down(cx)
-            }
-        }
     };
 }
 
-byte_stream!(Conn);
+reads!(Conn);
+writes!(AsyncWrite for Conn, poll_shutdown, is_write_vectored);
+reads!(ReadHalf);
+writes!(AsyncWrite for WriteHalf, poll_shutdown, is_write_vectored);
 #[cfg(feature = "tls")]
-byte_stream!(crate::tls::TlsConn);
-
-impl AsyncRead for ReadHalf {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<Result<()>> {
-        Pin::new(self.whole()).poll_read(cx, into)
-    }
-}
-
-impl AsyncWrite for WriteHalf {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<Result<usize>> {
-        self.whole().poll_take(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
-        self.whole().poll_take_all(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.whole().poll_flushed(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.whole().poll_shut_down(cx)
-    }
-}
+reads!(crate::tls::TlsConn);
+#[cfg(feature = "tls")]
+writes!(AsyncWrite for crate::tls::TlsConn, poll_shutdown, is_write_vectored);
