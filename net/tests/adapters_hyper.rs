@@ -18,18 +18,11 @@ use hyper::rt::Timer as _;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use slipring::adapters::hyper::{ReactorExecutor, ReactorTimer};
-use slipring::{Builder, Conn, Serve, Serving};
+use slipring::{Conn, Serve};
 use support::{
-    Check, PATIENCE, Pattern, Rng, assert_kept, bounded, connect, ms, now, one_reactor, read_bytes,
+    Check, PATIENCE, Pattern, Rng, assert_kept, bounded, connect, end, ms, now, one_reactor,
+    read_bytes, serve,
 };
-
-const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-fn end(serving: Serving) {
-    serving.handle().drain();
-    let counters = serving.join().expect("a drain in order");
-    assert!(counters.iter().all(|counters| counters.handler_panics == 0), "a task panicked");
-}
 
 /// A body of so many bytes of a pattern, in frames of any length. What makes it is not `Send`.
 struct Patterned {
@@ -90,10 +83,6 @@ async fn http2(conn: Conn) {
     let mut http = hyper::server::conn::http2::Builder::new(ReactorExecutor);
     let http = http.timer(ReactorTimer).keep_alive_interval(Some(ms(200)));
     let _ = http.keep_alive_timeout(ms(200)).serve_connection(conn, service_fn(answer)).await;
-}
-
-fn serve<F: Future + 'static>(builder: Builder, service: fn(Conn) -> F) -> Serving {
-    builder.listen(LOCAL).serve(service).expect("it starts")
 }
 
 /// The requests of a client that is hyper too, on a reactor of its own.
@@ -214,7 +203,7 @@ fn a_client_that_does_not_read_holds_the_body_back() {
     const BYTES: usize = 64 << 20;
     bounded(|| {
         let (tell, told) = mpsc::channel();
-        let serving = one_reactor().listen(LOCAL).serve(move |conn: Conn| {
+        let serving = one_reactor().serve(move |conn: Conn| {
             let tell = tell.clone();
             async move {
                 let made = Rc::new(std::cell::Cell::new(0));
@@ -335,7 +324,7 @@ fn a_client_of_http2_that_answers_no_ping_is_given_up() {
 #[test]
 fn a_timer_keeps_its_deadlines_and_may_be_reset() {
     bounded(|| {
-        let serving = one_reactor().listen(LOCAL).serve(async |_conn: Conn| {}).expect("it starts");
+        let serving = one_reactor().serve(async |_conn: Conn| {}).expect("it starts");
         let slept = serving.spawner().spawn(|| async {
             let timer = ReactorTimer;
             let started = timer.now();

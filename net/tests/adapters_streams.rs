@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::pin::Pin;
 use std::sync::mpsc;
 use std::task::Context;
@@ -11,40 +11,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _, SinkExt, StreamExt};
-use slipring::{Builder, CloseReason, Conn, Limits, Serve, Serving, Timeout, Timeouts};
+use slipring::{CloseReason, Conn, Limits, Timeout, Timeouts};
 use support::{
-    Check, PATIENCE, Pattern, Rng, bounded, connect, connect_narrow, echo_pattern, expect_eof, ms,
-    one_reactor, read_pattern, reset, spawn, stuff, write_pattern,
+    Check, PATIENCE, Pattern, Rng, bounded, connect, connect_narrow, echo_pattern, end, expect_eof,
+    ms, one_reactor, read_pattern, reporting, reset, serve, spawn, stuff, write_pattern,
 };
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
-
-const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-fn start<S, F>(builder: Builder, service: S) -> Serving
-where
-    S: FnMut(Conn) -> F + Clone + Send + 'static,
-    F: Future + 'static,
-{
-    builder.listen(LOCAL).serve(service).expect("it starts")
-}
-
-/// Runs a service that reports to the test.
-fn reporting<T, S, F>(builder: Builder, service: S) -> (Serving, mpsc::Receiver<T>)
-where
-    T: Send + 'static,
-    S: Fn(Conn, mpsc::Sender<T>) -> F + Clone + Send + 'static,
-    F: Future + 'static,
-{
-    let (tell, told) = mpsc::channel();
-    let serving = start(builder, move |conn| service(conn, tell.clone()));
-    (serving, told)
-}
-
-fn end(serving: Serving) {
-    serving.handle().drain();
-    let counters = serving.join().expect("a drain in order");
-    assert!(counters.iter().all(|counters| counters.handler_panics == 0), "a task panicked");
-}
 
 /// What an error of a stream says: its kind, and the reason that stands in it.
 fn told_by(error: &std::io::Error) -> (ErrorKind, Option<CloseReason>) {
@@ -81,7 +53,7 @@ async fn futures_split_echo(conn: Conn) {
 
 fn echoes<F: Future + 'static>(service: fn(Conn) -> F) {
     bounded(move || {
-        let serving = start(one_reactor(), service);
+        let serving = serve(one_reactor(), service);
         let address = serving.addresses()[0];
         for (seed, bytes) in [0, 1, 64, 65_536, 65_537, 4 << 20].into_iter().enumerate() {
             echo_pattern(&connect(address), seed as u64, bytes, 100_000);
@@ -118,7 +90,7 @@ fn copied_between_the_halves_of_futures_all_bytes_come_back() {
 #[test]
 fn the_halves_are_woken_in_their_own_tasks() {
     bounded(|| {
-        let serving = start(one_reactor(), async |conn: Conn| {
+        let serving = serve(one_reactor(), async |conn: Conn| {
             let (mut read, mut write) = conn.split();
             let (send, mut receive) = tokio::sync::mpsc::channel::<Vec<u8>>(2);
             let writing = slipring::spawn_local(async move {
@@ -209,7 +181,7 @@ fn slices_however_cut_are_read_and_written_in_their_order() {
 #[test]
 fn frames_of_a_codec_come_whole_and_in_order() {
     bounded(|| {
-        let serving = start(one_reactor(), async |conn: Conn| {
+        let serving = serve(one_reactor(), async |conn: Conn| {
             let mut framed = Framed::new(conn, LengthDelimitedCodec::new());
             while let Some(frame) = framed.next().await {
                 framed.send(frame.expect("a whole frame").freeze()).await.expect("open");
@@ -402,7 +374,7 @@ fn our_own_abort_is_no_end_of_the_stream() {
 fn what_was_written_goes_out_though_the_connection_is_dropped_at_once() {
     const BYTES: usize = 16 << 20;
     bounded(|| {
-        let serving = start(one_reactor(), async |mut conn: Conn| {
+        let serving = serve(one_reactor(), async |mut conn: Conn| {
             conn.write_all(&Pattern::new(5).take(BYTES)).await.expect("taken");
         });
         let client = connect(serving.addresses()[0]);
@@ -470,7 +442,7 @@ fn who_does_not_read_holds_its_client_back() {
     bounded(|| {
         let (go, gone) = tokio::sync::oneshot::channel::<()>();
         let gone = std::sync::Arc::new(std::sync::Mutex::new(Some(gone)));
-        let serving = start(one_reactor(), move |mut conn: Conn| {
+        let serving = serve(one_reactor(), move |mut conn: Conn| {
             let gone = gone.lock().expect("unpoisoned").take();
             async move {
                 if let Some(gone) = gone {

@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use slipring::tls::{Identity, TlsServer};
 use slipring::{Conn, Serve, Serving};
-use support::{PATIENCE, bounded, one_reactor};
+use support::{PATIENCE, bounded, end, one_reactor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 type Client = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
@@ -44,11 +44,6 @@ fn connect(serving: &Serving, config: &Arc<rustls::ClientConfig>) -> Client {
     let name = ServerName::try_from("localhost").expect("a name");
     let tls = rustls::ClientConnection::new(Arc::clone(config), name).expect("a client");
     rustls::StreamOwned::new(tls, support::connect(serving.addresses()[0]))
-}
-
-fn end(serving: Serving) {
-    serving.handle().drain();
-    serving.join().expect("a drain in order");
 }
 
 #[test]

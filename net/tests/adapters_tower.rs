@@ -12,28 +12,15 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 
+use slipring::Conn;
 use slipring::adapters::tower::serve_service;
-use slipring::{Conn, Serving};
 use support::{
-    bounded, connect, echo_pattern, expect_reset, hears_within, ms, one_reactor, ping, read_bytes,
-    reset, try_connect, two_reactors,
+    bounded, connect, echo, echo_pattern, end, expect_reset, hears_within, ms, one_reactor, ping,
+    read_bytes, reset, try_connect, two_reactors,
 };
 use tower_service::Service;
 
 type Served<E> = Pin<Box<dyn Future<Output = Result<(), E>>>>;
-
-fn end(serving: Serving) {
-    serving.handle().drain();
-    serving.join().expect("a drain in order");
-}
-
-async fn echo(mut conn: Conn) {
-    while let Some(data) = conn.recv().await {
-        if conn.send(data).await.is_err() {
-            break;
-        }
-    }
-}
 
 /// An echo with so many places, which says who is called.
 #[derive(Clone)]
@@ -85,7 +72,7 @@ impl Service<Conn> for Places {
         let place = Place(Rc::clone(&self.free));
         self.tell.send(self.reactor).expect("the test waits");
         Box::pin(async move {
-            echo(conn).await;
+            let _ = echo(conn).await;
             drop(place);
             Ok(())
         })
@@ -264,7 +251,7 @@ fn a_panic_in_a_call_is_one_connections_affair() {
             self.calls += 1;
             assert!(!self.calls.is_multiple_of(2), "every second one");
             Box::pin(async move {
-                echo(conn).await;
+                let _ = echo(conn).await;
                 Ok(())
             })
         }

@@ -3,30 +3,15 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use slipring::{
-    BlockingLimits, BlockingLimitsError, Builder, Conn, JoinError, Serve, Serving,
-    blocking_snapshot, set_blocking_limits, timeout, unblock,
+    BlockingLimits, BlockingLimitsError, Conn, JoinError, blocking_snapshot, set_blocking_limits,
+    timeout, unblock,
 };
-use support::{PATIENCE, alone, bounded, connect, ms, one_reactor, two_reactors};
-
-const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-fn start<S, F>(builder: Builder, service: S) -> Serving
-where
-    S: FnMut(Conn) -> F + Clone + Send + 'static,
-    F: Future + 'static,
-{
-    builder.listen(LOCAL).serve(service).expect("it starts")
-}
-
-fn end(serving: Serving) {
-    serving.handle().drain();
-    serving.join().expect("a drain in order");
-}
+use support::{PATIENCE, alone, bounded, connect, end, ms, one_reactor, serve, two_reactors};
 
 fn ask(mut client: &TcpStream, number: u64) -> u64 {
     client.write_all(&number.to_be_bytes()).expect("sent");
@@ -41,7 +26,7 @@ fn many_callers_of_two_reactors_get_each_their_own() {
         let _alone = alone();
         static AT_ONCE: AtomicUsize = AtomicUsize::new(0);
         static AT_ONCE_MAX: AtomicUsize = AtomicUsize::new(0);
-        let serving = start(two_reactors(), async |mut conn: Conn| {
+        let serving = serve(two_reactors(), async |mut conn: Conn| {
             let reactor = std::thread::current().id();
             let mut number = [0; 8];
             while conn.recv_into(&mut number).await == 8 {
@@ -109,7 +94,7 @@ fn a_reactor_goes_on_while_work_blocks() {
         let ((tell, told), (gate, at_gate)) = (mpsc::channel(), mpsc::channel());
         let at_gate = std::sync::Arc::new(std::sync::Mutex::new(at_gate));
         let service = blocking(tell, at_gate);
-        let serving = start(one_reactor(), move |conn| {
+        let serving = serve(one_reactor(), move |conn| {
             let service = service.clone();
             async move { service(conn).await }
         });
@@ -133,7 +118,7 @@ fn a_runtime_ends_at_its_drain_deadline_whatever_work_does() {
         let ((tell, told), (gate, at_gate)) = (mpsc::channel(), mpsc::channel());
         let at_gate = std::sync::Arc::new(std::sync::Mutex::new(at_gate));
         let service = blocking(tell, at_gate);
-        let serving = start(one_reactor().drain_deadline(ms(300)), move |conn| {
+        let serving = serve(one_reactor().drain_deadline(ms(300)), move |conn| {
             let service = service.clone();
             async move { service(conn).await }
         });
@@ -155,7 +140,7 @@ fn what_is_given_up_in_the_line_is_never_begun() {
         let _alone = alone();
         let most = BlockingLimits::default().threads_max;
         let ((tell, told), (done, is_done)) = (mpsc::channel(), mpsc::channel());
-        let serving = start(one_reactor(), async |_| {});
+        let serving = serve(one_reactor(), async |_| {});
         let spawner = serving.spawner();
         let held: Vec<_> = (0..most)
             .map(|_| {
@@ -189,7 +174,7 @@ fn what_is_given_up_in_the_line_is_never_begun() {
 fn a_panic_of_work_ends_neither_its_task_nor_its_connection() {
     bounded(|| {
         let _alone = alone();
-        let serving = start(one_reactor(), async |mut conn: Conn| {
+        let serving = serve(one_reactor(), async |mut conn: Conn| {
             while let Some(data) = conn.recv().await {
                 let panicked = unblock(|| -> u32 { panic!("on purpose") }).await;
                 assert_eq!(panicked, Err(JoinError::Panicked));
@@ -214,7 +199,6 @@ fn inline_it_runs_on_the_reactor_as_another_thread_would() {
         let ((tell, told), before) = (mpsc::channel(), blocking_snapshot().threads);
         let tell = std::sync::Mutex::new(tell);
         let running = one_reactor()
-            .listen(LOCAL)
             .start(move |_| {
                 let tell = tell.lock().expect("no panic").clone();
                 slipring::tasks(move |_conn| {

@@ -3,16 +3,13 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::sync::mpsc;
 
 use slipring::{
-    BlockingLimits, BlockingLimitsError, BlockingSnapshot, Conn, Serve, blocking_snapshot,
-    set_blocking_limits, unblock,
+    BlockingLimits, BlockingLimitsError, BlockingSnapshot, blocking_snapshot, set_blocking_limits,
+    unblock,
 };
-use support::{PATIENCE, bounded, connect, eventually, ms, one_reactor, ping};
-
-const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+use support::{PATIENCE, bounded, connect, echo, eventually, ms, one_reactor, ping, serve};
 
 #[test]
 fn two_runtimes_have_the_threads_of_the_process_which_end_when_idle() {
@@ -23,16 +20,7 @@ fn two_runtimes_have_the_threads_of_the_process_which_end_when_idle() {
         let limits = BlockingLimits { threads_max: 2, idle: ms(50) };
         set_blocking_limits(limits).expect("nothing has run yet");
 
-        let start = || {
-            let builder = one_reactor().listen(LOCAL);
-            let echo = async |mut conn: Conn| {
-                while let Some(data) = conn.recv().await {
-                    conn.send(data).await.expect("sent");
-                }
-            };
-            builder.serve(echo).expect("it starts")
-        };
-        let runtimes = [start(), start()];
+        let runtimes = [serve(one_reactor(), echo), serve(one_reactor(), echo)];
         let (tell, told) = mpsc::channel();
         let work: Vec<_> = (0..6)
             .map(|n| {

@@ -3,42 +3,22 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr};
-use std::sync::mpsc;
+use std::net::Shutdown;
 use std::time::Duration;
 
 use slipring::{
-    Builder, CloseReason, Conn, DialError, End, Fault, SendError, Serve, Serving, Timeout,
-    Timeouts, dial, draining, sleep, spawn_local, timeout,
+    CloseReason, DialError, End, Fault, SendError, Timeout, Timeouts, dial, draining, sleep,
+    spawn_local, timeout,
 };
-use support::{Check, SLACK, bounded, connect, echo_pattern, ms, one_reactor, stuff};
-
-const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-async fn echo(mut conn: Conn) -> Result<(), SendError> {
-    while let Some(data) = conn.recv().await {
-        conn.send(data).await?;
-    }
-    Ok(())
-}
-
-fn start<S, F>(builder: Builder, service: S) -> Serving
-where
-    S: FnMut(Conn) -> F + Clone + Send + 'static,
-    F: Future + 'static,
-{
-    builder.listen(LOCAL).serve(service).expect("it starts")
-}
-
-fn end(serving: Serving) {
-    serving.handle().drain();
-    serving.join().expect("a drain in order");
-}
+use support::{
+    Check, SLACK, bounded, connect, echo, echo_pattern, end, ms, one_reactor, reporting, serve,
+    stuff,
+};
 
 #[test]
 fn what_is_received_is_sent_back() {
     bounded(|| {
-        let serving = start(one_reactor(), echo);
+        let serving = serve(one_reactor(), echo);
         let address = serving.addresses()[0];
         for (seed, bytes) in [0, 1, 64, 65_536, 65_537, 8 << 20].into_iter().enumerate() {
             echo_pattern(&connect(address), seed as u64, bytes, 100_000);
@@ -51,18 +31,6 @@ fn what_is_received_is_sent_back() {
         clients.into_iter().for_each(|client| client.join().expect("its bytes came back"));
         end(serving);
     });
-}
-
-/// Runs a service that reports to the test.
-fn reporting<T, S, F>(builder: Builder, service: S) -> (Serving, mpsc::Receiver<T>)
-where
-    T: Send + 'static,
-    S: Fn(Conn, mpsc::Sender<T>) -> F + Clone + Send + 'static,
-    F: Future + 'static,
-{
-    let (tell, told) = mpsc::channel();
-    let serving = start(builder, move |conn| service(conn, tell.clone()));
-    (serving, told)
 }
 
 const PATIENCE: Duration = support::PATIENCE;
@@ -210,7 +178,7 @@ fn who_does_not_receive_holds_its_peer_back_and_nobody_else() {
 #[test]
 fn a_recv_that_is_dropped_loses_nothing() {
     bounded(|| {
-        let serving = start(one_reactor(), |mut conn| async move {
+        let serving = serve(one_reactor(), |mut conn| async move {
             loop {
                 match timeout(ms(1), conn.recv()).await {
                     Ok(Some(data)) => conn.send(data).await.expect("an open connection"),
@@ -294,7 +262,7 @@ fn timeouts_of_one_connection_end_it_with_their_reasons() {
 #[test]
 fn a_panic_resets_what_its_task_held_and_nothing_else() {
     bounded(|| {
-        let serving = start(one_reactor(), |mut conn| async move {
+        let serving = serve(one_reactor(), |mut conn| async move {
             while let Some(data) = conn.recv().await {
                 assert!(&*data != b"panic", "a bug of the user's");
                 conn.send(data).await.expect("open");
@@ -316,7 +284,7 @@ fn a_panic_resets_what_its_task_held_and_nothing_else() {
 #[test]
 fn what_was_sent_before_the_handle_is_dropped_arrives_before_the_end() {
     bounded(|| {
-        let serving = start(one_reactor(), |mut conn| async move {
+        let serving = serve(one_reactor(), |mut conn| async move {
             for _ in 0..6 {
                 conn.try_send(vec![9; 100_000]).expect("room for six");
             }
@@ -410,7 +378,7 @@ fn a_dial_says_how_it_ended() {
         let silent = hole.address;
         let timeouts = Timeouts { dial: Timeout::After(ms(200)), ..Timeouts::default() };
         let builder = one_reactor().timeouts(timeouts).max_dialed(1);
-        let serving = start(builder, async |_conn| {});
+        let serving = serve(builder, async |_conn| {});
         let outcomes = serving.spawner().spawn(move || async move {
             let mut first = dial(echoes).await.expect("somebody listens");
             let full = dial(echoes).await.err();

@@ -4,21 +4,10 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::sync::mpsc;
 
-use slipring::{Builder, Conn, End, Serve, Serving, Timeout, sleep, timeout};
-use support::{PATIENCE, bounded, connect, expect_eof, ms, one_reactor, ping};
-
-const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-fn start<S, F>(builder: Builder, service: S) -> Serving
-where
-    S: FnMut(Conn) -> F + Clone + Send + 'static,
-    F: Future + 'static,
-{
-    builder.listen(LOCAL).serve(service).expect("it starts")
-}
+use slipring::{Conn, End, Timeout, sleep, timeout};
+use support::{PATIENCE, bounded, connect, expect_eof, ms, one_reactor, ping, serve};
 
 /// Answers at once, but for `slow`.
 async fn answer(mut conn: Conn, begun: mpsc::Sender<()>) {
@@ -42,7 +31,7 @@ fn a_drain_waits_for_an_answer_in_the_making_and_for_nobody_who_waits() {
         let (tell, begun) = mpsc::channel();
         // Quiet is who has been silent for 100 ms; and in the first steps everybody is asked who is.
         let builder = one_reactor().drain_deadline(ms(4000));
-        let serving = start(builder, move |conn| answer(conn, tell.clone()));
+        let serving = serve(builder, move |conn| answer(conn, tell.clone()));
         let (mut slow, idle) = (connect(serving.addresses()[0]), connect(serving.addresses()[0]));
         ping(&idle, b"hello");
         slow.write_all(b"slow").expect("sent");
@@ -66,7 +55,7 @@ fn a_drain_waits_for_an_answer_in_the_making_and_for_nobody_who_waits() {
 fn a_read_deadline_goes_on_when_its_wait_is_dropped() {
     bounded(|| {
         let (tell, told) = mpsc::channel();
-        let serving = start(one_reactor(), move |mut conn: Conn| {
+        let serving = serve(one_reactor(), move |mut conn: Conn| {
             let tell = tell.clone();
             async move {
                 conn.set_read_deadline(Timeout::After(ms(100)));

@@ -2,7 +2,7 @@
 //! handler was told, clients that compare every byte, and the only places that wait or read the clock.
 //!
 //! Nothing here decides whether a test passes, but for two promises that hold in every test: a server's
-//! counters balance when it is over (`Server::finish`), and no test runs longer than `bounded` lets it.
+//! counters balance when it is over (`Server::finish`, `end`), and no test runs longer than `bounded` lets it.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses its share of this")]
 #![expect(
     clippy::disallowed_methods,
@@ -12,6 +12,7 @@
 mod bytes;
 mod clients;
 mod servers;
+mod services;
 
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 pub(crate) use bytes::*;
 pub(crate) use clients::*;
 pub(crate) use servers::*;
+#[allow(unused_imports, reason = "not every test has a service of `async` code")]
+pub(crate) use services::*;
 
 /// What a timer, a busy machine and a scheduler may add to a deadline beside its 30 %.
 pub(crate) const SLACK: Duration = Duration::from_millis(400);
