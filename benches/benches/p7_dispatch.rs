@@ -1,7 +1,7 @@
 //! P7: from a completion through the handler to the submission, with no kernel in between.
 //!
-//! The handler is an echo. One message is a receive completion, the handler's call, the send's submission and the send's
-//! completion; see `dispatch/mod.rs` for what is in the figure and what is not.
+//! The handler is an echo. One message is a receive completion, the handler's call, the send's submission and the
+//! send's completion; see `dispatch/mod.rs` for what is in the figure and what is not.
 //!
 //! An allocation in the steady state fails the bench.
 

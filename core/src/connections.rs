@@ -5,9 +5,9 @@
 //! any callback, and all that it asked for in a turn becomes one submission each.
 //!
 //! Back-pressure stands here, since it is between connections: `connections/feeders.rs`. In an echo a connection
-//! feeds itself. `connections/sending.rs` has what fills outboxes. `connections/stalled.rs` is about readers that do not
-//! read, `connections/share.rs` about those whose peers send without end, `connections/tasks.rs` has what handlers need
-//! that run tasks, `connections/addresses.rs` what can be asked about the sockets.
+//! feeds itself. `connections/sending.rs` has what fills outboxes. `connections/stalled.rs` is about readers that do
+//! not read, `connections/share.rs` about those whose peers send without end, `connections/tasks.rs` has what handlers
+//! need that run tasks, `connections/addresses.rs` what can be asked about the sockets.
 
 mod addresses;
 mod feeders;

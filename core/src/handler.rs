@@ -114,9 +114,9 @@ pub trait Handler: Sized {
         false
     }
 
-    /// Whether a connection on which nothing has moved for a moment has nothing under way either, such as an answer that
-    /// is being made: a drain then asks it to go. One that has is left alone until its bytes move again and it is quiet
-    /// behind them, or until the drain's deadline. Asked during a drain only.
+    /// Whether a connection on which nothing has moved for a moment has nothing under way either, such as an answer
+    /// that is being made: a drain then asks it to go. One that has is left alone until its bytes move again and it is
+    /// quiet behind them, or until the drain's deadline. Asked during a drain only.
     fn is_idle(&self, state: &Self::State) -> bool {
         let _ = state;
         true

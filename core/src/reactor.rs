@@ -15,8 +15,9 @@
 //!
 //! This file is the loop; `reactor/dispatch.rs` takes completions in, `reactor/front.rs` clients,
 //! `reactor/evicting.rs` makes room for them, `reactor/moving.rs` gives some away, `reactor/apply.rs` carries wishes
-//! out, `reactor/large.rs` those of who has much to move, `reactor/waiting.rs` says how long a turn waits, `reactor/parking.rs` has receives that wait for a buffer,
-//! `reactor/ending.rs` ends it all, `reactor/audit.rs` says whether it all still fits together.
+//! out, `reactor/large.rs` those of who has much to move, `reactor/waiting.rs` says how long a turn waits,
+//! `reactor/parking.rs` has receives that wait for a buffer, `reactor/ending.rs` ends it all, `reactor/audit.rs` says
+//! whether it all still fits together.
 
 mod apply;
 mod audit;

@@ -1,9 +1,9 @@
 //! Models of what several threads do at once: every order of their steps, or many of them, by `shuttle`.
 //!
-//! Is: `tokens`, `admission`, `mailbox`, `places` and `front` of the crate, compiled once more with atomics that shuttle
-//! decides about, and runs of them in which a lost wake-up is a deadlock and a token too many an assertion. Is
-//! not: a test of what one thread sees; that is `tokens.rs` beside this file. Queues are not taken apart: a post
-//! or a take is one step here.
+//! Is: `tokens`, `admission`, `mailbox`, `places` and `front` of the crate, compiled once more with atomics that
+//! shuttle decides about, and runs of them in which a lost wake-up is a deadlock and a token too many an assertion.
+//! Is not: a test of what one thread sees; that is `tokens.rs` beside this file. Queues are not taken apart: a post or
+//! a take is one step here.
 //!
 //! Why shuttle and not loom: loom takes a `SeqCst` load for an acquire one, and finds the lost wake-up that
 //! `SeqCst` forbids (store a note, look for a token; put a token, look for a note). All steps here are `SeqCst`,

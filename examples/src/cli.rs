@@ -63,8 +63,8 @@ pub struct TlsOptions {
 }
 
 impl TlsOptions {
-    /// What is to be served by TLS, if it is, by one of these application protocols (ALPN). Ends the process if it cannot
-    /// be.
+    /// What is to be served by TLS, if it is, by one of these application protocols (ALPN). Ends the process if it
+    /// cannot be.
     #[must_use]
     pub fn server(&self, protocols: &[&str]) -> Option<TlsServer> {
         let (certificate, key) = (self.tls_cert.as_ref()?, self.tls_key.as_ref()?);

@@ -1,7 +1,7 @@
 //! HTTP on one connection, 1.1 or 2 as the client speaks, with an end that fails no request.
 //!
-//! A request is under way from its head to the head of its response; a body that is made slowly afterwards is so only as
-//! far as bytes of it move.
+//! A request is under way from its head to the head of its response; a body that is made slowly afterwards is so only
+//! as far as bytes of it move.
 //!
 //! Is: hyper-util's connection builder on a reactor, and what a drain means to it. Is not about TCP or TLS: any stream
 //! that hyper reads and writes will do.
@@ -12,8 +12,8 @@
 //! | HTTP/1.1, a request under way, or one that comes | its response says `connection: close` |
 //! | HTTP/1.1, nothing under way | the reactor closes it once it is quiet for a moment |
 //!
-//! Why not hyper's own graceful shutdown for HTTP/1.1: it closes at once what is between two requests, and a client that
-//! has just sent the next one would be left without an answer.
+//! Why not hyper's own graceful shutdown for HTTP/1.1: it closes at once what is between two requests, and a client
+//! that has just sent the next one would be left without an answer.
 
 use std::cell::Cell;
 use std::error::Error;

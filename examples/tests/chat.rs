@@ -71,7 +71,8 @@ fn what_one_says_all_others_hear() {
     assert_eq!(status.code(), Some(0), "{stderr}");
 }
 
-/// Whoever does not read gets what its socket holds, and then learns how many lines it has missed: none is counted twice.
+/// Whoever does not read gets what its socket holds, and then learns how many lines it has missed: none is counted
+/// twice.
 #[test]
 fn who_does_not_read_misses_lines_and_is_told_how_many() {
     const LINES: usize = 20_000;

@@ -52,9 +52,8 @@ pub use tasks::{
     sleep, sleep_until, spawn_local, timeout, unblock, yield_now,
 };
 
-/// The programs of docs/guide, run as tests, and those of the README, which would not end, compiled: a page that is wrong
-/// fails `cargo test`. Pages that need the simulator or
-/// tokio are run by the packages that have them.
+/// The programs of docs/guide, run as tests, and those of the README, which would not end, compiled: a page that is
+/// wrong fails `cargo test`. Pages that need the simulator or tokio are run by the packages that have them.
 #[cfg(doctest)]
 mod guide {
     #[doc = include_str!("../../README.md")]

@@ -404,7 +404,8 @@ fn nothing_to_read_into_or_to_write_is_no_wait_and_no_end() {
     });
 }
 
-/// A writer waits for a client that does not read, with no more than an outbox's worth taken, and is woken when it does.
+/// A writer waits for a client that does not read, with no more than an outbox's worth taken, and is woken when it
+/// does.
 #[test]
 fn a_slow_reader_holds_its_writer_back() {
     const BYTES: u64 = 32 << 20;

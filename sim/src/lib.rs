@@ -2,12 +2,12 @@
 //!
 //! | part | is | for |
 //! |---|---|---|
-//! | [`Sim`] | reactors over a simulated kernel and network: virtual time, peers that follow scripts, faults drawn from a seed | tests of handlers |
+//! | [`Sim`] | reactors over a simulated kernel: virtual time, peers by script, faults by seed | tests of handlers |
 //! | [`check`], [`explore`] | many seeds, one after the other | the same |
 //! | [`Stage`] | a reactor with one handler over a [`Scripted`] driver | tests of handlers, completion by completion |
-//! | [`Scripted`] | a driver that does what the test says, and checks what the reactor asks for | tests of the reactor |
+//! | [`Scripted`] | a driver that does what a test says, and checks what it is asked for | tests of the reactor |
 //! | [`Null`] | a driver that does nothing, at no cost | measuring what the reactor costs by itself |
-//! | [`swarm`] | random services, handlers or tasks, and random peers under the simulated kernel | tests of slipring itself |
+//! | [`swarm`] | random services and random peers under the simulated kernel | tests of slipring itself |
 //!
 //! A handler runs in a simulation as it is: the same type, the same calls, the same rules. docs/simulation.md
 //! shows how a bug is found.

@@ -2,9 +2,9 @@
 //! says.
 //!
 //! Is: the script ([`Script`]) and how a connection ended for a peer ([`End`]). `peer/player.rs`
-//! plays it over the simulated kernel (its answers: `peer/player/answering.rs`), `peer/service.rs` is a listener of scripts, `peer/cast.rs`
-//! all of them. Is not: random traffic; runs of seeds of slipring itself have peers of their own
-//! ([`swarm`](crate::swarm)).
+//! plays it over the simulated kernel (its answers: `peer/player/answering.rs`), `peer/service.rs` is a listener of
+//! scripts, `peer/cast.rs` all of them. Is not: random traffic; runs of seeds of slipring itself have peers of their
+//! own ([`swarm`](crate::swarm)).
 //!
 //! A peer reads in the background, whatever its step is, unless it was told to stop: a script that
 //! sends much and expects much does not depend on how much the sockets between hold.

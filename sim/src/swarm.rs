@@ -8,7 +8,8 @@
 //! ```
 //!
 //! What must hold always is looked at after every turn, by the engine, the kernel's rules and the reactor's
-//! audit; deadlines in `swarm/deadlines.rs`. What must hold for the bytes is compared by the peers, who know what they should read (`Book`).
+//! audit; deadlines in `swarm/deadlines.rs`. What must hold for the bytes is compared by the peers, who know what they
+//! should read (`Book`).
 
 mod book;
 mod deadlines;

@@ -58,7 +58,8 @@ impl<S> Connections<S> {
         self.slots.get(key).is_some_and(|slot| slot.connection.may_send())
     }
 
-    /// What the outbox of one connection may hold, bytes ([`Limits::outbox_bytes_max`](crate::Limits::outbox_bytes_max)).
+    /// What the outbox of one connection may hold, bytes
+    /// ([`Limits::outbox_bytes_max`](crate::Limits::outbox_bytes_max)).
     #[must_use]
     pub fn outbox_bytes_max(&self) -> u32 {
         self.rules.outbox_bytes_max

@@ -25,8 +25,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.calling.end();
     }
 
-    /// Whether the end has to wait for the handler: while it has something under way, until the drain's deadline. Behind
-    /// that it has a few turns more if it wants them at once: what waited for the connections hears of their end.
+    /// Whether the end has to wait for the handler: while it has something under way, until the drain's deadline.
+    /// Behind that it has a few turns more if it wants them at once: what waited for the connections hears of their
+    /// end.
     pub(super) fn waits_for_handler(&self) -> bool {
         let has_time = || match self.connections.ending {
             true => self.last_turns < LAST_TURNS_MAX && self.next_turn().is_none(),

@@ -1,8 +1,8 @@
 //! `line_chat`: what one client says, all others hear, a line at a time.
 //!
 //! The idea: a codec of tokio-util frames a reactor's connection, and a channel of tokio, which needs no runtime of
-//! tokio's, reaches the clients of all reactors. Nothing grows without a bound: whoever does not read misses lines, and is
-//! told how many. Try it, in two terminals:
+//! tokio's, reaches the clients of all reactors. Nothing grows without a bound: whoever does not read misses lines, and
+//! is told how many. Try it, in two terminals:
 //!
 //! ```text
 //! cargo run --release --bin line_chat

@@ -1,7 +1,7 @@
 //! `redis_get`: asks a Redis server for keys, and prints their values.
 //!
-//! The idea: a protocol that somebody wrote for tokio speaks over a connection that a reactor dialed, and the answer comes
-//! to an ordinary thread. All keys are asked for at once; the answers come in their order. Try it:
+//! The idea: a protocol that somebody wrote for tokio speaks over a connection that a reactor dialed, and the answer
+//! comes to an ordinary thread. All keys are asked for at once; the answers come in their order. Try it:
 //!
 //! ```text
 //! redis-server --port 7001 &

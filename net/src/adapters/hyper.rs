@@ -30,8 +30,9 @@
 //! | `Timer`, `Sleep` | [`ReactorTimer`]: the reactor's clock, virtual where that is |
 //! | `Executor` | [`ReactorExecutor`]: tasks of the reactor, which need not be `Send` |
 //!
-//! *Why a timer can be `Send` and `Sync`*, as hyper wants of it, though it belongs to a reactor: it is nothing but a name,
-//! and a sleep nothing but numbers. Both find the reactor by the thread that polls them, and panic where there is none.
+//! *Why a timer can be `Send` and `Sync`*, as hyper wants of it, though it belongs to a reactor: it is nothing but a
+//! name, and a sleep nothing but numbers. Both find the reactor by the thread that polls them, and panic where there is
+//! none.
 
 use std::future::Future;
 use std::io::{IoSlice, Result};
@@ -76,8 +77,8 @@ writes!(Write for crate::tls::TlsConn, poll_shutdown, is_write_vectored);
 /// The timers of the reactor that polls. For the builders of hyper's connections.
 ///
 /// # Panics
-/// Its methods, and its sleeps when they are polled, panic outside of a reactor's tasks; a sleep also on another reactor
-/// than the one that polled it first.
+/// Its methods, and its sleeps when they are polled, panic outside of a reactor's tasks; a sleep also on another
+/// reactor than the one that polled it first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReactorTimer;
 

@@ -11,9 +11,9 @@
 //! *Back-pressure.* As long as the service is not ready, connections wait, the first to come for the first place. Who
 //! waits is not read from beyond what one turn brings, holds its place under the caps
 //! ([`Builder::max_connections`](crate::Builder::max_connections),
-//! [`Listen::max_connections`](crate::Listen::max_connections)) and keeps its idle timeout; clients beyond the caps wait
-//! in the kernel's backlog. So a service that is not ready holds `accept` back once the cap is reached, and what it may
-//! keep waiting is what the cap lets in. Who goes away while it waits is not served.
+//! [`Listen::max_connections`](crate::Listen::max_connections)) and keeps its idle timeout; clients beyond the caps
+//! wait in the kernel's backlog. So a service that is not ready holds `accept` back once the cap is reached, and what
+//! it may keep waiting is what the cap lets in. Who goes away while it waits is not served.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

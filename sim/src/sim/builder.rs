@@ -35,7 +35,9 @@ const AT_REST: &[&str] = &[
 /// | what | default |
 /// |---|---|
 /// | reactors, listeners | one, one |
-/// | limits | 256 accepted and 64 dialed connections, a backlog of 64, outboxes as in a runtime; buffers, their size and what a turn may take are drawn from the seed, and small. Fixed if no knob is turned |
+/// | connections | 256 accepted, 64 dialed, a backlog of 64 |
+/// | outboxes | as in a runtime |
+/// | buffers, their size, what a turn may take | small, drawn from the seed; fixed if no knob is turned |
 /// | timeouts | a runtime's |
 /// | polling | off |
 /// | placement | a runtime's |
