@@ -1,7 +1,7 @@
 //! Feature `tower`: connections as the requests of a `tower_service::Service`.
 //!
 //! ```text
-//!   accepted --> queue of this reactor --> poll_ready --> call --> its future, a task of its own
+//!   accepted --> line of this reactor --> poll_ready --> call --> its future, a task of its own
 //!                  the first one asks       one each, in the order of their coming
 //! ```
 //!
@@ -93,9 +93,9 @@ where
     S::Error: Display,
     S::Future: 'static,
 {
-    let gate = Rc::new(Gate::new(service));
+    let line = Rc::new(Line::new(service));
     tasks(move |conn| {
-        let ticket = Ticket::new(&gate);
+        let ticket = Ticket::new(&line);
         Box::pin(serve(ticket, conn)) as Pin<Box<dyn Future<Output = ()>>>
     })
 }
@@ -134,46 +134,46 @@ enum Called<F, E> {
 }
 
 /// Who waits for the service of a reactor.
-struct Gate<S> {
+struct Line<S> {
     service: RefCell<S>,
-    queue: RefCell<Queue>,
+    order: RefCell<Order>,
 }
 
 #[derive(Default)]
-struct Queue {
+struct Order {
     next: u64,
     waiting: BTreeMap<u64, Option<Waker>>,
 }
 
-impl<S> Gate<S> {
+impl<S> Line<S> {
     fn new(service: S) -> Self {
-        Self { service: RefCell::new(service), queue: RefCell::default() }
+        Self { service: RefCell::new(service), order: RefCell::default() }
     }
 }
 
-/// A place in the queue. The first one asks the service: a service remembers one who waits.
+/// A place in the line. The first one asks the service: a service remembers one who waits.
 struct Ticket<S> {
-    gate: Rc<Gate<S>>,
+    line: Rc<Line<S>>,
     number: u64,
 }
 
 impl<S> Ticket<S> {
-    fn new(gate: &Rc<Gate<S>>) -> Self {
-        let mut queue = gate.queue.borrow_mut();
-        let number = queue.next;
-        queue.next += 1;
-        queue.waiting.insert(number, None);
-        Self { gate: Rc::clone(gate), number }
+    fn new(line: &Rc<Line<S>>) -> Self {
+        let mut order = line.order.borrow_mut();
+        let number = order.next;
+        order.next += 1;
+        order.waiting.insert(number, None);
+        Self { line: Rc::clone(line), number }
     }
 
     /// Whether it is the first; remembered if not.
     fn is_first(&self, cx: &Context<'_>) -> bool {
-        let mut queue = self.gate.queue.borrow_mut();
-        if queue.waiting.keys().next() == Some(&self.number) {
+        let mut order = self.line.order.borrow_mut();
+        if order.waiting.keys().next() == Some(&self.number) {
             return true;
         }
-        let before = note(queue.waiting.entry(self.number).or_default(), cx);
-        drop(queue);
+        let before = note(order.waiting.entry(self.number).or_default(), cx);
+        drop(order);
         // Somebody else's waker may run code of theirs.
         drop(before);
         false
@@ -194,7 +194,7 @@ impl<S> Ticket<S> {
         if !self.is_first(cx) {
             return Poll::Pending;
         }
-        let mut service = self.gate.service.borrow_mut();
+        let mut service = self.line.service.borrow_mut();
         match service.poll_ready(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) => Poll::Ready(Called::NeverAgain(error)),
@@ -213,9 +213,9 @@ impl<S> Ticket<S> {
 impl<S> Drop for Ticket<S> {
     fn drop(&mut self) {
         let first = {
-            let mut queue = self.gate.queue.borrow_mut();
-            queue.waiting.remove(&self.number);
-            queue.waiting.first_entry().and_then(|mut first| first.get_mut().take())
+            let mut order = self.line.order.borrow_mut();
+            order.waiting.remove(&self.number);
+            order.waiting.first_entry().and_then(|mut first| first.get_mut().take())
         };
         if let Some(waker) = first {
             waker.wake();
