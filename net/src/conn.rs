@@ -34,9 +34,8 @@
 //!
 //! This file is the handle; `conn/futures.rs` are its waits, `conn/shell.rs` is what a slot keeps for it,
 //! `conn/service.rs` the handler beneath, `conn/split.rs` its halves, `conn/copying.rs` how bytes of the caller's memory
-//! go into it, `conn/failing.rs` its ends as `io::Error`s, `conn/busy.rs` what a drain is told,
-//! `conn/dialing.rs` how one is dialed, `conn/serve.rs` a
-//! runtime that serves.
+//! go into it, `conn/failing.rs` its ends as `io::Error`s, `conn/busy.rs` what a drain is told, `conn/dialing.rs` how
+//! one is dialed, `conn/serve.rs` a runtime that serves.
 
 mod busy;
 mod copying;
@@ -197,12 +196,7 @@ impl Conn {
         if lease.is_empty() {
             return;
         }
-        self.with(|connections, key| match connections.state_of(key) {
-            Some(_) => shell::put_back(connections, key, lease),
-            None => {
-                shell::with_remain(key, |remain| remain.put_back(lease));
-            }
-        });
+        self.with(|connections, key| shell::put_back(connections, key, lease));
     }
 
     /// How receiving ended; `None` as long as it has not, or something is left to be received.
@@ -564,9 +558,14 @@ fn drop_handle(connections: &mut Connections<Shell>, key: Key, is_unwinding: boo
 
 /// Nobody receives any more: what comes is dropped, so that the peer can go on sending to its end.
 fn stop_receiving(connections: &mut Connections<Shell>, key: Key) {
-    if let Some(shell) = connections.state_of(key)
-        && shell.discard()
-    {
-        connections.resume_of(key);
+    match connections.state_of(key) {
+        Some(shell) => {
+            if shell.discard() {
+                connections.resume_of(key);
+            }
+        }
+        None => {
+            shell::with_remain(key, shell::Remain::discard);
+        }
     }
 }

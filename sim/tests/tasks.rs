@@ -89,6 +89,69 @@ fn who_finds_no_plain_memory_asks_again() {
     assert_eq!(buffers_free(&mut stage), all_but_one + 1, "the next has its place");
 }
 
+/// Aborts its connection, and holds it.
+async fn aborted(mut conn: Conn) -> Conn {
+    slipring::sleep(Duration::from_millis(5)).await;
+    conn.abort();
+    conn.closed().await;
+    conn
+}
+
+#[test]
+fn what_is_left_of_those_that_have_ended_keeps_no_buffers_from_others() {
+    const ENDED: u32 = 12;
+    let service = async |mut conn: Conn| {
+        if conn.key().index() < ENDED {
+            return asleep(aborted(conn).await).await;
+        }
+        // There is nothing to be had from these.
+        let _kept = conn.recv().await;
+        asleep(conn).await;
+    };
+    let mut stage = Stage::with(tasks(service), &conditions(1 << 20));
+    let clients: Vec<_> = (0..BUFFERS).map(|_| stage.accept()).collect();
+    let (ended, others) = clients.split_at(ENDED as usize);
+    send(&mut stage, ended);
+    stage.pass_ms(10);
+    assert_eq!(stage.handler().census().ended, ended.len());
+    assert_eq!(buffers_free(&mut stage), BUFFERS / 4, "which is not short");
+    send(&mut stage, others);
+    stage.rest();
+    assert!(buffers_free(&mut stage) >= BUFFERS / 4);
+}
+
+#[test]
+fn what_is_put_back_behind_the_end_keeps_none_either() {
+    let service = async |mut conn: Conn| {
+        let first = conn.recv().await.expect("it has come");
+        let mut conn = aborted(conn).await;
+        conn.unrecv(first);
+        asleep(conn).await;
+    };
+    let mut stage = Stage::with(tasks(service), &conditions(1 << 20));
+    let clients = clients(&mut stage);
+    send(&mut stage, &clients);
+    stage.pass_ms(10);
+    assert!(buffers_free(&mut stage) >= BUFFERS / 4);
+}
+
+#[test]
+fn a_half_that_is_dropped_behind_the_end_leaves_nothing_of_it() {
+    let service = async |conn: Conn| {
+        let (receives, sends) = aborted(conn).await.split();
+        drop(receives);
+        slipring::sleep(Duration::from_secs(10)).await;
+        drop(sends);
+    };
+    let mut stage = Stage::with(tasks(service), &conditions(1 << 20));
+    let client = stage.accept();
+    send(&mut stage, &[client]);
+    assert_eq!(buffers_free(&mut stage), BUFFERS - 1);
+    stage.pass_ms(10);
+    assert_eq!(stage.handler().census().ended, 1);
+    assert_eq!(buffers_free(&mut stage), BUFFERS);
+}
+
 #[test]
 fn many_bytes_are_cut_into_pieces_that_an_outbox_holds() {
     let service = async |mut conn: Conn| {

@@ -10,7 +10,7 @@
 //! *Back-pressure.* What a task does not take stays here, and the reading stops: who has something in its inbox at the
 //! end of a turn is *unread*, and paused until that is empty. So an inbox comes to what one turn delivers. And if
 //! buffers run short, what the unread have is copied to plain memory, so that tasks that are slow do not keep the
-//! buffers from everybody else.
+//! buffers from everybody else; nor do those that hold a connection that has ended.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -108,7 +108,7 @@ pub struct Shell {
     is_unread: bool,
     /// Its reading is paused for what is in its inbox.
     is_paused: bool,
-    /// It stands on the list of the paused.
+    /// It stands on the list of those that keep leases.
     is_listed: bool,
 }
 
@@ -121,6 +121,8 @@ pub(super) struct Remain {
     pub(super) was_open: bool,
     /// The peer's FIN had come.
     pub(super) is_ended: bool,
+    /// It stands on the list of those that keep leases.
+    is_listed: bool,
 }
 
 impl Remain {
@@ -133,8 +135,9 @@ impl Remain {
         self.inbox.is_empty()
     }
 
-    pub(super) fn put_back(&mut self, lease: Lease) {
-        self.inbox.put_back(lease);
+    /// Nobody will take what came.
+    pub(super) fn discard(&mut self) {
+        self.inbox = Inbox::default();
     }
 }
 
@@ -144,8 +147,21 @@ pub(super) struct Remains {
     of: BTreeMap<Key, Remain>,
     /// Unread since this turn.
     unread: Vec<Key>,
-    /// Unread and paused, whose leases may lie in buffers of the ring.
-    paused: Vec<Key>,
+    /// Those that keep leases, which may lie in buffers of the ring: the unread that are paused, and what is left of
+    /// them when they have ended.
+    keeping: Vec<Key>,
+}
+
+/// What one of them keeps, wherever that is now, and whether it stands on the list.
+fn kept<'a>(
+    of: &'a mut BTreeMap<Key, Remain>,
+    connections: &'a mut Connections<Shell>,
+    key: Key,
+) -> Option<(&'a mut Inbox, &'a mut bool)> {
+    match connections.state_of(key) {
+        Some(shell) => Some((&mut shell.inbox, &mut shell.is_listed)),
+        None => of.get_mut(&key).map(|remain| (&mut remain.inbox, &mut remain.is_listed)),
+    }
 }
 
 impl Remains {
@@ -170,42 +186,54 @@ impl Remains {
     pub(super) fn hold_back_the_unread(&mut self, connections: &mut Connections<Shell>) {
         let mut unread = std::mem::take(&mut self.unread);
         for key in unread.drain(..) {
-            let Some(shell) = connections.state_of(key) else { continue };
-            if shell.inbox.is_empty() {
-                shell.is_unread = false;
-            } else {
+            if let Some(shell) = connections.state_of(key) {
+                if shell.inbox.is_empty() {
+                    shell.is_unread = false;
+                    continue;
+                }
                 shell.is_paused = true;
-                let is_listed = std::mem::replace(&mut shell.is_listed, true);
                 if !sings(Canary::UnreadNotPaused) {
                     connections.pause_of(key);
                 }
-                if !is_listed {
-                    self.list(key, connections);
-                }
             }
+            self.list(key, connections);
         }
         // Its room is kept.
         self.unread = unread;
-        if !self.paused.is_empty() && connections.is_short_of_buffers() {
-            self.paused.retain(|key| {
-                let Some(shell) = connections.state_of(*key) else { return false };
+        let Self { of, keeping, .. } = self;
+        if !keeping.is_empty() && connections.is_short_of_buffers() {
+            keeping.retain(|key| {
+                let Some((inbox, is_listed)) = kept(of, connections, *key) else { return false };
                 // For the others there may be room later.
-                shell.is_listed = !shell.inbox.spill();
-                shell.is_listed
+                *is_listed = !inbox.spill();
+                *is_listed
             });
         }
     }
 
     /// Before the list grows, those leave it that have nothing any more: it is at most twice as long as it has to be.
     fn list(&mut self, key: Key, connections: &mut Connections<Shell>) {
-        if self.paused.len() == self.paused.capacity() {
-            self.paused.retain(|key| {
-                let Some(shell) = connections.state_of(*key) else { return false };
-                shell.is_listed = !shell.inbox.is_empty();
-                shell.is_listed
+        let Self { of, keeping, .. } = self;
+        match kept(of, connections, key) {
+            Some((inbox, is_listed)) if !inbox.is_empty() && !*is_listed => *is_listed = true,
+            _ => return,
+        }
+        if keeping.len() == keeping.capacity() {
+            keeping.retain(|key| {
+                let Some((inbox, is_listed)) = kept(of, connections, *key) else { return false };
+                *is_listed = !inbox.is_empty();
+                *is_listed
             });
         }
-        self.paused.push(key);
+        keeping.push(key);
+    }
+
+    /// [`put_back`], for a connection that has ended.
+    fn put_back(&mut self, key: Key, lease: Lease) {
+        if let Some(remain) = self.of.get_mut(&key) {
+            remain.inbox.put_back(lease);
+            self.unread.push(key);
+        }
     }
 }
 
@@ -236,17 +264,23 @@ pub(super) fn with_remains<R>(call: impl FnOnce(&mut Remains) -> R) -> Option<R>
 
 /// What is left of a lease that was taken is the first to be taken next.
 pub(super) fn put_back(connections: &mut Connections<Shell>, key: Key, lease: Lease) {
-    if let Some(shell) = connections.state_of(key)
-        && !sings(Canary::PutBackDropped)
-    {
-        shell.inbox.put_back(lease);
-        note_unread(shell, key);
+    if sings(Canary::PutBackDropped) {
+        return;
+    }
+    match connections.state_of(key) {
+        Some(shell) => {
+            shell.inbox.put_back(lease);
+            note_unread(shell, key);
+        }
+        None => {
+            with_remains(|remains| remains.put_back(key, lease));
+        }
     }
 }
 
 /// It may be unread at the end of this turn.
 fn note_unread(shell: &mut Shell, key: Key) {
-    if !std::mem::replace(&mut shell.is_unread, true) {
+    if shell.becomes_unread() {
         with_remains(|remains| remains.unread.push(key));
     }
 }
@@ -270,8 +304,8 @@ impl Shell {
         Some((lease, was_paused && !sings(Canary::UnreadForEver)))
     }
 
-    /// Whether its task waits for the peer, or there is none, and nobody says otherwise: else something is under way. With nothing in the
-    /// outbox a writer waits for the end.
+    /// Whether its task waits for the peer, or there is none, and nobody says otherwise: else something is under way.
+    /// With nothing in the outbox a writer waits for the end.
     pub(super) fn is_idle(&self) -> bool {
         (self.reader.is_some() || self.writer.is_some() || self.handles == 0) && !self.is_busy
     }
@@ -295,10 +329,16 @@ impl Shell {
         self.inbox.push(lease);
         // Even if somebody waits: a wait that is dropped takes nothing. And even behind the pause, as long as what the
         // kernel had delivered by then comes: it lies in buffers of the ring.
-        if !std::mem::replace(&mut self.is_unread, true) || (self.is_paused && !self.is_listed) {
+        if self.becomes_unread() {
             remains.unread.push(key);
         }
         self.reader.take()
+    }
+
+    /// Whether it has to be looked at when the turn ends, and was not known to.
+    #[inline]
+    fn becomes_unread(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_unread, true) || (self.is_paused && !self.is_listed)
     }
 
     /// Nobody will take what came, or what comes. Whether its reading was held back for that.
@@ -322,8 +362,8 @@ impl Shell {
             if sings(Canary::InboxDroppedAtClose) {
                 inbox = Inbox::default();
             }
-            let Self { handles, is_open: was_open, is_ended, .. } = *self;
-            let remain = Remain { inbox, reason, handles, was_open, is_ended };
+            let Self { handles, is_open: was_open, is_ended, is_listed, .. } = *self;
+            let remain = Remain { inbox, reason, handles, was_open, is_ended, is_listed };
             remains.of.insert(key, remain);
         }
         let writer = self.writer.take().filter(|_| !sings(Canary::WriterNotToldOfEnd));
