@@ -193,12 +193,16 @@ impl Memory {
     }
 
     fn own(&self, bytes: Vec<u8>, kind: fn(Box<[u8]>) -> Bytes) -> Result<Span, Vec<u8>> {
-        let total = self.owned_bytes.get() + bytes.len() as u64;
-        if total > self.owned_bytes_max || bytes.len() > u32::MAX as usize {
+        if !self.may_own(bytes.len() as u64) || bytes.len() > u32::MAX as usize {
             return Err(bytes);
         }
-        self.owned_bytes.set(total);
+        self.owned_bytes.set(self.owned_bytes.get() + bytes.len() as u64);
         Ok(self.block(kind(bytes.into_boxed_slice())))
+    }
+
+    /// Whether the store may own so many bytes more.
+    fn may_own(&self, bytes: u64) -> bool {
+        self.owned_bytes.get() + bytes <= self.owned_bytes_max
     }
 
     /// A span of bytes that live for ever; they count towards no bound.
@@ -295,7 +299,8 @@ impl Memory {
     /// # Errors
     /// The span, unchanged.
     pub fn spill(self: &Rc<Self>, span: Span) -> Result<Span, Span> {
-        if !span.buffer().is_ring() {
+        // Asked before anything is copied: who is refused asks again, with whatever there is of it.
+        if !span.buffer().is_ring() || !self.may_own(u64::from(span.length())) {
             return Err(span);
         }
         let lease = self.lease(span);

@@ -69,18 +69,11 @@ impl Inbox {
         self.first.is_none()
     }
 
-    /// Moves what lies in buffers of the ring to plain memory, as far as there is room for it: whether for all.
+    /// Moves what lies in buffers of the ring to plain memory, until there is no room for more: whether that was all.
     fn spill(&mut self) -> bool {
-        let leases =
+        let mut leases =
             self.first.iter_mut().chain(self.rest.iter_mut().flat_map(|rest| rest.iter_mut()));
-        let mut all = true;
-        for lease in leases {
-            match lease.clone().spill() {
-                Ok(copy) => *lease = copy,
-                Err(_) => all = false,
-            }
-        }
-        all
+        leases.all(|lease| lease.clone().spill().map(|copy| *lease = copy).is_ok())
     }
 }
 
@@ -200,15 +193,22 @@ impl Remains {
         }
         // Its room is kept.
         self.unread = unread;
+        self.spill(connections);
+    }
+
+    /// Copies what is kept to plain memory, until buffers are short no more. Who finds no room is the first to be asked
+    /// again: behind it there is none for the others either.
+    fn spill(&mut self, connections: &mut Connections<Shell>) {
         let Self { of, keeping, .. } = self;
-        if !keeping.is_empty() && connections.is_short_of_buffers() {
-            keeping.retain(|key| {
-                let Some((inbox, is_listed)) = kept(of, connections, *key) else { return false };
-                // For the others there may be room later.
-                *is_listed = !inbox.spill();
-                *is_listed
-            });
-        }
+        let is_done = |key: &&Key| {
+            connections.is_short_of_buffers()
+                && kept(of, connections, **key).is_none_or(|(inbox, is_listed)| {
+                    *is_listed = !inbox.spill();
+                    !*is_listed
+                })
+        };
+        let done = keeping.iter().take_while(is_done).count();
+        keeping.drain(..done);
     }
 
     /// Before the list grows, those leave it that have nothing any more: it is at most twice as long as it has to be.
