@@ -457,9 +457,10 @@ impl Executor {
         self.timers.borrow().next_ms()
     }
 
-    /// Tasks that serve a connection, or did.
-    pub(crate) fn serving(&self) -> usize {
-        self.serving.get()
+    /// Whether there are tasks that a drain waits for: those that serve a connection, or did, and those on their way
+    /// from other threads.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.get() > 0 || self.remote.has_spawned()
     }
 
     /// What there is of everything.

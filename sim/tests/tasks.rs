@@ -180,6 +180,22 @@ fn many_bytes_are_cut_into_pieces_that_an_outbox_holds() {
 }
 
 #[test]
+fn a_drain_waits_for_a_task_that_is_on_its_way() {
+    let mut stage = Stage::new(tasks(asleep));
+    let spawner = stage.handler().spawner();
+    stage.settle();
+    stage.drain();
+    let task = spawner.spawn(|| async {
+        slipring::sleep(Duration::from_millis(5)).await;
+        7
+    });
+    assert!(stage.handler().is_busy());
+    stage.pass_ms(10);
+    assert_eq!(task.join(), Ok(7));
+    assert!(stage.is_drained() && !stage.handler().is_busy());
+}
+
+#[test]
 fn a_read_deadline_that_passes_while_nobody_waits_does_not_end_the_next_wait() {
     let told = Rc::new(RefCell::new(Vec::new()));
     let of_task = Rc::clone(&told);

@@ -155,7 +155,7 @@ where
     }
 
     fn is_busy(&self) -> bool {
-        let serves = self.executor.serving() > 0 && !sings(Canary::DrainForgetsTasks);
+        let serves = self.executor.is_serving() && !sings(Canary::DrainForgetsTasks);
         !self.accepted.is_empty() || serves
     }
 

@@ -60,6 +60,11 @@ impl Remote {
         self.has_incoming.load(Ordering::Acquire)
     }
 
+    /// Whether tasks are on their way.
+    pub(super) fn has_spawned(&self) -> bool {
+        self.has_incoming() && !self.lock().incoming.spawned.is_empty()
+    }
+
     pub(super) fn take(&self) -> Option<Incoming> {
         if !self.has_incoming() {
             return None;
