@@ -21,9 +21,10 @@
 //!
 //! This file is the table of tasks and their turn; `tasks/waking.rs` is how they are woken, `tasks/timers.rs` what they
 //! sleep by, `tasks/join.rs` how one waits for another, `tasks/remote.rs` what other threads reach them by,
-//! `tasks/blocking.rs` where work goes that would block them.
+//! `tasks/entries.rs` what is kept for them while they wait, `tasks/blocking.rs` where work goes that would block them.
 
 mod blocking;
+mod entries;
 mod join;
 mod remote;
 mod time;
@@ -57,7 +58,8 @@ pub(crate) use time::instants;
 pub use time::{Elapsed, Sleep, draining, now, sleep, sleep_until, timeout, yield_now};
 pub(crate) use timers::{Timer, wake_in};
 
-use remote::Remote;
+use entries::{Entries, Kept};
+use remote::{ExecutorId, Remote};
 use timers::Timers;
 use waking::{TaskId, TaskWake};
 
@@ -163,7 +165,7 @@ pub struct Census {
 
 /// The tasks of one reactor.
 pub(crate) struct Executor {
-    number: u16,
+    id: ExecutorId,
     table: RefCell<Table>,
     timers: RefCell<Timers>,
     remote: Arc<Remote>,
@@ -174,7 +176,7 @@ pub(crate) struct Executor {
     is_unwinding: Cell<bool>,
     panics: Cell<u64>,
     is_draining: Cell<bool>,
-    drain_waiters: RefCell<Slab<Waker>>,
+    drain_waiters: RefCell<Entries<Waker>>,
     /// Wakers that were replaced while something was borrowed.
     aside: RefCell<Vec<Waker>>,
     /// What was to be done while nothing was lent.
@@ -189,13 +191,13 @@ pub(crate) struct Executor {
 
 impl Executor {
     pub(crate) fn new() -> Rc<Self> {
-        let (number, remote) = remote::register();
+        let (id, generation, remote) = remote::register();
         Rc::new(Self {
-            number,
+            id,
             table: RefCell::default(),
             timers: RefCell::default(),
             remote,
-            generation: Cell::new(0),
+            generation: Cell::new(generation),
             serving: Cell::new(0),
             is_unwinding: Cell::new(false),
             panics: Cell::new(0),
@@ -280,7 +282,7 @@ impl Executor {
             self.serving.set(self.serving.get() + 1);
         }
         table.ready.push_back(index);
-        TaskId { executor: self.number, generation, index }
+        TaskId { executor: self.id.number, generation, index }
     }
 
     /// Adds a task that serves a connection: `make` is user code too.
@@ -303,14 +305,14 @@ impl Executor {
     #[inline]
     pub(crate) fn wake_waker(self: &Rc<Self>, waker: Waker) {
         match TaskId::of(&waker) {
-            Some(id) if id.executor == self.number => self.wake(id),
+            Some(id) if id.executor == self.id.number => self.wake(id),
             _ => self.enter(|| waker.wake()),
         }
     }
 
     /// Drops a task, wherever it stands. One that is being polled is dropped when its poll returns.
     pub(crate) fn cancel(&self, id: TaskId) {
-        if id.executor != self.number {
+        if id.executor != self.id.number {
             // Another reactor's: those of a simulation share a thread.
             return;
         }
@@ -371,8 +373,8 @@ impl Executor {
     pub(crate) fn turn(self: &Rc<Self>, now_us: u64, is_draining: bool) {
         self.now_us.set(now_us);
         if is_draining && !self.is_draining.replace(true) {
-            let waiters = std::mem::take(&mut *self.drain_waiters.borrow_mut());
-            waiters.into_iter().for_each(|(_, waiter)| self.wake_waker(waiter));
+            let waiters = self.drain_waiters.borrow_mut().take_all();
+            waiters.into_iter().for_each(|waiter| self.wake_waker(waiter));
         }
         let later = std::mem::take(&mut *self.later.borrow_mut());
         later.into_iter().for_each(|act| act());
@@ -405,7 +407,7 @@ impl Executor {
 
     fn poll_next(self: &Rc<Self>) {
         let Some((index, generation, mut future)) = self.table.borrow_mut().next() else { return };
-        let id = TaskId { executor: self.number, generation, index };
+        let id = TaskId { executor: self.id.number, generation, index };
         let waker = waker::<TaskWake>(id.to_bits());
         let mut context = Context::from_waker(&waker);
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().run(&mut context)));
@@ -443,9 +445,19 @@ impl Executor {
         for bits in incoming.woken {
             self.wake(TaskId::from_bits(bits));
         }
+        incoming.let_go.into_iter().for_each(|kept| self.take_back(kept));
         for make in incoming.spawned {
             make(self);
         }
+    }
+
+    /// Nobody waits for it any more. With a waker that is not one of ours, anything may be dropped: when nothing is
+    /// borrowed any more.
+    fn take_back(&self, kept: Kept) {
+        let _waker = match kept {
+            Kept::Timer(entry) => self.timers.borrow_mut().remove(entry),
+            Kept::DrainWaiter(entry) => self.drain_waiters.borrow_mut().remove(entry),
+        };
     }
 
     /// When it has to turn next though nothing happens, milliseconds; zero for at once.
@@ -477,8 +489,10 @@ impl Executor {
 
     /// Drops all tasks, and those that they spawn meanwhile.
     pub(crate) fn clear(self: &Rc<Self>) {
-        self.remote.close();
+        let incoming = self.remote.close();
         self.enter(|| {
+            incoming.let_go.into_iter().for_each(|kept| self.take_back(kept));
+            drop(incoming.spawned);
             for _ in 0..ROUNDS_OF_DROPS_MAX {
                 let tasks = std::mem::take(&mut self.table.borrow_mut().tasks);
                 if tasks.is_empty() {
@@ -495,7 +509,7 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        remote::forget(self.number);
+        remote::forget(self.id, self.generation.get());
     }
 }
 
@@ -503,8 +517,11 @@ impl std::fmt::Debug for Executor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let tasks = self.table.borrow().tasks.len();
         f.debug_struct("Executor")
-            .field("number", &self.number)
+            .field("number", &self.id.number)
             .field("tasks", &tasks)
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,7 +99,10 @@ pub struct JoinHandle<T> {
 impl<T> JoinHandle<T> {
     /// Ends the task: its future is dropped, at once, or behind its poll if that runs. One that has ended has ended.
     pub fn cancel(&self) {
-        Executor::with(|executor| executor.cancel(self.id));
+        // Of one that has ended, another may have the place by now.
+        if !self.is_finished() || sings(Canary::TaskGenerationIgnored) {
+            Executor::with(|executor| executor.cancel(self.id));
+        }
     }
 
     fn take_result(&self) -> Option<Result<T, JoinError>> {

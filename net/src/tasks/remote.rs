@@ -1,12 +1,14 @@
 //! What other threads reach a reactor's tasks by: wake-ups and new tasks, left in one place, and a ring of its bell.
 //!
 //! Executors have numbers, of which one is a part of every waker: whoever wakes from elsewhere finds the place by it.
-//! The number of an executor that is gone goes to the next one. A waker that has outlived the first then wakes a task
-//! of the second for nothing, at worst.
+//! The number of an executor that is gone goes to the next one, which counts the generations of its tasks from where the
+//! first has come to: a waker that has outlived the first finds nobody. What there is room for holds an [`ExecutorId`]
+//! instead, which is never used again.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,11 +18,29 @@ use std::task::{Context, Poll, Waker};
 use slipring_core::Doorbell;
 use slipring_core::canary::{Canary, sings};
 
+use super::entries::Kept;
 use super::join::JoinError;
 use super::waking::TaskId;
 use super::{Executor, Kind};
 
-static EXECUTORS: RwLock<Vec<Option<Arc<Remote>>>> = RwLock::new(Vec::new());
+static EXECUTORS: RwLock<Vec<Seat>> = RwLock::new(Vec::new());
+
+/// Names an executor, and never another one: its number, and how many have had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ExecutorId {
+    pub(super) number: u16,
+    serial: NonZeroU32,
+}
+
+/// What there is of a number.
+struct Seat {
+    /// Of the executor that has it.
+    remote: Option<Arc<Remote>>,
+    /// The one that has it, or had it last.
+    id: ExecutorId,
+    /// What the tasks of the last one have come to.
+    generation: u32,
+}
 
 type Make = Box<dyn FnOnce(&Rc<Executor>) + Send>;
 
@@ -30,6 +50,8 @@ pub(super) struct Incoming {
     /// Each task once, however often it was woken.
     pub(super) woken: BTreeSet<u64>,
     pub(super) spawned: Vec<Make>,
+    /// What it keeps for nobody any more.
+    pub(super) let_go: Vec<Kept>,
 }
 
 #[derive(Default)]
@@ -91,16 +113,13 @@ impl Remote {
         true
     }
 
-    /// Nobody looks any more.
-    pub(super) fn close(&self) {
-        let incoming = {
-            let mut place = self.lock();
-            place.is_closed = true;
-            place.bell = None;
-            std::mem::take(&mut place.incoming)
-        };
-        // Closures of users are dropped, which may come back here.
-        drop(incoming);
+    /// Nobody looks any more but for this.
+    pub(super) fn close(&self) -> Incoming {
+        let mut place = self.lock();
+        place.is_closed = true;
+        place.bell = None;
+        self.has_incoming.store(false, Ordering::Relaxed);
+        std::mem::take(&mut place.incoming)
     }
 }
 
@@ -110,34 +129,48 @@ impl fmt::Debug for Remote {
     }
 }
 
-/// A number for a new executor, and its outer side.
-pub(super) fn register() -> (u16, Arc<Remote>) {
+/// A name for a new executor, what the generations of its tasks begin behind, and its outer side.
+pub(super) fn register() -> (ExecutorId, u32, Arc<Remote>) {
     let remote = Arc::new(Remote { place: Mutex::default(), has_incoming: AtomicBool::new(false) });
     let mut executors = EXECUTORS.write().unwrap_or_else(PoisonError::into_inner);
-    let free = executors.iter().position(Option::is_none);
-    let number = free.unwrap_or_else(|| {
-        executors.push(None);
-        executors.len() - 1
-    });
-    executors[number] = Some(Arc::clone(&remote));
-    (u16::try_from(number).expect("a process has at most 65,536 reactors"), remote)
+    if let Some(seat) = executors.iter_mut().find(|seat| seat.remote.is_none()) {
+        let serial = seat.id.serial.checked_add(1);
+        seat.id.serial = serial.expect("a number goes to fewer than 2^32 executors");
+        seat.remote = Some(Arc::clone(&remote));
+        return (seat.id, seat.generation, remote);
+    }
+    let number = u16::try_from(executors.len()).expect("a process has at most 65,536 reactors");
+    let id = ExecutorId { number, serial: NonZeroU32::MIN };
+    executors.push(Seat { remote: Some(Arc::clone(&remote)), id, generation: 0 });
+    (id, 0, remote)
 }
 
-pub(super) fn forget(number: u16) {
+/// It is gone: its tasks have come to this generation.
+pub(super) fn forget(id: ExecutorId, generation: u32) {
     let mut executors = EXECUTORS.write().unwrap_or_else(PoisonError::into_inner);
-    executors[usize::from(number)] = None;
+    let seat = &mut executors[usize::from(id.number)];
+    (seat.remote, seat.generation) = (None, generation);
+}
+
+/// The executor of this number, if `is_meant` says of its name that it is the one.
+fn find(number: u16, is_meant: impl FnOnce(ExecutorId) -> bool) -> Option<Arc<Remote>> {
+    let executors = EXECUTORS.read().unwrap_or_else(PoisonError::into_inner);
+    executors.get(usize::from(number)).filter(|seat| is_meant(seat.id))?.remote.clone()
 }
 
 /// Wakes a task of whichever executor it belongs to.
 pub(super) fn wake(id: TaskId) {
-    let remote = {
-        let executors = EXECUTORS.read().unwrap_or_else(PoisonError::into_inner);
-        executors.get(usize::from(id.executor)).cloned().flatten()
-    };
-    if let Some(remote) = remote {
+    if let Some(remote) = find(id.executor, |_| true) {
         remote.leave(|incoming| {
             incoming.woken.insert(id.to_bits());
         });
+    }
+}
+
+/// What an executor keeps is wanted no more.
+pub(super) fn let_go(of: ExecutorId, kept: Kept) {
+    if let Some(remote) = find(of.number, |id| id == of) {
+        remote.leave(|incoming| incoming.let_go.push(kept));
     }
 }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 use slipring_core::canary::{Canary, sings};
 use slipring_core::clock::millis;
 
+use super::entries::Kept;
+use super::timers::Armed;
 use super::{Executor, Timer};
 
 /// The time since the reactor's clock started, as of this turn.
@@ -150,43 +152,53 @@ pub async fn yield_now() {
 /// Waits for the order to drain: new work should not be begun then. Ready at once if it was given already.
 ///
 /// A connection whose task waits for its bytes is closed when it has been quiet for a moment, whether anybody asks for
-/// this or not ([`Drained`](slipring_core::CloseReason::Drained)). One whose task does something else has its time until
-/// the drain's deadline, and is aborted then: so a task that never receives should ask.
+/// this or not ([`Drained`](slipring_core::CloseReason::Drained)). One whose task does something else has its time
+/// until the drain's deadline, and is aborted then: so a task that never receives should ask.
 pub async fn draining() {
-    let mut waiting = Waiting { place: None };
+    let mut waiting = Waiting { armed: None };
     poll_fn(|cx| waiting.poll(cx)).await;
 }
 
 struct Waiting {
-    place: Option<usize>,
+    armed: Option<Armed>,
 }
 
 impl Waiting {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let executor = Executor::here();
+        if self.armed.is_some_and(|armed| armed.executor != executor.id) {
+            self.let_go();
+        }
         if executor.is_draining.get() {
-            self.place = None;
+            self.let_go();
             return Poll::Ready(());
         }
         let waker = cx.waker().clone();
         let mut waiters = executor.drain_waiters.borrow_mut();
         // Dropped behind the borrow: with a waker that is not one of ours, anything may be dropped.
-        let _before = match self.place {
-            Some(place) => Some(std::mem::replace(&mut waiters[place], waker)),
+        let _before = match self.armed.and_then(|armed| waiters.get_mut(armed.entry)) {
+            Some(noted) => Some(std::mem::replace(noted, waker)),
             None => {
-                self.place = Some(waiters.insert(waker));
+                let entry = waiters.insert(waker);
+                self.armed = Some(Armed { executor: executor.id, entry });
                 None
             }
         };
         drop(waiters);
         Poll::Pending
     }
+
+    fn let_go(&mut self) {
+        if let Some(armed) = self.armed.take() {
+            Kept::DrainWaiter(armed.entry).let_go(armed.executor);
+        }
+    }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let Some(place) = self.place.filter(|_| !sings(Canary::DrainWaiterKept)) else { return };
-        let _before =
-            Executor::with(|executor| executor.drain_waiters.borrow_mut().try_remove(place));
+        if !sings(Canary::DrainWaiterKept) {
+            self.let_go();
+        }
     }
 }

@@ -6,11 +6,12 @@
 
 use std::task::{Context, Poll, Waker};
 
-use slab::Slab;
 use slipring_core::canary::{Canary, sings};
 use slipring_core::wheel::Wheel;
 
 use super::Executor;
+use super::entries::{Entries, Entry, Kept};
+use super::remote::ExecutorId;
 
 /// Timers of one reactor. The wheel takes eight bytes for each, once they are used.
 const TIMERS_MAX: u32 = 1 << 22;
@@ -19,9 +20,10 @@ const EXACT_MS: u64 = 32;
 /// Timers looked at in one go.
 const BATCH: usize = 256;
 
-struct Entry {
+struct Deadline {
     deadline_ms: u64,
-    waker: Waker,
+    /// `None` once it was woken.
+    waker: Option<Waker>,
     /// No [`Timer`] will take it away: it goes when its time has come.
     is_alone: bool,
 }
@@ -30,7 +32,7 @@ struct Entry {
 pub(super) struct Timers {
     /// Made with the first timer.
     wheel: Option<Wheel>,
-    entries: Slab<Entry>,
+    entries: Entries<Deadline>,
     due: Vec<u32>,
 }
 
@@ -41,25 +43,26 @@ impl Timers {
         wheel.arm(index, now_ms + in_ms);
     }
 
-    fn insert(&mut self, deadline_ms: u64, waker: Waker, is_alone: bool, now_ms: u64) -> u32 {
+    fn insert(&mut self, deadline_ms: u64, waker: Waker, is_alone: bool, now_ms: u64) -> Entry {
         assert!(
             self.entries.len() < TIMERS_MAX as usize,
             "a reactor has {TIMERS_MAX} timers at most"
         );
         let wheel = self.wheel.get_or_insert_with(|| Wheel::new(TIMERS_MAX, now_ms));
         wheel.advance(now_ms);
-        let index = self.entries.insert(Entry { deadline_ms, waker, is_alone }) as u32;
-        Self::arm(wheel, index, deadline_ms, now_ms);
-        index
+        let entry = self.entries.insert(Deadline { deadline_ms, waker: Some(waker), is_alone });
+        Self::arm(wheel, entry.index, deadline_ms, now_ms);
+        entry
     }
 
     /// Its waker comes back, to be dropped when nothing is borrowed any more.
     #[must_use]
-    fn remove(&mut self, index: u32) -> Waker {
+    pub(super) fn remove(&mut self, entry: Entry) -> Option<Waker> {
+        let removed = self.entries.remove(entry)?;
         if let Some(wheel) = &mut self.wheel {
-            wheel.disarm(index);
+            wheel.disarm(entry.index);
         }
-        self.entries.remove(index as usize).waker
+        removed.waker
     }
 
     /// Those whose time has come, some at a time; `None` once there are no more.
@@ -73,16 +76,17 @@ impl Timers {
         }
         let mut woken = Vec::new();
         for index in self.due.drain(..) {
-            let Some(entry) = self.entries.get(index as usize) else { continue };
-            if entry.deadline_ms > now_ms {
+            let Some((entry, deadline)) = self.entries.at(index) else { continue };
+            if deadline.deadline_ms > now_ms {
                 if sings(Canary::SleepNotArmedAgain) {
                     continue;
                 }
-                Self::arm(wheel, index, entry.deadline_ms, now_ms);
-            } else if entry.is_alone {
-                woken.push(self.entries.remove(index as usize).waker);
-            } else {
-                woken.push(entry.waker.clone());
+                Self::arm(wheel, index, deadline.deadline_ms, now_ms);
+                continue;
+            }
+            woken.extend(deadline.waker.take());
+            if deadline.is_alone {
+                self.entries.remove(entry);
             }
         }
         Some(woken)
@@ -97,29 +101,31 @@ impl Timers {
     }
 }
 
-/// Wakes whoever polls once so much time has passed, milliseconds; there is nothing to hold for it. For those who wait for
-/// what nobody tells them, and look again.
+/// Wakes whoever polls once so much time has passed, milliseconds; there is nothing to hold for it. For those who wait
+/// for what nobody tells them, and look again.
 #[cold]
 pub(crate) fn wake_in(span_ms: u64, cx: &Context<'_>) {
     let executor = Executor::here();
     let now_ms = executor.now_us.get() / 1000;
+    let waker = cx.waker().clone();
     let mut timers = executor.timers.borrow_mut();
-    timers.insert(now_ms + span_ms, cx.waker().clone(), true, now_ms);
+    timers.insert(now_ms + span_ms, waker, true, now_ms);
 }
 
 /// One deadline, and whoever waits for it. Belongs to the reactor it was first polled on.
 ///
 /// It holds numbers only, so that what holds it may be `Send` and `Sync`, as some libraries want of a sleep; it is of
-/// use on its reactor alone.
+/// use on its reactor alone, and may be dropped anywhere.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     armed: Option<Armed>,
 }
 
+/// Where something is kept for a future that waits.
 #[derive(Clone, Copy, Debug)]
-struct Armed {
-    executor: u16,
-    index: u32,
+pub(super) struct Armed {
+    pub(super) executor: ExecutorId,
+    pub(super) entry: Entry,
 }
 
 impl Timer {
@@ -131,26 +137,25 @@ impl Timer {
         let executor = Executor::here();
         if let Some(armed) = self.armed {
             assert!(
-                armed.executor == executor.number,
+                armed.executor == executor.id,
                 "a sleep that began on one reactor was polled on another; a sleep stays with its own"
             );
         }
         let now_ms = executor.now_us.get() / 1000;
         if now_ms >= deadline_ms {
-            self.disarm_at(&executor);
+            self.let_go();
             return Poll::Ready(());
         }
+        // Cloned and dropped with nothing borrowed: with one that is not ours, that is code of users.
+        let waker = cx.waker().clone();
         let mut timers = executor.timers.borrow_mut();
-        let armed = self.armed.map(|armed| armed.index);
-        let _before = match armed.and_then(|index| timers.entries.get_mut(index as usize)) {
-            Some(entry) if entry.deadline_ms == deadline_ms => {
-                let is_noted = entry.waker.will_wake(cx.waker());
-                (!is_noted).then(|| std::mem::replace(&mut entry.waker, cx.waker().clone()))
-            }
+        let armed = self.armed.map(|armed| armed.entry);
+        let _before = match armed.and_then(|entry| timers.entries.get_mut(entry)) {
+            Some(deadline) if deadline.deadline_ms == deadline_ms => deadline.waker.replace(waker),
             _ => {
-                let before = armed.map(|index| timers.remove(index));
-                let index = timers.insert(deadline_ms, cx.waker().clone(), false, now_ms);
-                self.armed = Some(Armed { executor: executor.number, index });
+                let before = armed.and_then(|entry| timers.remove(entry));
+                let entry = timers.insert(deadline_ms, waker, false, now_ms);
+                self.armed = Some(Armed { executor: executor.id, entry });
                 before
             }
         };
@@ -158,19 +163,17 @@ impl Timer {
         Poll::Pending
     }
 
-    fn disarm_at(&mut self, executor: &Executor) {
-        if let Some(armed) = self.armed.take_if(|armed| armed.executor == executor.number) {
-            let _before = executor.timers.borrow_mut().remove(armed.index);
+    fn let_go(&mut self) {
+        if let Some(armed) = self.armed.take() {
+            Kept::Timer(armed.entry).let_go(armed.executor);
         }
     }
 }
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        if self.armed.is_some() && !sings(Canary::SleepLeftArmed) {
-            // Without an executor all its timers are gone, or soon will be. On another reactor nothing can be done
-            // about its entry, which wakes a task for nothing at worst.
-            Executor::with(|executor| self.disarm_at(executor));
+        if !sings(Canary::SleepLeftArmed) {
+            self.let_go();
         }
     }
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A number that has outlived its task finds nothing, or, after 2^24 tasks in the same place, another task, which is
-//! polled once for nothing: a future has to stand that.
+//! polled once for nothing: a future has to stand that. The same goes for one that has outlived its executor: the next of
+//! that number counts on.
 
 use std::task::Waker;
 
@@ -64,7 +65,7 @@ impl WakeNumber for TaskWake {
     fn wake(number: u64) {
         let id = TaskId::from_bits(number);
         let is_here = Executor::with(|executor| {
-            let is_own = executor.number == id.executor;
+            let is_own = executor.id.number == id.executor;
             if is_own {
                 executor.wake(id);
             }
