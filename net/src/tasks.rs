@@ -17,13 +17,16 @@
 //! many rounds and polls as a turn may have; the rest is for the next turn, which then does not wait. So tasks that
 //! wake each other without end do not keep the kernel's news out.
 //!
-//! *Panics.* One in a task ends that task: what it owned is dropped, and the connections among that are aborted.
+//! *Panics.* One in a task ends that task: what it owned is dropped, and the connections among that are aborted. One in a
+//! waker that is not a task's own ends nothing but that wake.
 //!
 //! This file is the table of tasks and their turn; `tasks/waking.rs` is how they are woken, `tasks/timers.rs` what they
 //! sleep by, `tasks/join.rs` how one waits for another, `tasks/remote.rs` what other threads reach them by,
-//! `tasks/entries.rs` what is kept for them while they wait, `tasks/blocking.rs` where work goes that would block them.
+//! `tasks/entries.rs` what is kept for them while they wait, `tasks/catching.rs` how panics of users' code are caught,
+//! `tasks/blocking.rs` where work goes that would block them.
 
 mod blocking;
+mod catching;
 mod entries;
 mod join;
 mod remote;
@@ -34,7 +37,6 @@ mod waking;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub use blocking::{
     BlockingLimits, BlockingLimitsError, BlockingSnapshot, blocking_snapshot, set_blocking_limits,
     unblock,
 };
+#[cfg(feature = "tower")]
+pub(crate) use join::keep;
 pub use join::{JoinError, JoinHandle, Scope, spawn_local};
 pub(crate) use join::{note, put_aside};
 pub use remote::{RemoteJoin, Spawner};
@@ -58,6 +62,7 @@ pub(crate) use time::instants;
 pub use time::{Elapsed, Sleep, draining, now, sleep, sleep_until, timeout, yield_now};
 pub(crate) use timers::{Timer, wake_in};
 
+use catching::{catch, drop_each};
 use entries::{Entries, Kept};
 use remote::{ExecutorId, Remote};
 use timers::Timers;
@@ -287,11 +292,11 @@ impl Executor {
 
     /// Adds a task that serves a connection: `make` is user code too.
     pub(crate) fn serve<F: Future + 'static>(&self, make: impl FnOnce() -> F) {
-        match catch_unwind(AssertUnwindSafe(make)) {
-            Ok(future) => {
+        match catch(make) {
+            Some(future) => {
                 self.spawn(Kind::Serving, future);
             }
-            Err(_) => self.note_panic(),
+            None => self.note_panic(),
         }
     }
 
@@ -306,7 +311,15 @@ impl Executor {
     pub(crate) fn wake_waker(self: &Rc<Self>, waker: Waker) {
         match TaskId::of(&waker) {
             Some(id) if id.executor == self.id.number => self.wake(id),
-            _ => self.enter(|| waker.wake()),
+            _ => self.wake_foreign(waker),
+        }
+    }
+
+    /// One that somebody else made is code of theirs. Who waits behind it is woken all the same.
+    #[cold]
+    fn wake_foreign(self: &Rc<Self>, waker: Waker) {
+        if catch(|| self.enter(|| waker.wake())).is_none() {
+            self.note_panics_of_wakers(1);
         }
     }
 
@@ -347,9 +360,7 @@ impl Executor {
 
     /// User code runs when a future is dropped, and may panic.
     fn drop_future(&self, future: Boxed) {
-        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err()
-            && !sings(Canary::TaskPanicUncounted)
-        {
+        if catch(|| drop(future)).is_none() && !sings(Canary::TaskPanicUncounted) {
             self.note_panic();
         }
     }
@@ -357,6 +368,13 @@ impl Executor {
     fn note_panic(&self) {
         self.panics.set(self.panics.get() + 1);
         tracing::error!("a task panicked; its connections are aborted");
+    }
+
+    fn note_panics_of_wakers(&self, panics: u64) {
+        if panics > 0 {
+            self.panics.set(self.panics.get() + panics);
+            tracing::error!("a waker that is no task's own panicked");
+        }
     }
 
     /// Panics since it was last asked.
@@ -402,6 +420,7 @@ impl Executor {
             if waker.is_none() {
                 return;
             }
+            self.note_panics_of_wakers(drop_each(waker));
         }
     }
 
@@ -410,20 +429,20 @@ impl Executor {
         let id = TaskId { executor: self.id.number, generation, index };
         let waker = waker::<TaskWake>(id.to_bits());
         let mut context = Context::from_waker(&waker);
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().run(&mut context)));
+        let polled = catch(|| future.as_mut().run(&mut context));
         {
             let tasks = &mut self.table.borrow_mut().tasks;
             let task = &mut tasks[index as usize];
-            if matches!(polled, Ok(polled) if polled.is_pending()) && !task.is_cancelled {
+            if polled.is_some_and(|polled| polled.is_pending()) && !task.is_cancelled {
                 task.future = Some(future);
                 return;
             }
             let kind = tasks.remove(index as usize).kind;
-            if !(sings(Canary::PanickedStillServes) && polled.is_err()) {
+            if !(sings(Canary::PanickedStillServes) && polled.is_none()) {
                 self.note_end(kind);
             }
         }
-        if polled.is_err() {
+        if polled.is_none() {
             self.note_panic();
             self.is_unwinding.set(true);
         }
@@ -447,17 +466,21 @@ impl Executor {
         }
         incoming.let_go.into_iter().for_each(|kept| self.take_back(kept));
         for make in incoming.spawned {
-            make(self);
+            // It is not the user's code that can panic here, but the want of a number for the task.
+            if catch(|| make(self)).is_none() {
+                self.note_panic();
+            }
         }
     }
 
     /// Nobody waits for it any more. With a waker that is not one of ours, anything may be dropped: when nothing is
     /// borrowed any more.
     fn take_back(&self, kept: Kept) {
-        let _waker = match kept {
+        let waker = match kept {
             Kept::Timer(entry) => self.timers.borrow_mut().remove(entry),
             Kept::DrainWaiter(entry) => self.drain_waiters.borrow_mut().remove(entry),
         };
+        self.note_panics_of_wakers(drop_each(waker));
     }
 
     /// When it has to turn next though nothing happens, milliseconds; zero for at once.
@@ -492,7 +515,8 @@ impl Executor {
         let incoming = self.remote.close();
         self.enter(|| {
             incoming.let_go.into_iter().for_each(|kept| self.take_back(kept));
-            drop(incoming.spawned);
+            // They say that they were cancelled; what else they own is dropped with them.
+            (0..drop_each(incoming.spawned)).for_each(|_| self.note_panic());
             for _ in 0..ROUNDS_OF_DROPS_MAX {
                 let tasks = std::mem::take(&mut self.table.borrow_mut().tasks);
                 if tasks.is_empty() {
@@ -510,6 +534,10 @@ impl Executor {
 impl Drop for Executor {
     fn drop(&mut self) {
         remote::forget(self.id, self.generation.get());
+        // What somebody else made may panic as it is dropped, one after the other.
+        drop_each(self.timers.get_mut().take_all());
+        drop_each(self.drain_waiters.get_mut().take_all());
+        drop_each(self.aside.get_mut().drain(..));
     }
 }
 

@@ -27,7 +27,7 @@ use slipring_core::{Builder, SetupError};
 use tower_service::Service;
 
 use crate::conn::start;
-use crate::tasks::note;
+use crate::tasks::keep;
 use crate::{Conn, Serving, Tasks, tasks};
 
 /// Starts the runtime, and hands each accepted connection to the service of its reactor, which `make` makes there, from
@@ -168,11 +168,12 @@ impl<S> Ticket<S> {
 
     /// Whether it is the first; remembered if not.
     fn is_first(&self, cx: &Context<'_>) -> bool {
+        let waker = cx.waker().clone();
         let mut order = self.line.order.borrow_mut();
         if order.waiting.keys().next() == Some(&self.number) {
             return true;
         }
-        let before = note(order.waiting.entry(self.number).or_default(), cx);
+        let before = keep(order.waiting.entry(self.number).or_default(), waker);
         drop(order);
         // Somebody else's waker may run code of theirs.
         drop(before);

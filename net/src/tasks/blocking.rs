@@ -21,7 +21,6 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -29,6 +28,7 @@ use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use super::catching::catch;
 use super::join::JoinError;
 use super::remote::RemoteJoin;
 use super::{Executor, sleep, yield_now};
@@ -154,17 +154,7 @@ async fn run_inline<T>(work: impl FnOnce() -> T, takes: Duration) -> Result<T, J
 }
 
 fn run<T>(work: impl FnOnce() -> T) -> Result<T, JoinError> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        contain(|| drop(panic));
-        JoinError::Panicked
-    })
-}
-
-/// What users make is dropped in here: it may panic, and so may what it panics with.
-fn contain(call: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-        std::mem::forget(panic);
-    }
+    catch(work).ok_or(JoinError::Panicked)
 }
 
 // ---------------------------------------------------------------------------------------- the crew
@@ -274,7 +264,9 @@ impl Crew {
             // Nobody would ever come for those in the line.
             let line = std::mem::take(&mut state.line);
             drop(state);
-            line.into_values().for_each(|job| contain(|| job(Call::NoThread)));
+            for job in line.into_values() {
+                let _ = catch(|| job(Call::NoThread));
+            }
         }
     }
 
@@ -287,7 +279,7 @@ impl Crew {
             if let Some((_, job)) = state.line.pop_first() {
                 drop(state);
                 // The work's own panics are caught within. What is left is the drop of a result that nobody waits for.
-                contain(|| job(Call::Run));
+                let _ = catch(|| job(Call::Run));
                 state = self.lock();
                 continue;
             }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use slipring_core::canary::{Canary, sings};
 
-use super::waking::TaskId;
+use super::waking::{TaskId, wake_waiter};
 use super::{Executor, Kind};
 
 /// Why a task has no result.
@@ -45,7 +45,7 @@ impl<T> Ending<T> {
     fn set(&self, result: Result<T, JoinError>) {
         let before = self.state.replace(State::Ended(result));
         if let State::Running(Some(waker)) = before {
-            waker.wake();
+            wake_waiter(waker);
         }
     }
 }
@@ -129,9 +129,10 @@ impl<T> Future for JoinHandle<T> {
     /// # Panics
     /// If it is polled again behind its result.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let waker = cx.waker().clone();
         let mut state = self.state.borrow_mut();
         let before = match &mut *state {
-            State::Running(waker) => note(waker, cx),
+            State::Running(waits) => keep(waits, waker),
             State::Ended(_) => match std::mem::replace(&mut *state, State::Taken) {
                 State::Ended(result) => return Poll::Ready(result),
                 _ => unreachable!("just looked at"),
@@ -161,6 +162,15 @@ pub(crate) fn note(place: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker>
         Some(waker) if waker.will_wake(cx.waker()) || sings(Canary::WakerNotReplaced) => None,
         place => place.replace(cx.waker().clone()),
     }
+}
+
+/// The same with a waker that was cloned before anything was borrowed: that too may be code of users.
+#[must_use]
+pub(crate) fn keep(place: &mut Option<Waker>, waker: Waker) -> Option<Waker> {
+    if place.is_some() && sings(Canary::WakerNotReplaced) {
+        return Some(waker);
+    }
+    place.replace(waker)
 }
 
 /// Drops a waker when nothing is borrowed any more. One of a task needs no dropping.

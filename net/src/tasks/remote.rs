@@ -19,8 +19,8 @@ use slipring_core::Doorbell;
 use slipring_core::canary::{Canary, sings};
 
 use super::entries::Kept;
-use super::join::JoinError;
-use super::waking::TaskId;
+use super::join::{JoinError, keep};
+use super::waking::{TaskId, wake_waiter};
 use super::{Executor, Kind};
 
 static EXECUTORS: RwLock<Vec<Seat>> = RwLock::new(Vec::new());
@@ -273,7 +273,7 @@ impl<T> Ending<T> {
         let before = std::mem::replace(&mut *self.shared.lock(), State::Ended(result));
         self.shared.ended.notify_all();
         if let State::Running(Some(waker)) = before {
-            waker.wake();
+            wake_waiter(waker);
         }
     }
 }
@@ -324,9 +324,10 @@ impl<T> Future for RemoteJoin<T> {
     /// # Panics
     /// If it is polled again behind its result.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let waker = cx.waker().clone();
         let mut state = self.shared.lock();
         let before = match &mut *state {
-            State::Running(waker) => super::join::note(waker, cx),
+            State::Running(waits) => keep(waits, waker),
             State::Ended(_) => match std::mem::replace(&mut *state, State::Taken) {
                 State::Ended(result) => return Poll::Ready(result),
                 _ => unreachable!("just looked at"),

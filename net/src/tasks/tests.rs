@@ -1,6 +1,9 @@
 //! The executor by itself, its turns made by hand. Between them nothing is lent, as on another thread.
 
 use std::future::{pending, poll_fn};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
 
 use super::*;
 
@@ -15,6 +18,37 @@ fn polled<F: Future + Unpin>(executor: &Rc<Executor>, waker: &Waker, mut future:
     let mut context = Context::from_waker(waker);
     executor.enter(|| assert!(Pin::new(&mut future).poll(&mut context).is_pending()));
     future
+}
+
+#[derive(Default)]
+struct Counts(AtomicUsize);
+
+impl Wake for Counts {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn counting() -> (Arc<Counts>, Waker) {
+    let counts = Arc::new(Counts::default());
+    (Arc::clone(&counts), counts.into())
+}
+
+/// What a panic brings, and panics as it is dropped.
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        resume_unwind(Box::new("dropped"));
+    }
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        resume_unwind(Box::new(Grenade));
+    }
 }
 
 // ------------------------------------------------------------------------------ elsewhere
@@ -94,4 +128,99 @@ fn a_sleep_of_an_executor_that_is_gone_is_refused_by_the_next() {
     let sleeps = polled(&first, Waker::noop(), sleeps);
     drop(first);
     drop(polled(&Executor::new(), Waker::noop(), sleeps));
+}
+
+// -------------------------------------------------------------------------------- panics
+
+#[test]
+fn a_waker_that_panics_takes_no_other_wake_along() {
+    let executor = Executor::new();
+    let panics = Waker::from(Arc::new(Panics));
+    let (counts, counting) = counting();
+    let at = Duration::from_millis(5);
+    let sleeps = [&panics, &counting, &panics, &counting]
+        .map(|waker| polled(&executor, waker, sleep_until(at)));
+    let waits = [&panics, &counting].map(|waker| polled(&executor, waker, Box::pin(draining())));
+    turn(&executor, 10);
+    assert_eq!(counts.0.load(Ordering::Relaxed), 2, "both sleep no more");
+    executor.enter(|| executor.turn(10_000, true));
+    assert_eq!(counts.0.load(Ordering::Relaxed), 3, "it hears of the drain");
+    assert_eq!(executor.take_panics(), 3);
+    executor.enter(|| drop((sleeps, waits)));
+}
+
+#[test]
+fn who_waits_for_a_task_does_not_end_it_with_a_waker_that_panics() {
+    let executor = Executor::new();
+    let panics = Waker::from(Arc::new(Panics));
+    let spawner = Spawner::new(vec![Arc::clone(executor.remote())]);
+    let handle = executor.enter(|| spawn_local(async { 7 }));
+    let handle = polled(&executor, &panics, handle);
+    let join = polled(&executor, &panics, spawner.spawn(|| async { 8 }));
+    // Its panic takes what it holds apart, and that wakes.
+    let dropped = executor.enter(|| {
+        spawn_local(async move {
+            let () = resume_unwind(Box::new(Grenade));
+        })
+    });
+    let dropped = polled(&executor, &panics, dropped);
+    turn(&executor, 0);
+    assert_eq!(join.join(), Ok(8));
+    let (_, counting) = counting();
+    let mut context = Context::from_waker(&counting);
+    let (mut handle, mut dropped) = (handle, dropped);
+    assert_eq!(Pin::new(&mut handle).poll(&mut context), Poll::Ready(Ok(7)));
+    let panicked = Poll::Ready(Err(JoinError::Panicked));
+    assert_eq!(Pin::new(&mut dropped).poll(&mut context), panicked);
+    assert_eq!(executor.census(), Census::default());
+}
+
+#[test]
+fn what_a_panic_brings_may_panic_as_it_is_dropped() {
+    let executor = Executor::new();
+    executor.serve(|| -> std::future::Ready<()> { resume_unwind(Box::new(Grenade)) });
+    executor.spawn(Kind::Beside, async { resume_unwind(Box::new(Grenade)) });
+    let bomb = Bomb;
+    let cancelled = executor.spawn(Kind::Beside, async move {
+        let _bomb = bomb;
+        pending::<()>().await;
+    });
+    let done = Rc::new(Cell::new(false));
+    let ran = Rc::clone(&done);
+    executor.spawn(Kind::Beside, async move { ran.set(true) });
+    turn(&executor, 0);
+    executor.enter(|| executor.cancel(cancelled));
+    assert!(done.get());
+    assert_eq!(executor.take_panics(), 3);
+    assert_eq!(executor.census(), Census::default());
+}
+
+/// Panics as it is dropped, with something that does too.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        resume_unwind(Box::new(Grenade));
+    }
+}
+
+#[test]
+fn tasks_that_panic_as_their_executor_ends_take_none_along() {
+    let executor = Executor::new();
+    let spawner = Spawner::new(vec![Arc::clone(executor.remote())]);
+    let joins = [(); 3].map(|()| {
+        let bomb = Bomb;
+        spawner.spawn(move || async move { drop(bomb) })
+    });
+    let sleeps = polled(&executor, &Waker::from(Arc::new(Bomb)), sleep_until(HOUR));
+    executor.clear();
+    drop(executor);
+    for join in joins {
+        assert_eq!(join.join(), Err(JoinError::Panicked), "what it owned did");
+    }
+    drop(sleeps);
+}
+
+impl Wake for Bomb {
+    fn wake(self: Arc<Self>) {}
 }

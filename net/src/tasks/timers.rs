@@ -92,6 +92,11 @@ impl Timers {
         Some(woken)
     }
 
+    /// The wakers of all. There is no use for it any more.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Waker> {
+        self.entries.take_all().into_iter().filter_map(|deadline| deadline.waker)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -15,6 +15,7 @@ use std::task::Waker;
 
 use slipring_core::sys::{WakeNumber, WakerTable, number_of};
 
+use super::catching::catch;
 use super::{Executor, remote};
 
 pub(super) const INDEX_BITS: u32 = 24;
@@ -74,6 +75,16 @@ impl WakeNumber for TaskWake {
         if is_here != Some(true) {
             remote::wake(id);
         }
+    }
+}
+
+/// Wakes whoever waits for an end, from wherever that is said: its own panic would take the end of another task for one
+/// of that task, or, said while a panic takes that apart, the process along.
+pub(super) fn wake_waiter(waker: Waker) {
+    if TaskId::of(&waker).is_some() {
+        waker.wake();
+    } else if catch(|| waker.wake()).is_none() {
+        Executor::with(|executor| executor.note_panics_of_wakers(1));
     }
 }
 
