@@ -21,15 +21,18 @@
 //! waker that is not a task's own ends nothing but that wake.
 //!
 //! This file is the table of tasks and their turn; `tasks/waking.rs` is how they are woken, `tasks/timers.rs` what they
-//! sleep by, `tasks/join.rs` how one waits for another, `tasks/remote.rs` what other threads reach them by,
-//! `tasks/entries.rs` what is kept for them while they wait, `tasks/catching.rs` how panics of users' code are caught,
-//! `tasks/blocking.rs` where work goes that would block them.
+//! sleep by, `tasks/join.rs` and `tasks/scope.rs` how one waits for others, `tasks/ending.rs` how their ends are said to
+//! whoever waits, `tasks/entries.rs` what is kept for them while they wait, `tasks/catching.rs` how panics of users' code
+//! are caught, `tasks/remote.rs` what other threads reach them by, `tasks/blocking.rs` where work goes that would block
+//! them.
 
 mod blocking;
 mod catching;
+mod ending;
 mod entries;
 mod join;
 mod remote;
+mod scope;
 mod time;
 mod timers;
 mod waking;
@@ -54,9 +57,10 @@ pub use blocking::{
 };
 #[cfg(feature = "tower")]
 pub(crate) use join::keep;
-pub use join::{JoinError, JoinHandle, Scope, spawn_local};
+pub use join::{JoinError, JoinHandle, spawn_local};
 pub(crate) use join::{note, put_aside};
 pub use remote::{RemoteJoin, Spawner};
+pub use scope::Scope;
 #[cfg(feature = "hyper")]
 pub(crate) use time::instants;
 pub use time::{Elapsed, Sleep, draining, now, sleep, sleep_until, timeout, yield_now};

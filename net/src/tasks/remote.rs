@@ -18,9 +18,10 @@ use std::task::{Context, Poll, Waker};
 use slipring_core::Doorbell;
 use slipring_core::canary::{Canary, sings};
 
+use super::ending::{Ending, Outcome, SaidTo};
 use super::entries::Kept;
-use super::join::{JoinError, keep};
-use super::waking::{TaskId, wake_waiter};
+use super::join::JoinError;
+use super::waking::TaskId;
 use super::{Executor, Kind};
 
 static EXECUTORS: RwLock<Vec<Seat>> = RwLock::new(Vec::new());
@@ -246,44 +247,23 @@ impl Spawner {
     }
 }
 
-enum State<T> {
-    Running(Option<Waker>),
-    Ended(Result<T, JoinError>),
-    Taken,
-}
-
-struct Shared<T> {
-    state: Mutex<State<T>>,
+/// An end that is said on one thread and waited for on another.
+pub(super) struct Shared<T> {
+    outcome: Mutex<Outcome<T>>,
     ended: Condvar,
 }
 
 impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Outcome<T>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Says how a task ended, however it ends: held by its future, or by what would have made it; or how blocking work did.
-pub(super) struct Ending<T> {
-    shared: Arc<Shared<T>>,
-}
-
-impl<T> Ending<T> {
-    pub(super) fn set(&self, result: Result<T, JoinError>) {
-        let before = std::mem::replace(&mut *self.shared.lock(), State::Ended(result));
-        self.shared.ended.notify_all();
-        if let State::Running(Some(waker)) = before {
-            wake_waiter(waker);
-        }
-    }
-}
-
-impl<T> Drop for Ending<T> {
-    fn drop(&mut self) {
-        if matches!(*self.shared.lock(), State::Running(_)) {
-            let panicked = Executor::with(|executor| executor.is_unwinding()).unwrap_or(false);
-            self.set(Err(if panicked { JoinError::Panicked } else { JoinError::Cancelled }));
-        }
+impl<T> SaidTo<T> for Arc<Shared<T>> {
+    fn end(&self, result: Result<T, JoinError>) -> Option<Waker> {
+        let waits = self.lock().end(result);
+        self.ended.notify_all();
+        waits
     }
 }
 
@@ -295,10 +275,9 @@ pub struct RemoteJoin<T> {
 
 impl<T> RemoteJoin<T> {
     /// A result to come, and what says it.
-    pub(super) fn new() -> (Ending<T>, Self) {
-        let state = Mutex::new(State::Running(None));
-        let shared = Arc::new(Shared { state, ended: Condvar::new() });
-        (Ending { shared: Arc::clone(&shared) }, Self { shared })
+    pub(super) fn new() -> (Ending<T, Arc<Shared<T>>>, Self) {
+        let shared = Arc::new(Shared { outcome: Mutex::default(), ended: Condvar::new() });
+        (Ending::new(Arc::clone(&shared)), Self { shared })
     }
 
     /// Blocks until the task has ended. Not for a reactor's own thread: that would wait for itself.
@@ -306,14 +285,12 @@ impl<T> RemoteJoin<T> {
     /// # Errors
     /// [`JoinError`] if it was cancelled or has panicked.
     pub fn join(self) -> Result<T, JoinError> {
-        let mut state = self.shared.lock();
+        let mut outcome = self.shared.lock();
         loop {
-            match std::mem::replace(&mut *state, State::Taken) {
-                State::Ended(result) => return result,
-                State::Taken => return Err(JoinError::Cancelled),
-                running => *state = running,
+            if let Some(result) = outcome.take() {
+                return result;
             }
-            state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+            outcome = self.shared.ended.wait(outcome).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -325,18 +302,8 @@ impl<T> Future for RemoteJoin<T> {
     /// If it is polled again behind its result.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let waker = cx.waker().clone();
-        let mut state = self.shared.lock();
-        let before = match &mut *state {
-            State::Running(waits) => keep(waits, waker),
-            State::Ended(_) => match std::mem::replace(&mut *state, State::Taken) {
-                State::Ended(result) => return Poll::Ready(result),
-                _ => unreachable!("just looked at"),
-            },
-            State::Taken => panic!("polled after it was ready"),
-        };
-        drop(state);
-        drop(before);
-        Poll::Pending
+        let (polled, _left) = self.shared.lock().poll(waker);
+        polled
     }
 }
 

@@ -224,3 +224,47 @@ fn tasks_that_panic_as_their_executor_ends_take_none_along() {
 impl Wake for Bomb {
     fn wake(self: Arc<Self>) {}
 }
+
+// -------------------------------------------------------------------------------- scopes
+
+#[test]
+fn a_wait_for_one_of_many_looks_at_one() {
+    const TASKS: usize = 500;
+    let executor = Executor::new();
+    let (counts, counting) = counting();
+    let before = Arc::strong_count(&counts);
+    let mut scope = Scope::new();
+    executor.enter(|| (0..TASKS).for_each(|_| scope.spawn(yield_now())));
+    let mut next = Box::pin(scope.join_next());
+    next = polled(&executor, &counting, next);
+    assert!(Arc::strong_count(&counts) <= before + 1, "it waits in more than one place");
+    turn(&executor, 0);
+    assert_eq!(counts.0.load(Ordering::Relaxed), 1, "and is woken by the first");
+    let mut context = Context::from_waker(&counting);
+    assert_eq!(next.as_mut().poll(&mut context), Poll::Ready(Some(Ok(()))));
+    drop(next);
+    for _ in 1..TASKS {
+        let next = std::pin::pin!(scope.join_next()).poll(&mut context);
+        assert_eq!(next, Poll::Ready(Some(Ok(()))));
+    }
+    assert_eq!(std::pin::pin!(scope.join_next()).poll(&mut context), Poll::Ready(None));
+}
+
+#[test]
+fn a_scope_that_is_cancelled_forgets_how_its_tasks_ended_and_goes_on() {
+    let executor = Executor::new();
+    let mut scope = Scope::new();
+    executor.enter(|| {
+        scope.spawn(async {});
+        scope.spawn(pending::<()>());
+        executor.turn(0, false);
+        scope.cancel();
+        assert_eq!(executor.census().tasks, 0);
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(std::pin::pin!(scope.join_next()).poll(&mut context), Poll::Ready(None));
+        scope.spawn(async { resume_unwind(Box::new("a bug")) });
+        executor.turn(0, false);
+        let next = std::pin::pin!(scope.join_next()).poll(&mut context);
+        assert_eq!(next, Poll::Ready(Some(Err(JoinError::Panicked))));
+    });
+}
