@@ -279,7 +279,7 @@ impl Conn {
     /// # Errors
     /// [`SendError`]; how many of the pieces were taken is not told.
     pub async fn send_all(&mut self, bytes: &[u8]) -> Result<(), SendError> {
-        let most = self.with(|connections, _| connections.outbox_bytes_max() as usize);
+        let most = self.with(|connections, _| bytes_at_once(connections));
         for piece in bytes.chunks(PIECE_BYTES.min(most)) {
             self.send(piece.to_vec()).await?;
         }
@@ -510,6 +510,23 @@ fn why_not(connections: &mut Connections<Shell>, key: Key) -> SendError {
         Some(_) => SendError::Closing,
         None => SendError::Ended(reason(key).unwrap_or(CloseReason::DriverFailed)),
     }
+}
+
+/// So many bytes of one's own fit once there is room.
+fn bytes_at_once(connections: &Connections<Shell>) -> usize {
+    let owned = usize::try_from(connections.owned_bytes_max()).unwrap_or(usize::MAX);
+    owned.min(connections.outbox_bytes_max() as usize).max(1)
+}
+
+/// Why bytes for which there is no room now will find none later either.
+fn never_fits(connections: &Connections<Shell>, data: &Outgoing) -> Option<SendError> {
+    let (bytes, most) = (data.len(), connections.outbox_bytes_max() as usize);
+    if bytes > most {
+        return Some(SendError::TooMany { bytes, most });
+    }
+    let most = connections.owned_bytes_max();
+    let is_owned = !matches!(data, Outgoing::Static(_));
+    (is_owned && bytes as u64 > most).then_some(SendError::TooManyOwned { bytes, most })
 }
 
 fn shut_down(connections: &mut Connections<Shell>, key: Key) {

@@ -2,6 +2,7 @@
 //! what is left at the end.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -180,6 +181,65 @@ fn many_bytes_are_cut_into_pieces_that_an_outbox_holds() {
 }
 
 #[test]
+fn the_pieces_are_no_larger_than_the_memory_of_the_reactor() {
+    let service = async |mut conn: Conn| {
+        conn.send_all(&[7; 200]).await.expect("in pieces");
+        let mut left = &[8; 200][..];
+        while !left.is_empty() {
+            let sent = poll_fn(|cx| conn.poll_send_from(cx, left)).await.expect("as many as fit");
+            left = &left[sent..];
+        }
+        asleep(conn).await;
+    };
+    let mut stage = Stage::with(tasks(service), &conditions(64));
+    let client = stage.accept();
+    stage.pass_ms(200);
+    let sent = stage.sent(client);
+    assert_eq!((sent.len(), sent.iter().filter(|byte| **byte == 7).count()), (400, 200));
+}
+
+#[test]
+fn more_at_once_than_the_reactor_may_own_is_refused() {
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let of_task = Rc::clone(&told);
+    let service = move |mut conn: Conn| {
+        let told = Rc::clone(&of_task);
+        async move {
+            let sent = conn.send(vec![0; 65]).await;
+            told.borrow_mut().push(sent);
+            let sent = conn.send(vec![0; 64]).await;
+            told.borrow_mut().push(sent);
+            let sent = conn.send(&[0; 65][..]).await;
+            told.borrow_mut().push(sent);
+        }
+    };
+    let mut stage = Stage::with(tasks(service), &conditions(64));
+    stage.accept();
+    let error = SendError::TooManyOwned { bytes: 65, most: 64 };
+    assert_eq!(*told.borrow(), [Err(error), Ok(()), Ok(())]);
+    assert!(error.to_string().contains("raise `Limits::owned_bytes_max`"), "{error}");
+}
+
+#[test]
+fn who_may_own_nothing_is_told_so() {
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let of_task = Rc::clone(&told);
+    let service = move |mut conn: Conn| {
+        let told = Rc::clone(&of_task);
+        async move {
+            let sent = conn.send_all(&[0; 65]).await;
+            told.borrow_mut().push(sent);
+            let sent = poll_fn(|cx| conn.poll_send_from(cx, &[0; 65])).await;
+            told.borrow_mut().push(sent.map(drop));
+        }
+    };
+    let mut stage = Stage::with(tasks(service), &conditions(0));
+    stage.accept();
+    let error = SendError::TooManyOwned { bytes: 1, most: 0 };
+    assert_eq!(*told.borrow(), [Err(error); 2]);
+}
+
+#[test]
 fn a_drain_waits_for_a_task_that_is_on_its_way() {
     let mut stage = Stage::new(tasks(asleep));
     let spawner = stage.handler().spawner();
@@ -228,13 +288,14 @@ fn who_waits_for_memory_to_send_is_told_of_the_end_at_once() {
     let service = move |mut conn: Conn| {
         let told = Rc::clone(&of_task);
         async move {
+            conn.send(vec![0; 100]).await.expect("there is memory for so much");
             let sent = conn.send(vec![0; 100]).await;
             told.borrow_mut().push(sent);
         }
     };
-    let mut stage = Stage::with(tasks(service), &conditions(64));
+    let mut stage = Stage::with(tasks(service), &conditions(100));
     let client = stage.accept();
-    stage.settle();
+    stage.rest();
     assert!(told.borrow().is_empty(), "there is no memory for so much");
     stage.reset(client);
     assert_eq!(*told.borrow(), [Err(SendError::Ended(CloseReason::Reset))]);

@@ -65,6 +65,13 @@ impl<S> Connections<S> {
         self.rules.outbox_bytes_max
     }
 
+    /// What the reactor may own beside the buffers of its ring, bytes
+    /// ([`Limits::owned_bytes_max`](crate::Limits::owned_bytes_max)): more at once is never taken.
+    #[must_use]
+    pub fn owned_bytes_max(&self) -> u64 {
+        self.memory.owned_bytes_max()
+    }
+
     /// Something that the handler ran for this connection has panicked, and the handler has caught it: the connection
     /// ends as after a panic of the handler's own, with [`CloseReason::HandlerPanic`].
     pub fn panicked_of(&mut self, key: Key) {

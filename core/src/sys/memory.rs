@@ -178,6 +178,12 @@ impl Memory {
         self.owned_bytes.get()
     }
 
+    /// Bytes that owned blocks may have at most.
+    #[must_use]
+    pub fn owned_bytes_max(&self) -> u64 {
+        self.owned_bytes_max
+    }
+
     /// Of the owned bytes those that were spilled: they are what readers that stall have not taken.
     #[must_use]
     pub fn spilled_bytes(&self) -> u64 {

@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use slipring_core::SendRefused;
 
 use super::futures::NO_MEMORY_MS;
-use super::{Conn, SendError};
+use super::{Conn, SendError, bytes_at_once, never_fits};
 use crate::tasks::wake_in;
 
 /// Bytes that one call takes: what makes an outbox high by default ([`Limits::outbox_high_bytes`](crate::Limits)).
@@ -69,9 +69,10 @@ impl Conn {
             return Poll::Ready(Ok(0));
         }
         let room = self.with(|connections, key| {
-            connections.outbox_bytes_max().saturating_sub(connections.outbox_bytes(key))
+            let room = connections.outbox_bytes_max().saturating_sub(connections.outbox_bytes(key));
+            bytes_at_once(connections).min(room as usize)
         });
-        let count = bytes.min(room as usize).min(COPY_BYTES_MAX);
+        let count = bytes.min(room).min(COPY_BYTES_MAX);
         if count > 0 {
             let mut piece = Vec::with_capacity(count);
             copy(&mut piece, count);
@@ -81,7 +82,12 @@ impl Conn {
                     let why = self.with(super::why_not);
                     return Poll::Ready(Err(why));
                 }
-                Err(SendRefused::Full(_)) => {}
+                Err(SendRefused::Full(piece)) => {
+                    if let Some(error) = self.with(|connections, _| never_fits(connections, &piece))
+                    {
+                        return Poll::Ready(Err(error));
+                    }
+                }
             }
         }
         wake_in(NO_MEMORY_MS, cx);

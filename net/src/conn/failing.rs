@@ -42,6 +42,18 @@ pub enum SendError {
         /// What an outbox may hold.
         most: usize,
     },
+    /// More bytes at once than the reactor may own ([`Limits::owned_bytes_max`](crate::Limits)), which counts those of
+    /// all its connections together.
+    #[error(
+        "{bytes} bytes at once, and a reactor owns at most {most}; cut them, as `send_all` does, or raise \
+         `Limits::owned_bytes_max`"
+    )]
+    TooManyOwned {
+        /// Those to be sent.
+        bytes: usize,
+        /// What the reactor may own.
+        most: u64,
+    },
 }
 
 /// How receiving came to its end.
@@ -92,7 +104,9 @@ impl From<SendError> for Error {
             }
             SendError::Ended(reason) => Self::new(kind_of(reason), reason),
             SendError::Closing | SendError::ShutDown => Self::new(ErrorKind::BrokenPipe, error),
-            SendError::TooMany { .. } => Self::new(ErrorKind::InvalidInput, error),
+            SendError::TooMany { .. } | SendError::TooManyOwned { .. } => {
+                Self::new(ErrorKind::InvalidInput, error)
+            }
         }
     }
 }

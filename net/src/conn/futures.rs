@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use slipring_core::canary::{Canary, sings};
 use slipring_core::{CloseReason, Connections, Key, Lease, Outgoing, SendRefused};
 
-use super::{Conn, SendError, Shell, why_not};
+use super::{Conn, SendError, Shell, never_fits, why_not};
 use crate::tasks::{Timer, note, put_aside};
 
 /// A send for which there is no memory tries again after this long, milliseconds: nothing tells when there is some.
@@ -213,9 +213,8 @@ fn poll_send_rarely(
         Ok(()) => Poll::Ready(Ok(())),
         Err(SendRefused::Ended(_)) => Poll::Ready(Err(why_not(connections, key))),
         Err(SendRefused::Full(bytes)) => {
-            let most = connections.outbox_bytes_max() as usize;
-            if bytes.len() > most {
-                return Poll::Ready(Err(SendError::TooMany { bytes: bytes.len(), most }));
+            if let Some(error) = never_fits(connections, &bytes) {
+                return Poll::Ready(Err(error));
             }
             *data = Some(bytes);
             // The end, too, is something that it waits for.

@@ -194,7 +194,7 @@ pub(super) async fn give<T: Sink>(held: &mut Held<T>, data: impl Into<Outgoing>)
         }
         Err(error) => {
             check_refusal(&world, key, error, bytes.len());
-            matches!(error, SendError::TooMany { .. })
+            matches!(error, SendError::TooMany { .. } | SendError::TooManyOwned { .. })
         }
     }
 }
@@ -205,6 +205,7 @@ fn check_refusal(world: &World, key: Key, error: SendError, count: usize) {
         SendError::Ended(reason) => told.ended == Some(reason),
         SendError::ShutDown => told.is_shut,
         SendError::TooMany { bytes, most } => bytes == count && bytes > most,
+        SendError::TooManyOwned { bytes, most } => bytes == count && bytes as u64 > most,
         _ => told.ended.is_none(),
     };
     if !is_right {
@@ -238,7 +239,7 @@ pub(super) async fn give_all<T: Sink>(held: &mut Held<T>, bytes: Vec<u8>) {
     let sent = known(&world, On::Room(key), pieces.held.get().send_all(&bytes)).await;
     match sent {
         Ok(()) => pieces.is_whole = true,
-        Err(error @ SendError::TooMany { .. }) => {
+        Err(error @ (SendError::TooMany { .. } | SendError::TooManyOwned { .. })) => {
             world.complain(format!("{key:?}: `send_all` is to cut, and said {error:?}"));
         }
         Err(error) => check_refusal(&world, key, error, bytes.len()),
