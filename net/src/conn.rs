@@ -32,10 +32,10 @@
 //!
 //! A connection ends in order when its handle is dropped, and is aborted when the task that holds it panics.
 //!
-//! This file is the handle; `conn/futures.rs` are its waits, `conn/shell.rs` is what a slot keeps for it,
-//! `conn/service.rs` the handler beneath, `conn/split.rs` its halves, `conn/copying.rs` how bytes of the caller's memory
-//! go into it, `conn/failing.rs` its ends as `io::Error`s, `conn/busy.rs` what a drain is told, `conn/dialing.rs` how
-//! one is dialed, `conn/serve.rs` a runtime that serves.
+//! This file is the handle; `conn/futures.rs` are its waits, `conn/memory.rs` how it waits for memory, `conn/shell.rs`
+//! is what a slot keeps for it, `conn/service.rs` the handler beneath, `conn/split.rs` its halves, `conn/copying.rs`
+//! how bytes of the caller's memory go into it, `conn/failing.rs` its ends as `io::Error`s, `conn/busy.rs` what a drain
+//! is told, `conn/dialing.rs` how one is dialed, `conn/serve.rs` a runtime that serves.
 
 mod busy;
 mod copying;
@@ -43,6 +43,7 @@ mod deadline;
 mod dialing;
 mod failing;
 mod futures;
+mod memory;
 mod serve;
 mod service;
 mod shell;
@@ -66,6 +67,7 @@ pub use dialing::{DialError, dial};
 pub(crate) use failing::kind_of;
 pub use failing::{End, SendError};
 pub use futures::{Closing, Receiving, ReceivingInto, Sending};
+use memory::Retry;
 #[cfg(feature = "tower")]
 pub(crate) use serve::start;
 pub use serve::{Serve, Serving, serve};
@@ -90,6 +92,8 @@ pub struct Conn {
     /// Its halves are elsewhere, or it has been closed: dropping it does nothing.
     is_spent: bool,
     read_deadline: Option<Box<ReadDeadline>>,
+    /// A send waits for memory.
+    retry: Option<Box<Retry>>,
     _not_send: PhantomData<*const ()>,
 }
 
@@ -100,7 +104,14 @@ impl Conn {
     }
 
     fn of(key: Key, reactor: u16) -> Self {
-        Self { key, reactor, is_spent: false, read_deadline: None, _not_send: PhantomData }
+        Self {
+            key,
+            reactor,
+            is_spent: false,
+            read_deadline: None,
+            retry: None,
+            _not_send: PhantomData,
+        }
     }
 
     /// Calls with the connections of its reactor.
@@ -383,8 +394,8 @@ impl Conn {
         self.with(Connections::local_of)
     }
 
-    /// How it goes, as the kernel counts it at this moment: see [`Connections::info_of`]. `None` once the connection has
-    /// ended.
+    /// How it goes, as the kernel counts it at this moment: see [`Connections::info_of`]. `None` once the connection
+    /// has ended.
     #[must_use]
     pub fn info(&self) -> Option<TcpInfo> {
         self.with(|connections, key| connections.info_of(key))

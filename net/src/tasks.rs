@@ -17,14 +17,14 @@
 //! many rounds and polls as a turn may have; the rest is for the next turn, which then does not wait. So tasks that
 //! wake each other without end do not keep the kernel's news out.
 //!
-//! *Panics.* One in a task ends that task: what it owned is dropped, and the connections among that are aborted. One in a
-//! waker that is not a task's own ends nothing but that wake.
+//! *Panics.* One in a task ends that task: what it owned is dropped, and the connections among that are aborted. One in
+//! a waker that is not a task's own ends nothing but that wake.
 //!
 //! This file is the table of tasks and their turn; `tasks/waking.rs` is how they are woken, `tasks/timers.rs` what they
-//! sleep by, `tasks/join.rs` and `tasks/scope.rs` how one waits for others, `tasks/ending.rs` how their ends are said to
-//! whoever waits, `tasks/entries.rs` what is kept for them while they wait, `tasks/catching.rs` how panics of users' code
-//! are caught, `tasks/remote.rs` what other threads reach them by, `tasks/blocking.rs` where work goes that would block
-//! them.
+//! sleep by, `tasks/join.rs` and `tasks/scope.rs` how one waits for others, `tasks/ending.rs` how their ends are said
+//! to whoever waits, `tasks/entries.rs` what is kept for them while they wait, `tasks/catching.rs` how panics of users'
+//! code are caught, `tasks/remote.rs` what other threads reach them by, `tasks/blocking.rs` where work goes that would
+//! block them.
 
 mod blocking;
 mod catching;
@@ -64,7 +64,7 @@ pub use scope::Scope;
 #[cfg(feature = "hyper")]
 pub(crate) use time::instants;
 pub use time::{Elapsed, Sleep, draining, now, sleep, sleep_until, timeout, yield_now};
-pub(crate) use timers::{Timer, wake_in};
+pub(crate) use timers::Timer;
 
 use catching::{catch, drop_each};
 use entries::{Entries, Kept};
@@ -237,7 +237,8 @@ impl Executor {
     pub(crate) fn here() -> Rc<Self> {
         let Some(executor) = Self::with(Rc::clone) else {
             panic!(
-                "called outside of a reactor's tasks; call it within what `serve`, `spawn_local` or `Spawner::spawn` run"
+                "called outside of a reactor's tasks; call it within what `serve`, `spawn_local` or \
+                 `Spawner::spawn` run"
             )
         };
         executor

@@ -15,9 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use slipring_core::SendRefused;
 
-use super::futures::NO_MEMORY_MS;
 use super::{Conn, SendError, bytes_at_once, never_fits};
-use crate::tasks::wake_in;
 
 /// Bytes that one call takes: what makes an outbox high by default ([`Limits::outbox_high_bytes`](crate::Limits)).
 const COPY_BYTES_MAX: usize = 64 << 10;
@@ -77,7 +75,10 @@ impl Conn {
             let mut piece = Vec::with_capacity(count);
             copy(&mut piece, count);
             match self.try_send(piece) {
-                Ok(()) => return Poll::Ready(Ok(count)),
+                Ok(()) => {
+                    self.retry = None;
+                    return Poll::Ready(Ok(count));
+                }
                 Err(SendRefused::Ended(_)) => {
                     let why = self.with(super::why_not);
                     return Poll::Ready(Err(why));
@@ -90,7 +91,7 @@ impl Conn {
                 }
             }
         }
-        wake_in(NO_MEMORY_MS, cx);
+        self.wait_for_memory(cx);
         Poll::Pending
     }
 }

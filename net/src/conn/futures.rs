@@ -12,10 +12,7 @@ use slipring_core::canary::{Canary, sings};
 use slipring_core::{CloseReason, Connections, Key, Lease, Outgoing, SendRefused};
 
 use super::{Conn, SendError, Shell, never_fits, why_not};
-use crate::tasks::{Timer, note, put_aside};
-
-/// A send for which there is no memory tries again after this long, milliseconds: nothing tells when there is some.
-pub(super) const NO_MEMORY_MS: u64 = 5;
+use crate::tasks::{note, put_aside};
 
 /// The wait of [`Conn::recv`].
 #[derive(Debug)]
@@ -92,14 +89,13 @@ impl Future for ReceivingInto<'_> {
 pub struct Sending<'a> {
     conn: &'a mut Conn,
     data: Option<Outgoing>,
-    retry: Option<Box<Retry>>,
     waits: bool,
 }
 
 impl<'a> Sending<'a> {
     #[inline]
     pub(super) fn new(conn: &'a mut Conn, data: Outgoing) -> Self {
-        Self { conn, data: Some(data), retry: None, waits: false }
+        Self { conn, data: Some(data), waits: false }
     }
 }
 
@@ -108,6 +104,7 @@ impl Drop for Sending<'_> {
     fn drop(&mut self) {
         // Done or not: one that waited for memory is done without being woken.
         if self.waits {
+            self.conn.retry = None;
             self.conn.forget_writer();
         }
     }
@@ -120,10 +117,16 @@ impl Future for Sending<'_> {
     /// If it is polled again behind its result.
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let Self { conn, data, retry, waits } = &mut *self;
-        let polled = conn.with(|connections, key| poll_send(connections, key, cx, data, retry));
-        *waits |= polled.is_pending();
-        polled
+        let Self { conn, data, waits } = &mut *self;
+        let polled = conn.with(|connections, key| poll_send(connections, key, cx, data));
+        let Sent::Is(polled) = polled else {
+            *waits = true;
+            if let Sent::NoMemory = polled {
+                conn.wait_for_memory(cx);
+            }
+            return Poll::Pending;
+        };
+        Poll::Ready(polled)
     }
 }
 
@@ -159,11 +162,13 @@ impl Future for Closing<'_> {
     }
 }
 
-/// When a send for which there was no memory is tried again.
-#[derive(Debug)]
-pub(super) struct Retry {
-    timer: Timer,
-    at_ms: u64,
+/// What became of a send.
+enum Sent {
+    Is(Result<(), SendError>),
+    /// It waits to be told of room.
+    High,
+    /// There is no room for so much, though the outbox is not high.
+    NoMemory,
 }
 
 #[inline]
@@ -172,17 +177,16 @@ fn poll_send(
     key: Key,
     cx: &mut Context<'_>,
     data: &mut Option<Outgoing>,
-    retry: &mut Option<Box<Retry>>,
-) -> Poll<Result<(), SendError>> {
+) -> Sent {
     let Some(bytes) = data.take() else { panic!("polled after it was ready") };
     let bytes = match bytes {
         Outgoing::Lease(lease) => match connections.send_lease_unless_high(key, lease) {
-            Ok(()) => return Poll::Ready(Ok(())),
+            Ok(()) => return Sent::Is(Ok(())),
             Err(lease) => Outgoing::Lease(lease),
         },
         bytes => bytes,
     };
-    poll_send_rarely(connections, key, cx, bytes, data, retry)
+    poll_send_rarely(connections, key, cx, bytes, data)
 }
 
 /// The long way: the bytes are not received ones, or there is something in their way.
@@ -193,15 +197,14 @@ fn poll_send_rarely(
     cx: &mut Context<'_>,
     bytes: Outgoing,
     data: &mut Option<Outgoing>,
-    retry: &mut Option<Box<Retry>>,
-) -> Poll<Result<(), SendError>> {
+) -> Sent {
     // Behind our own end there is nothing to wait for.
     if connections.is_outbox_high(key) && connections.may_send_to(key) {
         *data = Some(bytes);
         if let Some(shell) = connections.state_of(key) {
             put_aside(note(&mut shell.writer, cx));
         }
-        return Poll::Pending;
+        return Sent::High;
     }
     let mut bytes = bytes;
     if sings(Canary::SendTakesHalf)
@@ -210,30 +213,18 @@ fn poll_send_rarely(
         bytes.truncate(bytes.len().div_ceil(2));
     }
     match connections.try_send_to(key, bytes) {
-        Ok(()) => Poll::Ready(Ok(())),
-        Err(SendRefused::Ended(_)) => Poll::Ready(Err(why_not(connections, key))),
+        Ok(()) => Sent::Is(Ok(())),
+        Err(SendRefused::Ended(_)) => Sent::Is(Err(why_not(connections, key))),
         Err(SendRefused::Full(bytes)) => {
             if let Some(error) = never_fits(connections, &bytes) {
-                return Poll::Ready(Err(error));
+                return Sent::Is(Err(error));
             }
             *data = Some(bytes);
             // The end, too, is something that it waits for.
             if let Some(shell) = connections.state_of(key) {
                 put_aside(note(&mut shell.writer, cx));
             }
-            wait_for_memory(connections.now_ms(), cx, retry);
-            Poll::Pending
+            Sent::NoMemory
         }
     }
-}
-
-/// There is no room for so much, though the outbox is not high: nothing tells when there is.
-#[cold]
-fn wait_for_memory(now_ms: u64, cx: &mut Context<'_>, retry: &mut Option<Box<Retry>>) {
-    let at_ms = now_ms + NO_MEMORY_MS;
-    let retry = retry.get_or_insert_with(|| Box::new(Retry { timer: Timer::default(), at_ms }));
-    if retry.at_ms <= now_ms {
-        retry.at_ms = at_ms;
-    }
-    let _ = retry.timer.poll(retry.at_ms, cx);
 }

@@ -1,8 +1,8 @@
 //! What an executor keeps for futures that wait: a place each, named so that no other is meant by it once it is gone.
 //!
-//! Who waits holds numbers only, since it may be `Send`, and so it may be dropped anywhere: on another thread, in the turn
-//! of another reactor, or when its executor is gone and another has its number. Then what it had comes back to its own
-//! executor, by way of other threads if need be, or not at all.
+//! Who waits holds numbers only, since it may be `Send`, and so it may be dropped anywhere: on another thread, in the
+//! turn of another reactor, or when its executor is gone and another has its number. Then what it had comes back to its
+//! own executor, by way of other threads if need be, or not at all.
 
 use slab::Slab;
 
@@ -47,9 +47,8 @@ impl<T> Entries<T> {
     }
 
     /// The one in this place.
-    pub(super) fn at(&mut self, index: u32) -> Option<(Entry, &mut T)> {
-        let (generation, value) = self.places.get_mut(index as usize)?;
-        Some((Entry { index, generation: *generation }, value))
+    pub(super) fn at(&mut self, index: u32) -> Option<&mut T> {
+        self.places.get_mut(index as usize).map(|(_, value)| value)
     }
 
     pub(super) fn take_all(&mut self) -> Vec<T> {
@@ -96,8 +95,7 @@ mod tests {
         let second = entries.insert('b');
         assert_eq!(first.index, second.index, "it has the place of the first");
         assert!(entries.get_mut(first).is_none() && entries.remove(first).is_none());
-        let at = entries.at(second.index).map(|(entry, value)| (entry, *value));
-        assert_eq!(at, Some((second, 'b')));
+        assert_eq!(entries.at(second.index), Some(&mut 'b'));
         assert_eq!(entries.take_all(), ['b']);
         let third = entries.insert('c');
         assert_eq!((entries.remove(second), entries.len()), (None, 1));

@@ -24,8 +24,6 @@ struct Deadline {
     deadline_ms: u64,
     /// `None` once it was woken.
     waker: Option<Waker>,
-    /// No [`Timer`] will take it away: it goes when its time has come.
-    is_alone: bool,
 }
 
 #[derive(Default)]
@@ -43,14 +41,14 @@ impl Timers {
         wheel.arm(index, now_ms + in_ms);
     }
 
-    fn insert(&mut self, deadline_ms: u64, waker: Waker, is_alone: bool, now_ms: u64) -> Entry {
+    fn insert(&mut self, deadline_ms: u64, waker: Waker, now_ms: u64) -> Entry {
         assert!(
             self.entries.len() < TIMERS_MAX as usize,
             "a reactor has {TIMERS_MAX} timers at most"
         );
         let wheel = self.wheel.get_or_insert_with(|| Wheel::new(TIMERS_MAX, now_ms));
         wheel.advance(now_ms);
-        let entry = self.entries.insert(Deadline { deadline_ms, waker: Some(waker), is_alone });
+        let entry = self.entries.insert(Deadline { deadline_ms, waker: Some(waker) });
         Self::arm(wheel, entry.index, deadline_ms, now_ms);
         entry
     }
@@ -76,7 +74,7 @@ impl Timers {
         }
         let mut woken = Vec::new();
         for index in self.due.drain(..) {
-            let Some((entry, deadline)) = self.entries.at(index) else { continue };
+            let Some(deadline) = self.entries.at(index) else { continue };
             if deadline.deadline_ms > now_ms {
                 if sings(Canary::SleepNotArmedAgain) {
                     continue;
@@ -85,9 +83,6 @@ impl Timers {
                 continue;
             }
             woken.extend(deadline.waker.take());
-            if deadline.is_alone {
-                self.entries.remove(entry);
-            }
         }
         Some(woken)
     }
@@ -104,17 +99,6 @@ impl Timers {
     pub(super) fn next_ms(&self) -> Option<u64> {
         self.wheel.as_ref()?.next_expiry_ms()
     }
-}
-
-/// Wakes whoever polls once so much time has passed, milliseconds; there is nothing to hold for it. For those who wait
-/// for what nobody tells them, and look again.
-#[cold]
-pub(crate) fn wake_in(span_ms: u64, cx: &Context<'_>) {
-    let executor = Executor::here();
-    let now_ms = executor.now_us.get() / 1000;
-    let waker = cx.waker().clone();
-    let mut timers = executor.timers.borrow_mut();
-    timers.insert(now_ms + span_ms, waker, true, now_ms);
 }
 
 /// One deadline, and whoever waits for it. Belongs to the reactor it was first polled on.
@@ -159,7 +143,7 @@ impl Timer {
             Some(deadline) if deadline.deadline_ms == deadline_ms => deadline.waker.replace(waker),
             _ => {
                 let before = armed.and_then(|entry| timers.remove(entry));
-                let entry = timers.insert(deadline_ms, waker, false, now_ms);
+                let entry = timers.insert(deadline_ms, waker, now_ms);
                 self.armed = Some(Armed { executor: executor.id, entry });
                 before
             }
