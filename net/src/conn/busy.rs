@@ -6,12 +6,12 @@ use slipring_core::Key;
 
 use super::shell;
 
-/// Says of a connection that something is under way on it: a drain does not ask it to go then, though nothing moves. Its
-/// deadline holds all the same.
+/// Says of a connection that something is under way on it: a drain does not ask it to go then, though nothing moves.
+/// Its deadline holds all the same.
 ///
-/// Only needed where somebody waits for bytes meanwhile, as protocol libraries do to hear of the peer's end: a task that
-/// does anything but receive is taken to be at work. It does not hold the connection, which may have been given to a
-/// library, or be gone; then it says nothing to nobody.
+/// Only needed where somebody waits for bytes meanwhile, as protocol libraries do to hear of the peer's end: a task
+/// that does anything but receive is taken to be at work. It does not hold the connection, which may have been given to
+/// a library, or be gone; then it says nothing to nobody.
 ///
 /// ```no_run
 /// # async fn work() -> Vec<u8> { Vec::new() }

@@ -10,8 +10,8 @@
 //! What stands in the [`io::Error`] is the reason itself: `error.get_ref()`, downcast to a [`CloseReason`], or to a
 //! [`SendError`] where the connection has not ended.
 //!
-//! An end of the stream is not among these, and nothing here is ever passed off as one: a reader that was told of an end
-//! where the peer has sent no FIN would take half a message for a whole.
+//! An end of the stream is not among these, and nothing here is ever passed off as one: a reader that was told of an
+//! end where the peer has sent no FIN would take half a message for a whole.
 
 use std::io::{Error, ErrorKind};
 

@@ -1,5 +1,5 @@
-//! How a task ends, between who says it and who waits for it. Each is said once: by the task when it is done, or by what
-//! it held when that is dropped before.
+//! How a task ends, between who says it and who waits for it. Each is said once: by the task when it is done, or by
+//! what it held when that is dropped before.
 
 use std::marker::PhantomData;
 use std::task::{Poll, Waker};
@@ -87,7 +87,8 @@ impl<T> Outcome<T> {
         }
     }
 
-    /// Polls for the result. The waker that is not needed is given back, to be dropped when nothing is borrowed any more.
+    /// Polls for the result. The waker that is not needed is given back, to be dropped when nothing is borrowed any
+    /// more.
     ///
     /// # Panics
     /// If it is polled again behind its result.

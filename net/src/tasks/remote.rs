@@ -1,9 +1,9 @@
 //! What other threads reach a reactor's tasks by: wake-ups and new tasks, left in one place, and a ring of its bell.
 //!
 //! Executors have numbers, of which one is a part of every waker: whoever wakes from elsewhere finds the place by it.
-//! The number of an executor that is gone goes to the next one, which counts the generations of its tasks from where the
-//! first has come to: a waker that has outlived the first finds nobody. What there is room for holds an [`ExecutorId`]
-//! instead, which is never used again.
+//! The number of an executor that is gone goes to the next one, which counts the generations of its tasks from where
+//! the first has come to: a waker that has outlived the first finds nobody. What there is room for holds an
+//! [`ExecutorId`] instead, which is never used again.
 
 use std::collections::BTreeSet;
 use std::fmt;

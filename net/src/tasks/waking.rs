@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A number that has outlived its task finds nothing, or, after 2^24 tasks in the same place, another task, which is
-//! polled once for nothing: a future has to stand that. The same goes for one that has outlived its executor: the next of
-//! that number counts on.
+//! polled once for nothing: a future has to stand that. The same goes for one that has outlived its executor: the next
+//! of that number counts on.
 
 use std::task::Waker;
 
