@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `conn` | a connection of a reactor, encrypted: what `async` code holds |
 //! | `gate` | who may shake hands, and who waits for that |
+//! | `hello` | when a client's first message is whole |
 //! | `machine` | one connection without its transport: bytes in, plaintext and bytes out |
 //! | `handshake` | rustls conducts it, by its unbuffered API |
 //! | `records` | what comes after: opened in place, sealed, keys changed |
@@ -22,6 +23,7 @@ mod error;
 mod gate;
 mod handshake;
 mod heap;
+mod hello;
 mod identity;
 mod machine;
 mod records;

@@ -414,6 +414,94 @@ fn who_comes_while_others_are_silent_gets_in() {
     });
 }
 
+/// The ClientHello in two records: the first one with four bytes of it, which make nobody sign anything.
+fn hello_in_two_records() -> (Vec<u8>, Vec<u8>) {
+    let whole = hello();
+    let record = |bytes: &[u8]| {
+        let length = (bytes.len() as u16).to_be_bytes();
+        [&whole[..3], &length, bytes].concat()
+    };
+    (record(&whole[5..9]), record(&whole[9..]))
+}
+
+#[test]
+fn a_place_is_for_a_whole_hello_and_not_for_a_first_record() {
+    bounded_by(Duration::from_secs(30), || {
+        let server = pki::server().handshake_timeout(Duration::from_secs(20)).handshakes_max(2);
+        let serving = serve_echo(one_reactor(), server.build().expect("a server"));
+        let address = serving.addresses()[0];
+        let (begins, goes_on) = hello_in_two_records();
+        let mut slow: Vec<TcpStream> = (0..4)
+            .map(|_| {
+                let mut client = connect(address);
+                client.write_all(&begins).expect("sent");
+                client
+            })
+            .collect();
+        exchange(&mut stranger(address), b"hello", 5);
+        for client in &mut slow {
+            client.write_all(&goes_on).expect("sent");
+            let mut first = [0];
+            client.read_exact(&mut first).expect("nobody gave it up");
+            assert_eq!(first, [22], "a ServerHello");
+        }
+        drop(slow);
+        end(serving);
+    });
+}
+
+/// All that clients send in the middle of a handshake comes in one turn: what it costs is spread over several.
+#[test]
+fn few_handshakes_go_on_in_a_turn() {
+    const CLIENTS: usize = 32;
+    bounded(|| {
+        let (go, wait) = mpsc::channel::<()>();
+        let wait = Arc::new(std::sync::Mutex::new(wait));
+        let (serving, told) = reporting(one_reactor(), server(), move |conn, server, tell| {
+            let wait = Arc::clone(&wait);
+            async move {
+                let mut conn = server.accept(conn).await.expect("a client");
+                tell.send(slipring::now()).expect("the test waits");
+                if conn.recv().await.expect("no error").is_some() {
+                    // Blocks the reactor, on purpose.
+                    let wait = wait.lock().expect("nobody panics");
+                    tell.send(slipring::now()).expect("the test waits");
+                    wait.recv_timeout(PATIENCE).expect("the test goes on");
+                }
+            }
+        });
+        let address = serving.addresses()[0];
+        let mut blocker = stranger(address);
+        blocker.conn.complete_io(&mut blocker.sock).expect("a handshake");
+        told.recv_timeout(PATIENCE).expect("told");
+        let mut clients: Vec<Stranger> = (0..CLIENTS).map(|_| stranger(address)).collect();
+        for client in &mut clients {
+            client.conn.write_tls(&mut client.sock).expect("sent");
+        }
+        for client in &mut clients {
+            while client.conn.is_handshaking() {
+                client.conn.read_tls(&mut client.sock).expect("received");
+                client.conn.process_new_packets().expect("an honest server");
+            }
+        }
+        blocker.write_all(b"block").expect("sent");
+        told.recv_timeout(PATIENCE).expect("told");
+        for client in &mut clients {
+            while client.conn.wants_write() {
+                client.conn.write_tls(&mut client.sock).expect("sent");
+            }
+        }
+        go.send(()).expect("the reactor waits");
+        let times: Vec<Duration> =
+            (0..CLIENTS).map(|_| told.recv_timeout(PATIENCE).expect("told")).collect();
+        for turn in times.chunk_by(|one, next| one == next) {
+            assert!(turn.len() <= 4, "{} in one turn", turn.len());
+        }
+        drop((blocker, clients));
+        end(serving);
+    });
+}
+
 // ----------------------------------------------------------------------------- dropped futures
 
 /// Polls a future once, and drops it.

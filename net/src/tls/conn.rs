@@ -27,10 +27,11 @@ use std::time::Duration;
 use slipring_core::{CloseReason, Key, Lease, Origin, Outgoing, SendRefused, Timeout};
 
 use super::client::TlsClient;
-use super::error::TlsError;
+use super::error::{AlertDescription, TlsError};
 use super::gate::{Turn, Wait};
 use super::handshake::Agreed;
-use super::machine::{Machine, Plain};
+use super::hello::Hello;
+use super::machine::{Machine, Plain, bare_alert};
 use super::server::TlsServer;
 use crate::conn::{BusyFlag, Conn, End, SendError};
 use crate::tasks::{Executor, Sleep, now, sleep, sleep_until};
@@ -70,17 +71,25 @@ impl TlsServer {
         let mut tls = TlsConn::new(conn, Machine::server(self)?);
         tls.open_hello(&mut hello);
         drop(hello);
-        tls.shake_hands(&turn, cap).await?;
+        tls.shake_hands(&mut turn, cap).await?;
         Ok(tls)
     }
 }
 
-/// The first record of a client, and what came with it. Nothing is done about it yet.
+/// The whole ClientHello, and what came with it. Nothing is done about it yet.
 async fn recv_hello(conn: &mut Conn) -> Result<Vec<u8>, TlsError> {
-    let mut hello = Vec::new();
-    while !Machine::is_whole_record(&hello) {
+    let mut hello = Hello::default();
+    loop {
         match conn.recv().await {
-            Some(lease) => hello.extend_from_slice(&lease),
+            Some(lease) => match hello.push(&lease) {
+                Ok(true) => return Ok(hello.into_bytes()),
+                Ok(false) => {}
+                Err(error) => {
+                    // If it cannot be sent, there is nobody to hear it.
+                    let _ = conn.try_send(bare_alert(AlertDescription::DecodeError));
+                    return Err(error);
+                }
+            },
             None => {
                 return Err(match conn.end() {
                     Some(End::ReadTimeout) => TlsError::ReadTimeout,
@@ -93,7 +102,6 @@ async fn recv_hello(conn: &mut Conn) -> Result<Vec<u8>, TlsError> {
             }
         }
     }
-    Ok(hello)
 }
 
 /// Waits for a turn, and for the end of the connection meanwhile.
@@ -139,7 +147,7 @@ impl TlsClient {
     pub async fn connect(&self, conn: Conn, name: &str) -> Result<TlsConn, TlsError> {
         let mut tls = TlsConn::new(conn, Machine::client(self, name)?);
         tls.conn.set_phase_deadline(Timeout::After(self.handshake_timeout()));
-        tls.shake_hands(&Turn::new(), 0).await?;
+        tls.shake_hands(&mut Turn::new(), 0).await?;
         Ok(tls)
     }
 }
@@ -177,7 +185,9 @@ impl TlsConn {
         }
     }
 
-    async fn shake_hands(&mut self, turn: &Turn, cap: usize) -> Result<(), TlsError> {
+    async fn shake_hands(&mut self, turn: &mut Turn, cap: usize) -> Result<(), TlsError> {
+        // Came, and waits until the handshake may go on.
+        let mut came = None;
         let shaken = poll_fn(|cx| {
             loop {
                 // To the outbox, also what is said to a peer that failed.
@@ -191,7 +201,11 @@ impl TlsConn {
                 if turn.poll_given_up(cx).is_ready() {
                     return Poll::Ready(Err(TlsError::HandshakeCap { cap }));
                 }
-                ready!(self.poll_take(cx));
+                if came.is_none() {
+                    came = Some(ready!(self.conn.poll_recv(cx)));
+                }
+                ready!(turn.poll_go_on(now(), cx));
+                self.take(came.take().flatten());
             }
         });
         shaken.await?;
@@ -259,7 +273,13 @@ impl TlsConn {
 
     /// Takes the next received bytes, or the end, into the machine.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let outcome = match ready!(self.conn.poll_recv(cx)) {
+        let received = ready!(self.conn.poll_recv(cx));
+        self.take(received);
+        Poll::Ready(())
+    }
+
+    fn take(&mut self, received: Option<Lease>) {
+        let outcome = match received {
             Some(lease) => self.open(lease),
             None => self.take_end(),
         };
@@ -268,7 +288,6 @@ impl TlsConn {
             // The alert, if there is one, without waiting: it is the last thing that is said.
             self.push_outgoing();
         }
-        Poll::Ready(())
     }
 
     fn open(&mut self, mut lease: Lease) -> Result<(), TlsError> {

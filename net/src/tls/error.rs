@@ -87,7 +87,7 @@ pub enum TlsError {
     /// The handshake took more bytes than any honest one.
     #[error("the peer's TLS handshake is longer than {limit} bytes")]
     HandshakeTooLarge {
-        /// Bytes that a message of the handshake may take.
+        /// Bytes that this message may take, in all of its records.
         limit: usize,
     },
     /// The reactor's plain memory is used up, so a record in two pieces could not be put together.

@@ -1,6 +1,8 @@
 //! How many handshakes are under way on a reactor, how many begin in one of its turns, and who waits for that.
 //!
 //! ```text
+//!                                                              +--------+ whatever else comes: a line too
+//!                                                              v        |
 //!   ClientHello is whole --> line, first come first served --> under way --> done
 //!                                  ^                               |
 //!                                  +---- no place: after a second, the oldest is given up
@@ -10,7 +12,8 @@
 //! bytes. Therefore:
 //!
 //! * who has not sent one whole is nowhere here, and costs nothing but its connection;
-//! * so many begin in a turn, and established connections have the rest of it;
+//! * so many begin in a turn, and so many of those under way go on in it, since their signature may be due then (behind
+//!   a HelloRetryRequest, or for a client's certificate): established connections have the rest of the turn;
 //! * so many are under way, each with some five kilobytes of state. While others wait for a place, a handshake has a
 //!   second, by far enough for an honest one: those who begin and fall silent keep nobody out for long.
 //!
@@ -23,6 +26,8 @@ use std::time::Duration;
 
 /// Handshakes that begin in one turn: some milliseconds, with the slowest signatures.
 const BEGIN_PER_TURN: usize = 4;
+/// Those under way that go on in one turn. Counted apart: neither of the two keeps the other out.
+const GO_ON_PER_TURN: usize = 4;
 /// What a handshake may take while others wait for its place.
 const HASTE: Duration = Duration::from_secs(1);
 
@@ -32,13 +37,34 @@ thread_local! {
 
 struct Gate {
     under_way: VecDeque<Holder>,
-    /// Who waits: a number, in the order of arrival, and whom to wake.
-    line: VecDeque<(u64, Waker)>,
-    /// Of the next in the line, or under way.
+    /// Who waits for a place.
+    line: Line,
+    /// Who is under way and waits to go on.
+    going: Line,
+    /// Of the next in a line, or under way.
     next: u64,
-    /// The turn that runs, by its time, and how many have begun in it.
+    /// The turn that runs, by its time, and how many have begun and gone on in it.
     turn: Duration,
     begun: usize,
+    gone_on: usize,
+}
+
+/// Who waits: a number, in the order of arrival, and whom to wake.
+struct Line(VecDeque<(u64, Waker)>);
+
+impl Line {
+    fn place(&self, number: u64) -> Option<usize> {
+        self.0.binary_search_by_key(&number, |(waiter, _)| *waiter).ok()
+    }
+
+    fn first(&self) -> Option<Waker> {
+        self.0.front().map(|(_, waker)| waker.clone())
+    }
+
+    /// Whether who stands here, or would join now, is the first.
+    fn is_first(&self, place: Option<usize>) -> bool {
+        place.map_or(self.0.is_empty(), |place| place == 0)
+    }
 }
 
 /// A handshake under way, the oldest first.
@@ -54,24 +80,24 @@ impl Gate {
     const fn new() -> Self {
         Self {
             under_way: VecDeque::new(),
-            line: VecDeque::new(),
+            line: Line(VecDeque::new()),
+            going: Line(VecDeque::new()),
             next: 0,
             turn: Duration::ZERO,
             begun: 0,
+            gone_on: 0,
+        }
+    }
+
+    fn begin_turn(&mut self, now: Duration) {
+        if now != self.turn {
+            (self.turn, self.begun, self.gone_on) = (now, 0, 0);
         }
     }
 
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
-    }
-
-    fn first(&self) -> Option<Waker> {
-        self.line.front().map(|(_, waker)| waker.clone())
-    }
-
-    fn in_line(&self, number: u64) -> Option<usize> {
-        self.line.binary_search_by_key(&number, |(waiter, _)| *waiter).ok()
     }
 
     fn holder(&mut self, number: u64) -> Option<usize> {
@@ -104,6 +130,8 @@ pub(super) enum Wait {
 #[derive(Debug)]
 pub(super) struct Turn {
     at: At,
+    /// Its number among those who wait to go on.
+    goes_on: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +146,7 @@ enum At {
 
 impl Turn {
     pub(super) fn new() -> Self {
-        Self { at: At::New }
+        Self { at: At::New, goes_on: None }
     }
 
     /// Whether its turn has come, at this time; wakes when it may have. What it waits for, if not.
@@ -143,19 +171,17 @@ impl Turn {
         now: Duration,
         cx: &mut Context<'_>,
     ) -> (Result<(), Wait>, Option<Waker>) {
-        if now != gate.turn {
-            (gate.turn, gate.begun) = (now, 0);
-        }
+        gate.begin_turn(now);
         let place = match self.at {
             At::Begun(_) => return (Ok(()), None),
-            At::Waits(number) => gate.in_line(number),
+            At::Waits(number) => gate.line.place(number),
             At::New => None,
         };
-        let is_first = place.map_or(gate.line.is_empty(), |place| place == 0);
+        let is_first = gate.line.is_first(place);
         let (may_begin, has_place) = (gate.begun < BEGIN_PER_TURN, gate.under_way.len() < cap);
         if is_first && may_begin && has_place {
             if place.is_some() {
-                gate.line.pop_front();
+                gate.line.0.pop_front();
             }
             gate.begun += 1;
             let number = gate.number();
@@ -163,13 +189,13 @@ impl Turn {
             gate.under_way.push_back(holder);
             self.at = At::Begun(number);
             // There may be room for another.
-            return (Ok(()), gate.first());
+            return (Ok(()), gate.line.first());
         }
         match place {
-            Some(place) => gate.line[place].1.clone_from(cx.waker()),
+            Some(place) => gate.line.0[place].1.clone_from(cx.waker()),
             None => {
                 let number = gate.number();
-                gate.line.push_back((number, cx.waker().clone()));
+                gate.line.0.push_back((number, cx.waker().clone()));
                 self.at = At::Waits(number);
             }
         }
@@ -182,6 +208,46 @@ impl Turn {
                 Err(at) => (Err(Wait::Until(at)), None),
             },
         }
+    }
+
+    /// Whether one that is under way may go on at this time, by one piece of what its peer sent; wakes when it may. One
+    /// that never asked for its turn, as a client's, always may.
+    pub(super) fn poll_go_on(&mut self, now: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let At::Begun(_) = self.at else { return Poll::Ready(()) };
+        let (polled, woken) = GATE.with_borrow_mut(|gate| self.poll_go_on_at(gate, now, cx));
+        if let Some(woken) = woken {
+            woken.wake();
+        }
+        polled
+    }
+
+    fn poll_go_on_at(
+        &mut self,
+        gate: &mut Gate,
+        now: Duration,
+        cx: &mut Context<'_>,
+    ) -> (Poll<()>, Option<Waker>) {
+        gate.begin_turn(now);
+        let place = self.goes_on.and_then(|number| gate.going.place(number));
+        let is_first = gate.going.is_first(place);
+        if is_first && gate.gone_on < GO_ON_PER_TURN {
+            if place.is_some() {
+                gate.going.0.pop_front();
+            }
+            gate.gone_on += 1;
+            self.goes_on = None;
+            return (Poll::Ready(()), gate.going.first());
+        }
+        match place {
+            Some(place) => gate.going.0[place].1.clone_from(cx.waker()),
+            None => {
+                let number = gate.number();
+                gate.going.0.push_back((number, cx.waker().clone()));
+                self.goes_on = Some(number);
+            }
+        }
+        // The first asks again, in the next turn.
+        (Poll::Pending, is_first.then(|| cx.waker().clone()))
     }
 
     /// Whether this handshake has been given up for another; wakes when it is.
@@ -204,20 +270,23 @@ impl Drop for Turn {
         // A thread that ends has no line any more.
         let next = GATE.try_with(|gate| {
             let mut gate = gate.borrow_mut();
-            match self.at {
-                At::New => return None,
-                At::Begun(number) => {
-                    let place = gate.holder(number)?;
-                    gate.under_way.remove(place);
-                }
-                At::Waits(number) => {
-                    let place = gate.in_line(number)?;
-                    gate.line.remove(place);
-                }
-            }
-            gate.first()
+            let goes_on = self.goes_on.and_then(|number| gate.going.place(number));
+            let next_to_go_on = goes_on.and_then(|place| {
+                gate.going.0.remove(place);
+                gate.going.first()
+            });
+            let place = match self.at {
+                At::New => None,
+                At::Begun(number) => gate.holder(number).inspect(|place| {
+                    gate.under_way.remove(*place);
+                }),
+                At::Waits(number) => gate.line.place(number).inspect(|place| {
+                    gate.line.0.remove(*place);
+                }),
+            };
+            [place.and_then(|_| gate.line.first()), next_to_go_on]
         });
-        if let Ok(Some(next)) = next {
+        for next in next.into_iter().flatten().flatten() {
             next.wake();
         }
     }
@@ -258,6 +327,12 @@ mod tests {
 
         fn passes(&mut self) -> bool {
             self.poll(2, 0).is_ok()
+        }
+
+        fn goes_on(&mut self, now_ms: u64) -> bool {
+            let waker = Waker::from(Arc::clone(&self.woken));
+            let now = Duration::from_millis(now_ms);
+            self.turn.poll_go_on(now, &mut Context::from_waker(&waker)).is_ready()
         }
 
         fn is_given_up(&self) -> bool {
@@ -317,6 +392,28 @@ mod tests {
                 "nobody would begin in turn {turn}"
             );
         }
+    }
+
+    #[test]
+    fn so_many_of_those_under_way_go_on_in_a_turn_each_in_its_order() {
+        let mut all = crowd(8);
+        for (place, one) in all.iter_mut().enumerate() {
+            assert!(one.poll(100, place as u64 / 4).is_ok());
+        }
+        let goes_on: Vec<_> = all.iter_mut().map(|one| one.goes_on(2)).collect();
+        assert_eq!(goes_on, [true, true, true, true, false, false, false, false]);
+        assert!(all[4].was_woken(), "nobody would go on in the next turn");
+        assert!(!all[0].goes_on(3), "others came first");
+        drop(all.remove(4)); // it was woken, and never polled
+        assert!(all[4].was_woken() && all[4].goes_on(3));
+        assert!(!all[6].goes_on(3), "not the first");
+        assert!(all[5].was_woken() && all[5].goes_on(3));
+        assert!(all[6].was_woken() && all[6].goes_on(3));
+        assert!(all[0].was_woken() && all[0].goes_on(3));
+        assert!(!all[1].goes_on(3), "four have");
+        let mut later = Somebody::new();
+        assert!(later.poll(100, 3).is_ok(), "beginning is counted apart");
+        assert!(Somebody::new().goes_on(3), "who never asked is not held back");
     }
 
     #[test]

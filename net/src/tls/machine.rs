@@ -206,14 +206,6 @@ impl Machine {
         })
     }
 
-    /// Whether these bytes begin with a whole record, or with what will never be one.
-    pub(super) fn is_whole_record(bytes: &[u8]) -> bool {
-        match record_length(bytes) {
-            Ok(length) => length.is_some_and(|length| length <= bytes.len()),
-            Err(_) => true,
-        }
-    }
-
     /// The length of the record that begins here, its header included; `None` before the header is there. The peer
     /// is told if there is none.
     fn record_length(&mut self, bytes: &[u8]) -> Result<Option<usize>, TlsError> {
@@ -347,7 +339,9 @@ impl fmt::Debug for Machine {
 
 /// The length of the record that begins here, its header included; `None` before the header is there. Judged by
 /// what is there of it, so that somebody who does not speak TLS is found out by the first byte.
-fn record_length(bytes: &[u8]) -> Result<Option<usize>, (AlertDescription, InvalidMessage)> {
+pub(super) fn record_length(
+    bytes: &[u8],
+) -> Result<Option<usize>, (AlertDescription, InvalidMessage)> {
     if let Some(&typ) = bytes.first()
         && matches!(ContentType::from(typ), ContentType::Unknown(_) | ContentType::Heartbeat)
     {
@@ -365,6 +359,6 @@ fn record_length(bytes: &[u8]) -> Result<Option<usize>, (AlertDescription, Inval
 }
 
 /// A fatal alert in the clear, for who does not get as far as a cipher.
-fn bare_alert(alert: AlertDescription) -> Vec<u8> {
+pub(super) fn bare_alert(alert: AlertDescription) -> Vec<u8> {
     vec![u8::from(ContentType::Alert), 3, 3, 0, 2, 2, u8::from(alert)]
 }

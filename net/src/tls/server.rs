@@ -22,8 +22,8 @@ use super::identity::{Choice, Identities, Identity, Pem, provider};
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Handshakes that may be under way on a reactor at a time, if nothing else is said: those whose client has sent its
-/// whole ClientHello, and is waited for. Our own choice: each keeps some five kilobytes, and an honest one is done within
-/// a few round trips.
+/// whole ClientHello, and is waited for. Our own choice: each keeps some five kilobytes, and an honest one is done
+/// within a few round trips.
 pub const HANDSHAKES_MAX: usize = 256;
 
 /// Terminates TLS. Cheap to clone; give each reactor a clone, so that they resume each other's sessions.
