@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 use rustls::{StreamOwned, pki_types::pem::PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use slipring::tls::{TlsConn, TlsError, TlsServer};
-use slipring::{Builder, CloseReason, Conn, Serve, Serving, Timeout};
+use slipring::{Builder, CloseReason, Conn, Limits, Serve, Serving, Timeout};
 use support::{PATIENCE, bounded, bounded_by, connect, eventually, hears_within};
 use support::{ms, now, one_reactor, spawn};
 
@@ -318,6 +318,67 @@ fn a_client_that_is_refused_is_told_why() {
         plain.read_to_end(&mut answer).expect("an end in order");
         assert_eq!(answer, [21, 3, 3, 0, 2, 2, 10], "an alert, and no reset");
         end(serving);
+    });
+}
+
+// ------------------------------------------------------------------------------ a full outbox
+
+const OUTBOX_BYTES: usize = 16 << 10;
+
+/// Runs a service on connections with small outboxes; what its client received, and how that ended.
+fn with_small_outbox<F: Future<Output = ()> + 'static>(
+    service: impl Fn(TlsConn) -> F + Clone + Send + 'static,
+) -> (usize, std::io::Result<usize>) {
+    let limits = Limits {
+        outbox_bytes_max: OUTBOX_BYTES as u32,
+        outbox_high_bytes: 8 << 10,
+        outbox_low_bytes: 4 << 10,
+        accepted_max: 64,
+        ..Limits::default()
+    };
+    let server = server();
+    let serving = one_reactor().limits(limits).serve(move |conn| {
+        let (server, service) = (server.clone(), service.clone());
+        async move { service(server.accept(conn).await.expect("a client")).await }
+    });
+    let serving = serving.expect("it starts");
+    let mut client = stranger(serving.addresses()[0]);
+    let mut received = Vec::new();
+    let outcome = client.read_to_end(&mut received);
+    end(serving);
+    (received.len(), outcome)
+}
+
+#[test]
+fn there_is_room_for_the_end_s_announcement() {
+    bounded(|| {
+        let (received, outcome) = with_small_outbox(async |mut conn| {
+            conn.send(vec![1; 1000]).await.expect("established");
+            let left = OUTBOX_BYTES - conn.outbox_bytes() as usize;
+            // As much as there is room for.
+            conn.send(vec![2; left - 34]).await.expect("established");
+        });
+        assert!(outcome.is_ok(), "{outcome:?} after {received} bytes");
+        assert!(received > 12 << 10, "{received} bytes");
+    });
+}
+
+#[test]
+fn an_end_that_cuts_something_off_is_no_orderly_one() {
+    bounded(|| {
+        for closes in [false, true] {
+            let (received, outcome) = with_small_outbox(move |mut conn| async move {
+                for _ in 0..2 {
+                    conn.try_send(&[3; 10 << 10]).expect("established");
+                }
+                if closes {
+                    conn.close();
+                    conn.closed().await;
+                }
+            });
+            let error = outcome.expect_err("the second ten were lost");
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "after {received} bytes");
+        }
     });
 }
 

@@ -15,7 +15,7 @@
 //! | `send` | nothing: it takes all of its bytes at once, when there is room |
 //! | `send_all` | a whole number of its pieces was taken, in their order |
 //! | `accept`, `connect` | the connection is closed with it |
-//! | the `TlsConn` | what was sent goes out, a close_notify, a FIN |
+//! | the `TlsConn` | what was sent goes out, a close_notify, a FIN; a reset, if the outbox does not take all of that |
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -40,6 +40,8 @@ use crate::tasks::{Executor, Sleep, now, sleep, sleep_until};
 const NO_ROOM: Duration = Duration::from_millis(5);
 /// Bytes of the pieces that `send_all` makes: a record each.
 const PIECE_BYTES: usize = 16 << 10;
+/// Bytes of an outbox that a send leaves free: for a change of keys in front of it and a close_notify behind it.
+const ROOM_KEPT: usize = 80;
 /// Records for whose plaintext there is room between calls: those of one buffer, as a rule.
 const RECORDS_KEPT: usize = 8;
 
@@ -367,7 +369,7 @@ impl TlsConn {
     }
 
     async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), TlsError> {
-        let most = self.conn.outbox_bytes_max();
+        let most = self.room();
         let sealed = Machine::sealed_bytes(bytes.len());
         if sealed > most {
             return Err(TlsError::TooMany { bytes: bytes.len(), most });
@@ -381,11 +383,16 @@ impl TlsConn {
     fn poll_room(&mut self, sealed: usize, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
         loop {
             ready!(self.poll_ready(cx))?;
-            if self.conn.outbox_bytes() as usize + sealed <= self.conn.outbox_bytes_max() {
+            if self.conn.outbox_bytes() as usize + sealed <= self.room() {
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_retry(cx));
         }
+    }
+
+    /// Bytes that a send may bring the outbox to.
+    fn room(&self) -> usize {
+        self.conn.outbox_bytes_max().saturating_sub(ROOM_KEPT)
     }
 
     fn poll_retry(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -488,11 +495,16 @@ impl TlsConn {
     // ----------------------------------------------------------------------------------- ending
 
     /// Closes in order, as dropping it does: what waits is sent, our close_notify and FIN follow, the peer's is waited
-    /// for. Returns at once; [`closed`](Self::closed) waits for the end.
+    /// for. If the outbox does not take all of that, because of [`try_send`](Self::try_send) or for want of memory, it
+    /// aborts: [`shutdown`](Self::shutdown) waits until it does. Returns at once; [`closed`](Self::closed) waits for the
+    /// end.
     pub fn close(&mut self) {
         self.machine.close();
-        self.push_outgoing();
-        self.conn.close();
+        match self.push_outgoing() {
+            true => self.conn.close(),
+            // What is missing must not look like an end.
+            false => self.conn.abort(),
+        }
     }
 
     /// Ends at once: the peer sees a reset, what waits to be sent is dropped.
@@ -569,8 +581,7 @@ impl Drop for TlsConn {
         let is_unwinding = Executor::with(|executor| executor.is_unwinding()).unwrap_or(true);
         // Outside of a turn everything ends: the reactor is gone, or going.
         if !is_unwinding && self.conn.is_within_reach() {
-            self.machine.close();
-            self.push_outgoing();
+            self.close();
         }
     }
 }

@@ -55,7 +55,7 @@ pub enum TlsError {
     TooMany {
         /// Those to be sent.
         bytes: usize,
-        /// What an outbox may hold.
+        /// What an outbox may hold, an announcement of the end aside.
         most: usize,
     },
     /// Nothing came within the read deadline; the connection is as it was.
