@@ -5,6 +5,7 @@
 //! | `conn` | a connection of a reactor, encrypted: what `async` code holds |
 //! | `gate` | who may shake hands, and who waits for that |
 //! | `hello` | when a client's first message is whole |
+//! | `inbox` | what was decrypted and not taken yet |
 //! | `machine` | one connection without its transport: bytes in, plaintext and bytes out |
 //! | `handshake` | rustls conducts it, by its unbuffered API |
 //! | `records` | what comes after: opened in place, sealed, keys changed |
@@ -25,6 +26,7 @@ mod handshake;
 mod heap;
 mod hello;
 mod identity;
+mod inbox;
 mod machine;
 mod records;
 mod server;

@@ -17,7 +17,6 @@
 //! | `accept`, `connect` | the connection is closed with it |
 //! | the `TlsConn` | what was sent goes out, a close_notify, a FIN; a reset, if the outbox does not take all of that |
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -31,6 +30,7 @@ use super::error::{AlertDescription, TlsError};
 use super::gate::{Turn, Wait};
 use super::handshake::Agreed;
 use super::hello::Hello;
+use super::inbox::{Inbox, RECORDS_KEPT};
 use super::machine::{Machine, Plain, bare_alert};
 use super::server::TlsServer;
 use crate::conn::{BusyFlag, Conn, End, SendError};
@@ -42,8 +42,6 @@ const NO_ROOM: Duration = Duration::from_millis(5);
 const PIECE_BYTES: usize = 16 << 10;
 /// Bytes of an outbox that a send leaves free: for a change of keys in front of it and a close_notify behind it.
 const ROOM_KEPT: usize = 80;
-/// Records for whose plaintext there is room between calls: those of one buffer, as a rule.
-const RECORDS_KEPT: usize = 8;
 
 impl TlsServer {
     /// Conducts the handshake with a client, as its server. It may take [`handshake_timeout`](Self::handshake_timeout),
@@ -78,14 +76,18 @@ impl TlsServer {
     }
 }
 
-/// The whole ClientHello, and what came with it. Nothing is done about it yet.
+/// The whole ClientHello. Nothing is done about it yet; what came with it is there for the next `recv`.
 async fn recv_hello(conn: &mut Conn) -> Result<Vec<u8>, TlsError> {
     let mut hello = Hello::default();
     loop {
         match conn.recv().await {
-            Some(lease) => match hello.push(&lease) {
-                Ok(true) => return Ok(hello.into_bytes()),
-                Ok(false) => {}
+            Some(mut lease) => match hello.push(&lease) {
+                Ok(Some(behind)) => {
+                    lease.advance(lease.len() - behind);
+                    conn.unrecv(lease);
+                    return Ok(hello.into_bytes());
+                }
+                Ok(None) => {}
                 Err(error) => {
                     // If it cannot be sent, there is nobody to hear it.
                     let _ = conn.try_send(bare_alert(AlertDescription::DecodeError));
@@ -165,7 +167,7 @@ pub struct TlsConn {
     conn: Conn,
     machine: Machine,
     /// Decrypted, in order.
-    inbox: VecDeque<Lease>,
+    inbox: Inbox,
     /// What is to be told behind that.
     failed: Option<TlsError>,
     /// For ranges, between calls.
@@ -175,7 +177,7 @@ pub struct TlsConn {
 
 impl TlsConn {
     fn new(conn: Conn, machine: Machine) -> Self {
-        let (inbox, plain) = (VecDeque::new(), Vec::new());
+        let (inbox, plain) = (Inbox::default(), Vec::new());
         Self { conn, machine, inbox, failed: None, plain, retry: None }
     }
 
@@ -244,7 +246,7 @@ impl TlsConn {
     /// As `recv`.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, TlsError>> {
         loop {
-            if let Some(lease) = self.inbox.pop_front() {
+            if let Some(lease) = self.inbox.pop() {
                 return Poll::Ready(Ok(Some(lease)));
             }
             match &self.failed {
@@ -269,7 +271,7 @@ impl TlsConn {
     /// Puts back what was received last, or the rest of it.
     pub fn unrecv(&mut self, lease: Lease) {
         if !lease.is_empty() {
-            self.inbox.push_front(lease);
+            self.inbox.put_back(lease);
         }
     }
 
@@ -300,10 +302,6 @@ impl TlsConn {
         let Some(mut bytes) = lease.bytes_mut() else { return Err(TlsError::NoMemory) };
         let outcome = self.machine.handle_received(&mut bytes, &mut self.plain);
         drop(bytes);
-        // What a crowd of tiny records took is not kept.
-        if self.inbox.is_empty() {
-            self.inbox.shrink_to(RECORDS_KEPT);
-        }
         let mut start = 0;
         let last = self.plain.len().saturating_sub(1);
         for (place, plain) in self.plain.drain(..).enumerate() {
@@ -313,17 +311,18 @@ impl TlsConn {
                     start = range.end;
                     if place == last {
                         lease.truncate(range.len());
-                        self.inbox.push_back(lease);
+                        self.inbox.push(lease);
                         break;
                     }
-                    self.inbox.push_back(lease.split_to(range.len()));
+                    self.inbox.push(lease.split_to(range.len()));
                 }
                 Plain::Whole(bytes) => {
                     let own = lease.adopt_beside(bytes).map_err(|_| TlsError::NoMemory)?;
-                    self.inbox.push_back(own);
+                    self.inbox.push(own);
                 }
             }
         }
+        // What a crowd of tiny records took is not kept.
         self.plain.shrink_to(RECORDS_KEPT);
         outcome
     }

@@ -26,8 +26,18 @@ pub(super) struct Hello {
 }
 
 impl Hello {
-    /// Adds what came. Whether it is whole, or will never be one: then it is for the machine to say so.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<bool, TlsError> {
+    /// Adds what came. Once it is whole, or will never be one, for the machine to say so: how many of these bytes stand
+    /// behind its records. They are not added.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Option<usize>, TlsError> {
+        let is_whole = self.add(bytes)?;
+        let behind = (self.bytes.len() - self.next).min(bytes.len());
+        Ok(is_whole.then(|| {
+            self.bytes.truncate(self.bytes.len() - behind);
+            behind
+        }))
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> Result<bool, TlsError> {
         self.bytes.extend_from_slice(bytes);
         loop {
             let rest = &self.bytes[self.next..];
@@ -46,6 +56,9 @@ impl Hello {
             }
             self.message += payload.len();
             self.next += record.len();
+            if self.next > HELLO_BYTES_MAX {
+                return Err(too_large());
+            }
             if self.message < MESSAGE_HEADER {
                 continue;
             }
@@ -91,7 +104,8 @@ mod tests {
                 let mut hello = Hello::default();
                 let last = bytes.chunks(piece).count() - 1;
                 for (place, piece) in bytes.chunks(piece).enumerate() {
-                    assert_eq!(hello.push(piece).expect("short"), place == last);
+                    let whole = (place == last).then_some(0);
+                    assert_eq!(hello.push(piece).expect("short"), whole);
                 }
                 assert_eq!(hello.into_bytes(), bytes);
             }
@@ -99,10 +113,21 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_it_is_not_kept() {
+        let bytes = records(1, 1000, 300);
+        let mut hello = Hello::default();
+        assert_eq!(hello.push(&bytes[..500]).expect("short"), None);
+        let rest = [&bytes[500..], &[23; 40_000]].concat();
+        assert_eq!(hello.push(&rest).expect("short"), Some(40_000));
+        assert_eq!(hello.into_bytes(), bytes);
+    }
+
+    #[test]
     fn what_will_never_be_one_is_not_waited_for() {
         for bytes in [&b"GET"[..], &[23, 3, 3, 0, 1, 0], &[21, 3, 3, 0, 2, 1, 0], &records(2, 9, 4)]
         {
-            assert!(Hello::default().push(bytes).expect("no error of its own"), "{bytes:?}");
+            let pushed = Hello::default().push(bytes).expect("no error of its own");
+            assert!(pushed.is_some(), "{bytes:?}");
         }
     }
 
@@ -114,7 +139,7 @@ mod tests {
         let outcome = records(1, 10_000, 1)
             .chunks(100)
             .map(|piece| hello.push(piece))
-            .find(|outcome| !matches!(outcome, Ok(false)));
+            .find(|outcome| !matches!(outcome, Ok(None)));
         assert!(outcome.is_some_and(refused), "it was taken");
         assert!(hello.bytes.len() <= HELLO_BYTES_MAX + 100);
     }

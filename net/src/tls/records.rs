@@ -42,8 +42,10 @@ pub(super) const HEADER: usize = 5;
 pub(super) const PLAIN_MAX: usize = 1 << 14;
 /// Bytes of a record after its header, at most: what TLS 1.2 allows, which is more than TLS 1.3.
 pub(super) const SEALED_MAX: usize = PLAIN_MAX + 2048;
-/// Bytes of a handshake message after the handshake, at most.
-const MESSAGE_MAX: usize = 1 << 16;
+/// Bytes of a ticket for a client, at most.
+const TICKET_MAX: usize = 1 << 16;
+/// Bytes of a ClientHello that asks to renegotiate, at most. It is turned down unread.
+const HELLO_MAX: usize = 1 << 14;
 /// Messages and warnings that bring no application data, in a row. As many updates of keys as rustls takes.
 const CHATTER_MAX: u32 = 32;
 /// Records that are sealed with a key at most, whatever its cipher says: the number must not wrap.
@@ -310,47 +312,52 @@ impl Records {
     /// Takes the whole messages out of `message`.
     fn handle_handshake(&mut self, outgoing: &mut VecDeque<Vec<u8>>) -> Result<(), Blame> {
         while let &[typ, a, b, c, ..] = self.message.as_slice() {
-            let end = 4 + u32::from_be_bytes([0, a, b, c]) as usize;
-            if end > MESSAGE_MAX {
+            let (typ, length) = (HandshakeType::from(typ), u32::from_be_bytes([0, a, b, c]));
+            // Judged before it is waited for: nothing is kept of what will not be taken.
+            let most = self.body_max(typ).ok_or_else(|| misplaced(typ))?;
+            if length as usize > most {
                 return Err(invalid(InvalidMessage::HandshakePayloadTooLarge));
             }
+            let end = 4 + length as usize;
             if self.message.len() < end {
                 break;
             }
             let rest = self.message.split_off(end);
             let message = std::mem::replace(&mut self.message, rest);
             self.chat()?;
-            self.handle_message(HandshakeType::from(typ), &message[4..], outgoing)?;
+            self.handle_message(typ, &message[4..], outgoing)?;
         }
         Ok(())
     }
 
+    /// Bytes that the body of a message may have at most; none if it has no place after the handshake.
+    fn body_max(&self, typ: HandshakeType) -> Option<usize> {
+        match (typ, &self.kernel, self.is_tls13()) {
+            (HandshakeType::KeyUpdate, _, true) => Some(1),
+            (HandshakeType::NewSessionTicket, Kernel::Client(_), true) => Some(TICKET_MAX),
+            (HandshakeType::HelloRequest, Kernel::Client(_), false) => Some(0),
+            (HandshakeType::ClientHello, Kernel::Server(_), false) => Some(HELLO_MAX),
+            _ => None,
+        }
+    }
+
+    /// Takes a message that has its place here.
     fn handle_message(
         &mut self,
         typ: HandshakeType,
         body: &[u8],
         outgoing: &mut VecDeque<Vec<u8>>,
     ) -> Result<(), Blame> {
-        let is_tls13 = self.is_tls13();
         match (typ, &mut self.kernel) {
-            (HandshakeType::NewSessionTicket, Kernel::Client(kernel)) if is_tls13 => {
+            (HandshakeType::NewSessionTicket, Kernel::Client(kernel)) => {
                 let refused = |error| Blame::new(AlertDescription::DecodeError, error);
                 kernel.handle_new_session_ticket(body).map_err(refused)
             }
-            (HandshakeType::HelloRequest, Kernel::Client(_))
-            | (HandshakeType::ClientHello, Kernel::Server(_))
-                if !is_tls13 =>
-            {
+            (HandshakeType::HelloRequest | HandshakeType::ClientHello, _) => {
                 self.turn_down(outgoing)
             }
-            _ if is_tls13 && typ == HandshakeType::KeyUpdate => self.handle_key_update(body),
-            _ => Err(Blame::new(
-                AlertDescription::UnexpectedMessage,
-                rustls::Error::InappropriateHandshakeMessage {
-                    expect_types: Vec::new(),
-                    got_type: typ,
-                },
-            )),
+            (HandshakeType::KeyUpdate, _) => self.handle_key_update(body),
+            _ => Err(misplaced(typ)),
         }
     }
 
@@ -437,6 +444,11 @@ impl Blame {
 
 fn unexpected(expected: &[ContentType], got_type: ContentType) -> Blame {
     let error = rustls::Error::InappropriateMessage { expect_types: expected.to_vec(), got_type };
+    Blame::new(AlertDescription::UnexpectedMessage, error)
+}
+
+fn misplaced(got_type: HandshakeType) -> Blame {
+    let error = rustls::Error::InappropriateHandshakeMessage { expect_types: Vec::new(), got_type };
     Blame::new(AlertDescription::UnexpectedMessage, error)
 }
 

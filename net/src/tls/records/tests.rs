@@ -126,6 +126,29 @@ fn messages_that_have_no_place_after_the_handshake_are_refused() {
     }
 }
 
+/// By type and length: nothing is kept of what will not be taken.
+#[test]
+fn a_message_is_judged_by_its_first_four_bytes() {
+    // To the client, to the server.
+    let cases: [(Version, usize, &[u8]); 9] = [
+        (Version::Tls13, 1, &[4, 0, 0xff, 0]),
+        (Version::Tls13, 1, &[1, 0, 1, 0]),
+        (Version::Tls13, 1, &[24, 0, 0xff, 0]),
+        (Version::Tls13, 0, &[24, 0, 0, 2]),
+        (Version::Tls13, 0, &[4, 1, 0, 1]),
+        (Version::Tls12, 1, &[20, 0, 0, 12]),
+        (Version::Tls12, 1, &[1, 0, 0xff, 0]),
+        (Version::Tls12, 0, &[0, 0, 0, 1]),
+        (Version::Tls12, 0, &[4, 0, 1, 0]),
+    ];
+    for (version, to, head) in cases {
+        let mut sides = pair(version);
+        let mut record = sides[1 - to].sealer.seal(ContentType::Handshake, head).expect("sealed");
+        let outcome = sides[to].open(&mut record, &mut VecDeque::new());
+        assert!(outcome.is_err(), "{version:?}, to side {to}: {head:?} is waited for");
+    }
+}
+
 #[test]
 fn a_message_is_not_interrupted_by_data() {
     let [mut client, mut server] = pair(Version::Tls13);
