@@ -58,10 +58,10 @@ use slipring_core::{
     CloseReason, Connections, Key, Lease, Origin, Outgoing, SendRefused, TcpInfo, Timeout,
 };
 
-use crate::tasks::{Executor, Timer, note, put_aside};
+use crate::tasks::{Executor, note, put_aside};
 
 pub use busy::BusyFlag;
-use deadline::ReadDeadline;
+pub(crate) use deadline::ReadDeadline;
 pub use dialing::{DialError, dial};
 #[cfg(feature = "tls")]
 pub(crate) use failing::kind_of;
@@ -256,7 +256,7 @@ impl Conn {
     }
 
     /// Nobody waits for bytes any more.
-    fn forget_reader(&self) {
+    pub(crate) fn forget_reader(&self) {
         self.forget(|shell| shell.reader.take());
     }
 
@@ -368,15 +368,13 @@ impl Conn {
     /// as it is, and a later `recv` may wait again. A wait that is dropped goes on in the next one, unless its time has
     /// passed until then. Default: never.
     pub fn set_read_deadline(&mut self, within: Timeout) {
-        self.read_deadline = match within {
-            Timeout::Never => None,
-            Timeout::After(within) => Some(Box::new(ReadDeadline {
-                within,
-                until_ms: None,
-                timer: Timer::default(),
-                has_passed: false,
-            })),
-        };
+        self.read_deadline = ReadDeadline::new(within);
+    }
+
+    /// For who looks after it instead.
+    #[cfg(feature = "tls")]
+    pub(crate) fn take_read_deadline(&mut self) -> Option<Box<ReadDeadline>> {
+        self.read_deadline.take()
     }
 
     // ------------------------------------------------------------------------------- questions

@@ -658,6 +658,38 @@ fn a_read_deadline_passes_and_the_connection_goes_on() {
 }
 
 #[test]
+fn a_record_that_trickles_does_not_put_off_a_read_deadline() {
+    bounded(|| {
+        let (serving, told) = reporting(one_reactor(), server(), async |conn, server, tell| {
+            let mut conn: TlsConn = server.accept(conn).await.expect("a client");
+            conn.set_read_deadline(Timeout::After(ms(200)));
+            let first = conn.recv().await.map(|data| data.map(|data| data.to_vec()));
+            tell.send(first).expect("the test waits");
+            conn.set_read_deadline(Timeout::Never);
+            let second = conn.recv().await.map(|data| data.map(|data| data.to_vec()));
+            tell.send(second).expect("the test waits");
+        });
+        let mut client = stranger(serving.addresses()[0]);
+        client.conn.complete_io(&mut client.sock).expect("a handshake");
+        client.conn.writer().write_all(&[7; 50]).expect("sealed");
+        let mut record = Vec::new();
+        client.conn.write_tls(&mut record).expect("memory takes all");
+        let mut first = None;
+        let (last, others) = record.split_last().expect("a record");
+        for byte in others {
+            client.sock.write_all(&[*byte]).expect("sent");
+            first = first.or_else(|| told.recv_timeout(ms(20)).ok());
+        }
+        assert!(matches!(first, Some(Err(TlsError::ReadTimeout))), "{first:?}");
+        client.sock.write_all(&[*last]).expect("sent");
+        let second = told.recv_timeout(PATIENCE).expect("told").expect("as it was");
+        assert_eq!(second, Some(vec![7; 50]), "nothing was lost");
+        drop(client);
+        end(serving);
+    });
+}
+
+#[test]
 fn a_task_that_panics_announces_nothing() {
     bounded(|| {
         let server = server();

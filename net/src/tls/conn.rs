@@ -33,7 +33,7 @@ use super::hello::Hello;
 use super::inbox::{Inbox, RECORDS_KEPT};
 use super::machine::{Machine, Plain, bare_alert};
 use super::server::TlsServer;
-use crate::conn::{BusyFlag, Conn, End, SendError};
+use crate::conn::{BusyFlag, Conn, End, ReadDeadline, SendError};
 use crate::tasks::{Executor, Sleep, now, sleep, sleep_until};
 
 /// Bytes for which there is no room, or no memory, try again after this long: nothing tells when there is some.
@@ -173,12 +173,13 @@ pub struct TlsConn {
     /// For ranges, between calls.
     plain: Vec<Plain>,
     retry: Option<Pin<Box<Sleep>>>,
+    read_deadline: Option<Box<ReadDeadline>>,
 }
 
 impl TlsConn {
     fn new(conn: Conn, machine: Machine) -> Self {
         let (inbox, plain) = (Inbox::default(), Vec::new());
-        Self { conn, machine, inbox, failed: None, plain, retry: None }
+        Self { conn, machine, inbox, failed: None, plain, retry: None, read_deadline: None }
     }
 
     // -------------------------------------------------------------------------------- handshake
@@ -213,6 +214,8 @@ impl TlsConn {
             }
         });
         shaken.await?;
+        // It is for plaintext from now on.
+        self.read_deadline = self.conn.take_read_deadline();
         self.conn.end_phase();
         Ok(())
     }
@@ -236,7 +239,9 @@ impl TlsConn {
     /// [`TlsError`], behind all that could be decrypted: above all [`TlsError::Truncated`]. It is told again by the
     /// next call, but for [`TlsError::ReadTimeout`], after which the connection is as it was.
     pub async fn recv(&mut self) -> Result<Option<Lease>, TlsError> {
-        self.conn.begin_wait();
+        if let Some(deadline) = &mut self.read_deadline {
+            deadline.begin();
+        }
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
@@ -245,17 +250,23 @@ impl TlsConn {
     /// # Errors
     /// As `recv`.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, TlsError>> {
+        let polled = self.poll_plain(cx);
+        if let Some(deadline) = &mut self.read_deadline
+            && deadline.passes(polled.is_ready(), cx)
+        {
+            self.conn.forget_reader();
+            return Poll::Ready(Err(TlsError::ReadTimeout));
+        }
+        polled
+    }
+
+    fn poll_plain(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, TlsError>> {
         loop {
             if let Some(lease) = self.inbox.pop() {
                 return Poll::Ready(Ok(Some(lease)));
             }
-            match &self.failed {
-                Some(TlsError::ReadTimeout) => {
-                    self.failed = None;
-                    return Poll::Ready(Err(TlsError::ReadTimeout));
-                }
-                Some(error) => return Poll::Ready(Err(error.clone())),
-                None => {}
+            if let Some(error) = &self.failed {
+                return Poll::Ready(Err(error.clone()));
             }
             if self.machine.is_peer_closed() {
                 return Poll::Ready(Ok(None));
@@ -539,9 +550,10 @@ impl TlsConn {
         self.conn.end_phase();
     }
 
-    /// As [`Conn::set_read_deadline`]; what passes it is [`TlsError::ReadTimeout`].
+    /// As [`Conn::set_read_deadline`], for plaintext: what comes and makes no record whole, or an empty one, does not put
+    /// it off. What passes it is [`TlsError::ReadTimeout`].
     pub fn set_read_deadline(&mut self, within: Timeout) {
-        self.conn.set_read_deadline(within);
+        self.read_deadline = ReadDeadline::new(within);
     }
 
     /// Names the connection in logs.
