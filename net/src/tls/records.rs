@@ -10,7 +10,7 @@
 //! | rule | where |
 //! |---|---|
 //! | a number is never used twice with a key | `Sealer::seal` counts, and only there; `Sealer` is made for each key |
-//! | a key seals only so much | `Sealer::is_used_up`: TLS 1.3 changes the key, TLS 1.2 ends |
+//! | a key seals only so much | `Sealer::left`: TLS 1.3 changes the key, TLS 1.2 ends |
 //! | TLS 1.3 shows one outer type only | `open` |
 //! | no message goes on under other keys, or around other records | `open`, `handle_handshake` |
 //! | what costs us work and brings the peer nothing is bounded | `chatter` |
@@ -137,8 +137,9 @@ impl Sealer {
         Ok(Self { cipher, version, number, limit: common.confidentiality_limit.min(NUMBER_MAX) })
     }
 
-    fn is_used_up(&self) -> bool {
-        self.number >= self.limit
+    /// Records that its key may seal yet.
+    fn left(&self) -> u64 {
+        self.limit.saturating_sub(self.number)
     }
 
     fn seal(&mut self, typ: ContentType, plain: &[u8]) -> Result<Vec<u8>, rustls::Error> {
@@ -389,14 +390,17 @@ impl Records {
         Ok(())
     }
 
-    /// Seals application data, as few records as it takes, and appends them to `outgoing`.
+    /// Seals application data, as few records as it takes, and appends them to `outgoing`; all of it or nothing.
     pub(super) fn seal(
         &mut self,
         plain: &[u8],
         outgoing: &mut VecDeque<Vec<u8>>,
     ) -> Result<(), TlsError> {
+        if !self.is_tls13() && self.sealer.left() < plain.len().div_ceil(PLAIN_MAX) as u64 {
+            return Err(TlsError::KeysUsedUp);
+        }
         for plain in plain.chunks(PLAIN_MAX) {
-            if self.owes_update || self.sealer.is_used_up() {
+            if self.owes_update || self.sealer.left() == 0 {
                 self.change_key(outgoing)?;
             }
             outgoing.push_back(self.sealer.seal(ContentType::ApplicationData, plain)?);
@@ -404,10 +408,8 @@ impl Records {
         Ok(())
     }
 
+    /// TLS 1.3 only: an older one has no way to.
     fn change_key(&mut self, outgoing: &mut VecDeque<Vec<u8>>) -> Result<(), TlsError> {
-        if !self.is_tls13() {
-            return Err(TlsError::KeysUsedUp);
-        }
         outgoing.push_back(self.sealer.seal(ContentType::Handshake, &KEY_UPDATE)?);
         self.sealer = Sealer::new(self.suite, self.kernel.next_seal()?)?;
         self.owes_update = false;

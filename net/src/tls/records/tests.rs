@@ -93,6 +93,18 @@ fn tls_1_2_ends_when_its_key_is_used_up_and_can_still_say_so() {
 }
 
 #[test]
+fn what_tls_1_2_has_no_numbers_for_is_not_begun() {
+    let [mut client, mut server] = pair(Version::Tls12);
+    let mut outgoing = VecDeque::new();
+    client.sealer.limit = client.sealer.number + 2;
+    let outcome = client.seal(&[7; 2 * PLAIN_MAX + 1], &mut outgoing);
+    assert!(matches!(outcome, Err(TlsError::KeysUsedUp)));
+    assert!(outgoing.is_empty(), "{} of its records go out", outgoing.len());
+    client.seal(&[7; 2 * PLAIN_MAX], &mut outgoing).expect("two are left");
+    assert_eq!(open(&mut server, outgoing), [7; 2 * PLAIN_MAX]);
+}
+
+#[test]
 fn every_suite_has_a_limit_that_the_numbers_reach_never() {
     for version in [Version::Tls12, Version::Tls13] {
         for records in pair(version) {
