@@ -24,6 +24,8 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::tasks::note;
+
 /// Handshakes that begin in one turn: some milliseconds, with the slowest signatures.
 const BEGIN_PER_TURN: usize = 4;
 /// Those under way that go on in one turn. Counted apart: neither of the two keeps the other out.
@@ -57,14 +59,45 @@ impl Line {
         self.0.binary_search_by_key(&number, |(waiter, _)| *waiter).ok()
     }
 
-    fn first(&self) -> Option<Waker> {
-        self.0.front().map(|(_, waker)| waker.clone())
+    fn wake_first(&self, behind: &mut Behind) {
+        behind.wake.extend(self.0.front().map(|(_, waker)| waker.clone()));
+    }
+
+    /// Joins it as the last, or stays where it stands.
+    fn wait(&mut self, place: Option<usize>, number: u64, waker: &Waker, behind: &mut Behind) {
+        match place {
+            Some(place) if self.0[place].1.will_wake(waker) => {}
+            Some(place) => {
+                behind.drop.push(std::mem::replace(&mut self.0[place].1, waker.clone()));
+            }
+            None => self.0.push_back((number, waker.clone())),
+        }
+    }
+
+    fn leave(&mut self, place: Option<usize>, behind: &mut Behind) {
+        let left = place.and_then(|place| self.0.remove(place));
+        behind.drop.extend(left.map(|(_, waker)| waker));
     }
 
     /// Whether who stands here, or would join now, is the first.
     fn is_first(&self, place: Option<usize>) -> bool {
         place.map_or(self.0.is_empty(), |place| place == 0)
     }
+}
+
+/// What is done behind a look at the gate: who is woken may look at it again, and a waker that is not one of ours may
+/// take other handshakes with it when it is dropped.
+#[derive(Default)]
+struct Behind {
+    wake: Vec<Waker>,
+    drop: Vec<Waker>,
+}
+
+fn look<R>(call: impl FnOnce(&mut Gate, &mut Behind) -> R) -> R {
+    let mut behind = Behind::default();
+    let outcome = GATE.with_borrow_mut(|gate| call(gate, &mut behind));
+    behind.wake.into_iter().for_each(Waker::wake);
+    outcome
 }
 
 /// A handshake under way, the oldest first.
@@ -105,15 +138,16 @@ impl Gate {
     }
 
     /// Gives up the oldest handshake if it has had its second; otherwise, when that will be.
-    fn give_up_oldest(&mut self, now: Duration) -> Result<Option<Waker>, Duration> {
+    fn give_up_oldest(&mut self, now: Duration, behind: &mut Behind) -> Result<(), Duration> {
         let Some(oldest) = self.under_way.iter_mut().find(|holder| !holder.is_given_up) else {
-            return Ok(None);
+            return Ok(());
         };
         if oldest.since + HASTE > now {
             return Err(oldest.since + HASTE);
         }
         oldest.is_given_up = true;
-        Ok(oldest.waker.take())
+        behind.wake.extend(oldest.waker.take());
+        Ok(())
     }
 }
 
@@ -156,12 +190,7 @@ impl Turn {
         now: Duration,
         cx: &mut Context<'_>,
     ) -> Result<(), Wait> {
-        // Woken outside: who is woken may look at the gate.
-        let (outcome, woken) = GATE.with_borrow_mut(|gate| self.poll_at(gate, cap, now, cx));
-        if let Some(woken) = woken {
-            woken.wake();
-        }
-        outcome
+        look(|gate, behind| self.poll_at(gate, cap, now, cx.waker(), behind))
     }
 
     fn poll_at(
@@ -169,97 +198,88 @@ impl Turn {
         gate: &mut Gate,
         cap: usize,
         now: Duration,
-        cx: &mut Context<'_>,
-    ) -> (Result<(), Wait>, Option<Waker>) {
+        waker: &Waker,
+        behind: &mut Behind,
+    ) -> Result<(), Wait> {
         gate.begin_turn(now);
         let place = match self.at {
-            At::Begun(_) => return (Ok(()), None),
+            At::Begun(_) => return Ok(()),
             At::Waits(number) => gate.line.place(number),
             At::New => None,
         };
         let is_first = gate.line.is_first(place);
         let (may_begin, has_place) = (gate.begun < BEGIN_PER_TURN, gate.under_way.len() < cap);
         if is_first && may_begin && has_place {
-            if place.is_some() {
-                gate.line.0.pop_front();
-            }
+            gate.line.leave(place, behind);
             gate.begun += 1;
             let number = gate.number();
             let holder = Holder { number, since: now, waker: None, is_given_up: false };
             gate.under_way.push_back(holder);
             self.at = At::Begun(number);
             // There may be room for another.
-            return (Ok(()), gate.line.first());
+            gate.line.wake_first(behind);
+            return Ok(());
         }
-        match place {
-            Some(place) => gate.line.0[place].1.clone_from(cx.waker()),
-            None => {
-                let number = gate.number();
-                gate.line.0.push_back((number, cx.waker().clone()));
-                self.at = At::Waits(number);
-            }
+        let number = gate.number();
+        gate.line.wait(place, number, waker, behind);
+        if place.is_none() {
+            self.at = At::Waits(number);
         }
         match (is_first, has_place) {
-            (false, _) => (Err(Wait::Wake), None),
+            (false, _) => {}
             // In the next turn.
-            (true, true) => (Err(Wait::Wake), Some(cx.waker().clone())),
-            (true, false) => match gate.give_up_oldest(now) {
-                Ok(woken) => (Err(Wait::Wake), woken),
-                Err(at) => (Err(Wait::Until(at)), None),
-            },
+            (true, true) => behind.wake.push(waker.clone()),
+            (true, false) => gate.give_up_oldest(now, behind).map_err(Wait::Until)?,
         }
+        Err(Wait::Wake)
     }
 
     /// Whether one that is under way may go on at this time, by one piece of what its peer sent; wakes when it may. One
     /// that never asked for its turn, as a client's, always may.
     pub(super) fn poll_go_on(&mut self, now: Duration, cx: &mut Context<'_>) -> Poll<()> {
         let At::Begun(_) = self.at else { return Poll::Ready(()) };
-        let (polled, woken) = GATE.with_borrow_mut(|gate| self.poll_go_on_at(gate, now, cx));
-        if let Some(woken) = woken {
-            woken.wake();
-        }
-        polled
+        look(|gate, behind| self.poll_go_on_at(gate, now, cx.waker(), behind))
     }
 
     fn poll_go_on_at(
         &mut self,
         gate: &mut Gate,
         now: Duration,
-        cx: &mut Context<'_>,
-    ) -> (Poll<()>, Option<Waker>) {
+        waker: &Waker,
+        behind: &mut Behind,
+    ) -> Poll<()> {
         gate.begin_turn(now);
         let place = self.goes_on.and_then(|number| gate.going.place(number));
         let is_first = gate.going.is_first(place);
         if is_first && gate.gone_on < GO_ON_PER_TURN {
-            if place.is_some() {
-                gate.going.0.pop_front();
-            }
+            gate.going.leave(place, behind);
             gate.gone_on += 1;
             self.goes_on = None;
-            return (Poll::Ready(()), gate.going.first());
+            gate.going.wake_first(behind);
+            return Poll::Ready(());
         }
-        match place {
-            Some(place) => gate.going.0[place].1.clone_from(cx.waker()),
-            None => {
-                let number = gate.number();
-                gate.going.0.push_back((number, cx.waker().clone()));
-                self.goes_on = Some(number);
-            }
+        let number = gate.number();
+        gate.going.wait(place, number, waker, behind);
+        if place.is_none() {
+            self.goes_on = Some(number);
         }
-        // The first asks again, in the next turn.
-        (Poll::Pending, is_first.then(|| cx.waker().clone()))
+        if is_first {
+            // In the next turn.
+            behind.wake.push(waker.clone());
+        }
+        Poll::Pending
     }
 
     /// Whether this handshake has been given up for another; wakes when it is.
     pub(super) fn poll_given_up(&self, cx: &mut Context<'_>) -> Poll<()> {
         let At::Begun(number) = self.at else { return Poll::Pending };
-        GATE.with_borrow_mut(|gate| {
+        look(|gate, behind| {
             let Some(place) = gate.holder(number) else { return Poll::Pending };
             let holder = &mut gate.under_way[place];
             if holder.is_given_up {
                 return Poll::Ready(());
             }
-            holder.waker = Some(cx.waker().clone());
+            behind.drop.extend(note(&mut holder.waker, cx));
             Poll::Pending
         })
     }
@@ -267,28 +287,31 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        let mut behind = Behind::default();
         // A thread that ends has no line any more.
-        let next = GATE.try_with(|gate| {
-            let mut gate = gate.borrow_mut();
-            let goes_on = self.goes_on.and_then(|number| gate.going.place(number));
-            let next_to_go_on = goes_on.and_then(|place| {
-                gate.going.0.remove(place);
-                gate.going.first()
-            });
-            let place = match self.at {
-                At::New => None,
-                At::Begun(number) => gate.holder(number).inspect(|place| {
-                    gate.under_way.remove(*place);
-                }),
-                At::Waits(number) => gate.line.place(number).inspect(|place| {
-                    gate.line.0.remove(*place);
-                }),
-            };
-            [place.and_then(|_| gate.line.first()), next_to_go_on]
-        });
-        for next in next.into_iter().flatten().flatten() {
-            next.wake();
+        let _ = GATE.try_with(|gate| self.leave(&mut gate.borrow_mut(), &mut behind));
+        behind.wake.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Turn {
+    fn leave(&self, gate: &mut Gate, behind: &mut Behind) {
+        if let Some(place) = self.goes_on.and_then(|number| gate.going.place(number)) {
+            gate.going.leave(Some(place), behind);
+            gate.going.wake_first(behind);
         }
+        match self.at {
+            At::New => return,
+            At::Begun(number) => {
+                let held = gate.holder(number).and_then(|place| gate.under_way.remove(place));
+                behind.drop.extend(held.and_then(|holder| holder.waker));
+            }
+            At::Waits(number) => {
+                let place = gate.line.place(number);
+                gate.line.leave(place, behind);
+            }
+        }
+        gate.line.wake_first(behind);
     }
 }
 
@@ -431,5 +454,49 @@ mod tests {
         assert!(all[1].was_woken() && all[1].poll(2, 1001).is_ok());
         assert!(all[2].was_woken());
         assert_eq!(all[2].poll(2, 1001), Err(Wait::Until(Duration::from_millis(1400))));
+    }
+
+    /// A waker of somebody's own executor, whose last copy takes a handshake with it.
+    #[derive(Default)]
+    struct Holds(#[expect(dead_code, reason = "it is there to be dropped")] Option<Turn>);
+
+    impl Wake for Holds {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    /// A turn that waits in all lines it can, for a waker that holds another.
+    fn waits_for_another(cap: usize) -> Turn {
+        let mut inner = Turn::new();
+        let _ = inner.poll(cap, Duration::ZERO, &mut Context::from_waker(Waker::noop()));
+        let waker = Waker::from(Arc::new(Holds(Some(inner))));
+        let (mut turn, mut cx) = (Turn::new(), Context::from_waker(&waker));
+        let _ = turn.poll(cap, Duration::ZERO, &mut cx);
+        let _ = turn.poll_given_up(&mut cx);
+        for _ in 0..=GO_ON_PER_TURN {
+            let _ = turn.poll_go_on(Duration::ZERO, &mut cx);
+        }
+        turn
+    }
+
+    #[test]
+    fn a_waker_that_is_dropped_may_take_other_handshakes_with_it() {
+        for cap in [0, 1, 2, 100] {
+            drop(waits_for_another(cap));
+            let mut turn = waits_for_another(cap);
+            let mut cx = Context::from_waker(Waker::noop());
+            let _ = turn.poll(cap, Duration::ZERO, &mut cx);
+            let _ = turn.poll_given_up(&mut cx);
+            let _ = turn.poll_go_on(Duration::ZERO, &mut cx);
+            drop(turn);
+            // In a later turn it passes, and leaves its lines.
+            let mut turn = waits_for_another(cap);
+            let _ = turn.poll(100, Duration::from_secs(1), &mut cx);
+            let _ = turn.poll_go_on(Duration::from_secs(1), &mut cx);
+            drop(turn);
+            GATE.with_borrow(|gate| {
+                assert!(gate.under_way.is_empty() && gate.line.0.is_empty());
+                assert!(gate.going.0.is_empty());
+            });
+        }
     }
 }
