@@ -268,8 +268,24 @@ impl Identities {
     }
 
     pub(super) fn reload(&self) -> Result<(), TlsSetupError> {
-        let again = self.current().identities.iter().map(Identity::again).collect::<Result<_, _>>();
-        self.replace(again?)
+        self.reload_by(Identity::again)
+    }
+
+    fn reload_by(
+        &self,
+        again: impl Fn(&Identity) -> Result<Identity, TlsSetupError>,
+    ) -> Result<(), TlsSetupError> {
+        loop {
+            let before = self.current();
+            let read = before.identities.iter().map(&again).collect::<Result<_, _>>()?;
+            let read = Arc::new(Chosen::new(read)?);
+            let mut chosen = self.chosen.write().unwrap_or_else(PoisonError::into_inner);
+            // Otherwise somebody was faster, with what may be newer: those are read then.
+            if Arc::ptr_eq(&chosen, &before) {
+                *chosen = read;
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -296,5 +312,35 @@ impl ResolvesServerCert for Choice {
         let name = hello.server_name();
         *self.asked.write().unwrap_or_else(PoisonError::into_inner) = name.map(str::to_owned);
         Some(Arc::clone(&self.identities.current().identity(name).certified))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn identity(name: &str) -> Identity {
+        let pair = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a pair");
+        let (certificate, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
+        Identity::from_pem(certificate.as_bytes(), key.as_bytes()).expect("a pair")
+    }
+
+    /// Others come while the files are read.
+    #[test]
+    fn a_reload_does_not_undo_what_came_while_it_read() {
+        let identities = Identities::new(vec![identity("first")]).expect("one");
+        let reads = Cell::new(0);
+        let again = |identity: &Identity| {
+            reads.set(reads.get() + 1);
+            if reads.get() == 1 {
+                identities.replace(vec![self::identity("second")])?;
+            }
+            identity.again()
+        };
+        identities.reload_by(again).expect("good ones");
+        assert_eq!(identities.current().identities[0].names(), ["second"]);
+        assert_eq!(reads.get(), 2, "the others are read again too");
     }
 }
