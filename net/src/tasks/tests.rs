@@ -149,6 +149,10 @@ fn a_waker_that_panics_takes_no_other_wake_along() {
     executor.enter(|| drop((sleeps, waits)));
 }
 
+fn explode() {
+    resume_unwind(Box::new(Grenade))
+}
+
 #[test]
 fn who_waits_for_a_task_does_not_end_it_with_a_waker_that_panics() {
     let executor = Executor::new();
@@ -158,11 +162,7 @@ fn who_waits_for_a_task_does_not_end_it_with_a_waker_that_panics() {
     let handle = polled(&executor, &panics, handle);
     let join = polled(&executor, &panics, spawner.spawn(|| async { 8 }));
     // Its panic takes what it holds apart, and that wakes.
-    let dropped = executor.enter(|| {
-        spawn_local(async move {
-            let () = resume_unwind(Box::new(Grenade));
-        })
-    });
+    let dropped = executor.enter(|| spawn_local(async { explode() }));
     let dropped = polled(&executor, &panics, dropped);
     turn(&executor, 0);
     assert_eq!(join.join(), Ok(8));
