@@ -1,7 +1,8 @@
 //! The floors test: imports go down only.
 //!
 //! Is: the table below, a reader of `use` lines and paths (floors/source.rs), and the rules that
-//! compare one with the other (floors/rules.rs), run over core/src and net/src.
+//! compare one with the other (floors/rules.rs), run over core/src and net/src. Beside it, the
+//! width of comments, in the folders that `COMMENTED` names.
 //! docs/architecture.md shows the same table with its reasons.
 //! Is not: a check of visibility or of what types lead to; the compiler does that. It reads words.
 //!
@@ -39,7 +40,7 @@ mod rules;
 #[path = "floors/source.rs"]
 mod source;
 
-use rules::{Package, check};
+use rules::{Package, check, texts, wide_comments};
 
 // ------------------------------------------------------------------------------------- the table
 
@@ -195,6 +196,11 @@ const KERNEL_FLOOR: u8 = 2;
 /// Lines of a file before its tests.
 const FILE_LINES_MAX: usize = 600;
 
+/// Columns of a line that is a comment: rustfmt, which knows those of code, leaves comments alone.
+const COMMENT_COLUMNS_MAX: usize = 120;
+/// The folders whose comments are looked at, tests included.
+const COMMENTED: &[&str] = &["core", "sim", "net/tests", "examples", "benches"];
+
 /// The only file that may name the standard library's clock.
 const CLOCK_FILE: &str = "core/src/clock.rs";
 const CLOCK_TYPE: &[&str] = &["std", "time", "Instant"];
@@ -216,6 +222,18 @@ fn imports_go_down_only() {
 
     let violations = check(&core, &net);
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+#[test]
+fn comments_are_no_wider_than_they_may_be() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("core is a member");
+    let mut wide = Vec::new();
+    for folder in COMMENTED {
+        let texts = texts(workspace, &workspace.join(folder));
+        assert!(!texts.is_empty(), "{folder} was not found");
+        wide.extend(texts.iter().flat_map(|(path, text)| wide_comments(path, text)));
+    }
+    assert!(wide.is_empty(), "\n{}\n", wide.join("\n"));
 }
 
 /// The table itself: no module stands twice, and floors grant nothing above themselves.

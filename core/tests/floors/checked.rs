@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::rules::{Package, check, dependencies};
+use crate::rules::{Package, check, dependencies, wide_comments};
 use crate::{CORE, FILE_LINES_MAX, NET};
 
 /// What the rules say about one file of core (or net), with a lib.rs beside it.
@@ -219,6 +219,19 @@ fn long_files_are_split() {
     let tests = "#[cfg(test)]\nmod tests {\n".to_owned() + &"\n".repeat(FILE_LINES_MAX) + "}";
     assert_passes(MACHINE, &tests);
     assert_passes("core/src/connection/tests.rs", &long);
+}
+
+#[test]
+fn wide_comments_are_found_and_wide_code_is_not() {
+    let of_columns = |count: usize| format!("//! {}", "x".repeat(count - 4));
+    for columns in [119, 120] {
+        assert_eq!(wide_comments(MACHINE, &of_columns(columns)), Vec::<String>::new());
+    }
+    let text = format!("\n    {}\nlet x = \"{}\";", of_columns(117), "y".repeat(200));
+    let expected = format!("{MACHINE}:2: 121 columns of comment, 120 at most");
+    assert_eq!(wide_comments(MACHINE, &text), [expected]);
+    // Columns are characters, not bytes.
+    assert_eq!(wide_comments(MACHINE, &format!("// {}", "ü".repeat(117))), Vec::<String>::new());
 }
 
 #[test]

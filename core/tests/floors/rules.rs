@@ -1,7 +1,7 @@
 //! The rules: which path leads where, and whether its floor allows it.
 //!
-//! Is: `check`, which reads the packages' sources and says a line for each violation, and the
-//! resolving of paths (`super::`, a `use`d name, what lib.rs re-exports) that this takes.
+//! Is: `check`, which reads the packages' sources and says a line for each violation, the resolving of
+//! paths (`super::`, a `use`d name, what lib.rs re-exports) that this takes, and how wide comments are.
 //! Is not: the table; that is data, in floors.rs. Is not exact: an alias counts for its whole file.
 //!
 //! ```text
@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use crate::source::{Name, Source};
 use crate::{
-    ANY, CLOCK_FILE, CLOCK_TYPE, FILE_LINES_MAX, KERNEL_FLOOR, LANGUAGE_CRATES, NET_ROOT_FILE,
-    NEVER_BELOW_THE_KERNEL, Row, UNSAFE_ROOM,
+    ANY, CLOCK_FILE, CLOCK_TYPE, COMMENT_COLUMNS_MAX, FILE_LINES_MAX, KERNEL_FLOOR,
+    LANGUAGE_CRATES, NET_ROOT_FILE, NEVER_BELOW_THE_KERNEL, Row, UNSAFE_ROOM,
 };
 
 /// A package's sources and what resolving its paths takes.
@@ -82,6 +82,17 @@ fn check_words(path: &str, source: &Source, violations: &mut Vec<String>) {
         let rule = format!("{lines} lines before its tests, {FILE_LINES_MAX} at most: split it");
         fail(lines, &rule);
     }
+}
+
+/// The comments of a file that are too wide, a line each.
+pub(crate) fn wide_comments(path: &str, text: &str) -> Vec<String> {
+    let lines = text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//"));
+    let wide = lines.filter(|(_, line)| line.chars().count() > COMMENT_COLUMNS_MAX);
+    let say = |(at, line): (usize, &str)| {
+        let columns = line.chars().count();
+        format!("{path}:{}: {columns} columns of comment, {COMMENT_COLUMNS_MAX} at most", at + 1)
+    };
+    wide.map(say).collect()
 }
 
 fn check_clock(package: &Package, path: &str, source: &Source, violations: &mut Vec<String>) {
@@ -204,13 +215,7 @@ impl Package {
     ) -> Package {
         let manifest = fs::read_to_string(workspace.join(member).join("Cargo.toml"))
             .expect("a member has a manifest");
-        let mut paths = Vec::new();
-        rust_files(&workspace.join(member).join("src"), &mut paths);
-        let texts = paths.iter().map(|path| {
-            let text = fs::read_to_string(path).expect("a source file is UTF-8");
-            let from_root = path.strip_prefix(workspace).expect("found below the workspace");
-            (from_root.to_string_lossy().into_owned(), text)
-        });
+        let texts = texts(workspace, &workspace.join(member).join("src"));
         Package::new(member, name, rows, dependencies(&manifest), texts)
     }
 
@@ -321,10 +326,23 @@ impl Package {
     }
 }
 
+/// Every source file below a folder, by its path from the workspace's root.
+pub(crate) fn texts(workspace: &Path, folder: &Path) -> Vec<(String, String)> {
+    let mut paths = Vec::new();
+    rust_files(folder, &mut paths);
+    let text = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("a source file is UTF-8");
+        let from_root = path.strip_prefix(workspace).expect("found below the workspace");
+        (from_root.to_string_lossy().into_owned(), text)
+    };
+    paths.into_iter().map(text).collect()
+}
+
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a source folder can be read") {
         let path = entry.expect("a source folder can be listed").path();
-        if path.is_dir() {
+        // What a build leaves in a workspace of its own is nobody's source.
+        if path.is_dir() && !path.ends_with("target") {
             rust_files(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
