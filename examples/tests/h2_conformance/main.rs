@@ -333,6 +333,28 @@ fn a_drain_says_goaway_and_answers_what_was_begun() {
     assert_eq!(status.code(), Some(0), "{stderr}");
 }
 
+/// 6.8: GOAWAY before the end, though nothing is under way. Who has not asked anything yet is not known to speak
+/// HTTP/2, and has the end alone: the RFC says SHOULD.
+#[test]
+fn a_drain_says_goaway_to_who_is_idle() {
+    let (mut serving, address) = serving();
+    let (mut idle, mut new) = (Peer::open(address, &[]), Peer::open(address, &[]));
+    idle.send(&get(1, "you"));
+    assert_eq!(idle.whole_answer(1), hello("you"));
+    serving.signal("TERM");
+    let warning = idle.until(|frame| frame.is(GOAWAY, 0));
+    assert_eq!((warning.number(0), warning.number(4)), (u32::MAX >> 1, NO_ERROR));
+    let ping = idle.until(|frame| frame.is(PING, 0) && !frame.has(ACK));
+    idle.send(&frame(PING, ACK, 0, &ping.payload));
+    assert_eq!(idle.ended(), Some(NO_ERROR));
+    assert!(idle.frames.iter().any(|frame| frame.is(GOAWAY, 0) && frame.number(0) == 1));
+    assert_eq!(new.ended(), None);
+    assert!(!idle.was_reset && !new.was_reset);
+    drop((idle, new));
+    let (status, stderr, _) = serving.ended();
+    assert_eq!(status.code(), Some(0), "{stderr}");
+}
+
 // ------------------------------------------------------------------------------------------ floods
 
 /// Sends each of `pieces` as long as the server takes them; others are served meanwhile. How it ended the connection.
