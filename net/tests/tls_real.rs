@@ -475,6 +475,43 @@ fn who_comes_while_others_are_silent_gets_in() {
     });
 }
 
+#[test]
+fn a_server_that_is_full_keeps_nobody_from_another() {
+    bounded_by(Duration::from_secs(30), || {
+        let small = pki::server().handshake_timeout(Duration::from_secs(20)).handshakes_max(1);
+        let small = small.build().expect("a server");
+        let clients = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (serving, told) = reporting(one_reactor(), server(), move |conn, large, tell| {
+            let number = clients.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let server = if number < 3 { small.clone() } else { large };
+            async move {
+                let Err(error) = echo(conn, server).await else { return };
+                // Who comes last is not waited for.
+                let _ = tell.send(error);
+            }
+        });
+        let address = serving.addresses()[0];
+        let hello = hello();
+        let silent: Vec<TcpStream> = (0..3)
+            .map(|_| {
+                let mut client = connect(address);
+                client.write_all(&hello).expect("sent");
+                client
+            })
+            .collect();
+        let mut client = stranger(address);
+        exchange(&mut client, b"hello", 5);
+        assert!(told.try_recv().is_err(), "it waited for a place of the other");
+        let first = told.recv_timeout(PATIENCE).expect("told");
+        assert!(matches!(first, TlsError::HandshakeCap { cap: 1 }), "{first:?}");
+        client.conn.send_close_notify();
+        client.flush().expect("sent");
+        assert_eq!(client.read(&mut [0]).expect("announced"), 0);
+        drop((silent, told));
+        end(serving);
+    });
+}
+
 /// The ClientHello in two records: the first one with four bytes of it, which make nobody sign anything.
 fn hello_in_two_records() -> (Vec<u8>, Vec<u8>) {
     let whole = hello();

@@ -66,7 +66,7 @@ impl TlsServer {
         let cap = self.handshakes_max();
         conn.set_phase_deadline(Timeout::After(self.handshake_timeout()));
         let mut hello = recv_hello(&mut conn).await?;
-        let mut turn = Turn::new();
+        let mut turn = Turn::new(self.number());
         wait_for(&mut turn, cap, &mut conn).await?;
         let mut tls = TlsConn::new(conn, Machine::server(self)?);
         tls.open_hello(&mut hello);
@@ -151,7 +151,7 @@ impl TlsClient {
     pub async fn connect(&self, conn: Conn, name: &str) -> Result<TlsConn, TlsError> {
         let mut tls = TlsConn::new(conn, Machine::client(self, name)?);
         tls.conn.set_phase_deadline(Timeout::After(self.handshake_timeout()));
-        tls.shake_hands(&mut Turn::new(), 0).await?;
+        tls.shake_hands(&mut Turn::new(0), 0).await?;
         Ok(tls)
     }
 }

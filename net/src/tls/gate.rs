@@ -17,10 +17,12 @@
 //! * so many are under way, each with some five kilobytes of state. While others wait for a place, a handshake has a
 //!   second, by far enough for an honest one: those who begin and fall silent keep nobody out for long.
 //!
-//! A reactor is a thread, so the line is the thread's (reactors that simulation runs in one thread have one together).
+//! Places and their line are a server's own, so that one whose few are taken keeps nobody from another; how many begin
+//! or go on in a turn is counted for all of them. A reactor is a thread, so all this is the thread's (reactors that
+//! simulation runs in one thread have it together).
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -38,9 +40,8 @@ thread_local! {
 }
 
 struct Gate {
-    under_way: VecDeque<Holder>,
-    /// Who waits for a place.
-    line: Line,
+    /// Of those with handshakes under way, or in their line.
+    servers: BTreeMap<u64, Places>,
     /// Who is under way and waits to go on.
     going: Line,
     /// Of the next in a line, or under way.
@@ -51,7 +52,16 @@ struct Gate {
     gone_on: usize,
 }
 
+/// Those of one server.
+#[derive(Default)]
+struct Places {
+    under_way: VecDeque<Holder>,
+    /// Who waits for one.
+    line: Line,
+}
+
 /// Who waits: a number, in the order of arrival, and whom to wake.
+#[derive(Default)]
 struct Line(VecDeque<(u64, Waker)>);
 
 impl Line {
@@ -112,8 +122,7 @@ struct Holder {
 impl Gate {
     const fn new() -> Self {
         Self {
-            under_way: VecDeque::new(),
-            line: Line(VecDeque::new()),
+            servers: BTreeMap::new(),
             going: Line(VecDeque::new()),
             next: 0,
             turn: Duration::ZERO,
@@ -132,8 +141,10 @@ impl Gate {
         self.next += 1;
         self.next
     }
+}
 
-    fn holder(&mut self, number: u64) -> Option<usize> {
+impl Places {
+    fn holder(&self, number: u64) -> Option<usize> {
         self.under_way.binary_search_by_key(&number, |holder| holder.number).ok()
     }
 
@@ -164,6 +175,8 @@ pub(super) enum Wait {
 #[derive(Debug)]
 pub(super) struct Turn {
     at: At,
+    /// Whose places it is about.
+    server: u64,
     /// Its number among those who wait to go on.
     goes_on: Option<u64>,
 }
@@ -179,8 +192,9 @@ enum At {
 }
 
 impl Turn {
-    pub(super) fn new() -> Self {
-        Self { at: At::New, goes_on: None }
+    /// With this server, by its number.
+    pub(super) fn new(server: u64) -> Self {
+        Self { at: At::New, server, goes_on: None }
     }
 
     /// Whether its turn has come, at this time; wakes when it may have. What it waits for, if not.
@@ -202,26 +216,25 @@ impl Turn {
         behind: &mut Behind,
     ) -> Result<(), Wait> {
         gate.begin_turn(now);
+        let (number, may_begin) = (gate.number(), gate.begun < BEGIN_PER_TURN);
+        let places = gate.servers.entry(self.server).or_default();
         let place = match self.at {
             At::Begun(_) => return Ok(()),
-            At::Waits(number) => gate.line.place(number),
+            At::Waits(number) => places.line.place(number),
             At::New => None,
         };
-        let is_first = gate.line.is_first(place);
-        let (may_begin, has_place) = (gate.begun < BEGIN_PER_TURN, gate.under_way.len() < cap);
+        let (is_first, has_place) = (places.line.is_first(place), places.under_way.len() < cap);
         if is_first && may_begin && has_place {
-            gate.line.leave(place, behind);
-            gate.begun += 1;
-            let number = gate.number();
+            places.line.leave(place, behind);
             let holder = Holder { number, since: now, waker: None, is_given_up: false };
-            gate.under_way.push_back(holder);
+            places.under_way.push_back(holder);
             self.at = At::Begun(number);
             // There may be room for another.
-            gate.line.wake_first(behind);
+            places.line.wake_first(behind);
+            gate.begun += 1;
             return Ok(());
         }
-        let number = gate.number();
-        gate.line.wait(place, number, waker, behind);
+        places.line.wait(place, number, waker, behind);
         if place.is_none() {
             self.at = At::Waits(number);
         }
@@ -229,7 +242,7 @@ impl Turn {
             (false, _) => {}
             // In the next turn.
             (true, true) => behind.wake.push(waker.clone()),
-            (true, false) => gate.give_up_oldest(now, behind).map_err(Wait::Until)?,
+            (true, false) => places.give_up_oldest(now, behind).map_err(Wait::Until)?,
         }
         Err(Wait::Wake)
     }
@@ -274,8 +287,9 @@ impl Turn {
     pub(super) fn poll_given_up(&self, cx: &mut Context<'_>) -> Poll<()> {
         let At::Begun(number) = self.at else { return Poll::Pending };
         look(|gate, behind| {
-            let Some(place) = gate.holder(number) else { return Poll::Pending };
-            let holder = &mut gate.under_way[place];
+            let Some(places) = gate.servers.get_mut(&self.server) else { return Poll::Pending };
+            let Some(place) = places.holder(number) else { return Poll::Pending };
+            let holder = &mut places.under_way[place];
             if holder.is_given_up {
                 return Poll::Ready(());
             }
@@ -300,18 +314,23 @@ impl Turn {
             gate.going.leave(Some(place), behind);
             gate.going.wake_first(behind);
         }
+        let Some(places) = gate.servers.get_mut(&self.server) else { return };
         match self.at {
             At::New => return,
             At::Begun(number) => {
-                let held = gate.holder(number).and_then(|place| gate.under_way.remove(place));
+                let place = places.holder(number);
+                let held = place.and_then(|place| places.under_way.remove(place));
                 behind.drop.extend(held.and_then(|holder| holder.waker));
             }
             At::Waits(number) => {
-                let place = gate.line.place(number);
-                gate.line.leave(place, behind);
+                let place = places.line.place(number);
+                places.line.leave(place, behind);
             }
         }
-        gate.line.wake_first(behind);
+        places.line.wake_first(behind);
+        if places.under_way.is_empty() && places.line.0.is_empty() {
+            gate.servers.remove(&self.server);
+        }
     }
 }
 
@@ -340,7 +359,7 @@ mod tests {
 
     impl Somebody {
         fn new() -> Self {
-            Self { turn: Turn::new(), woken: Arc::default() }
+            Self { turn: Turn::new(1), woken: Arc::default() }
         }
 
         fn poll(&mut self, cap: usize, now_ms: u64) -> Result<(), Wait> {
@@ -440,6 +459,20 @@ mod tests {
     }
 
     #[test]
+    fn places_are_a_server_s_own_and_turns_are_not() {
+        let mut all = crowd(8);
+        for other in &mut all[4..] {
+            other.turn = Turn::new(2);
+        }
+        let outcomes: Vec<_> = all.iter_mut().map(|one| one.poll(2, 1).is_ok()).collect();
+        assert_eq!(outcomes, [true, true, false, false, true, true, false, false]);
+        drop(all.remove(0));
+        assert!(all[1].was_woken() && !all[5].was_woken(), "the next of its own line");
+        assert!(all[1].poll(2, 1).is_err(), "four have begun");
+        assert!(all[1].poll(2, 2).is_ok());
+    }
+
+    #[test]
     fn who_falls_silent_has_a_second_while_others_wait() {
         let mut all = crowd(4);
         assert!(all[0].poll(2, 0).is_ok() && all[1].poll(2, 400).is_ok());
@@ -466,10 +499,10 @@ mod tests {
 
     /// A turn that waits in all lines it can, for a waker that holds another.
     fn waits_for_another(cap: usize) -> Turn {
-        let mut inner = Turn::new();
+        let mut inner = Turn::new(1);
         let _ = inner.poll(cap, Duration::ZERO, &mut Context::from_waker(Waker::noop()));
         let waker = Waker::from(Arc::new(Holds(Some(inner))));
-        let (mut turn, mut cx) = (Turn::new(), Context::from_waker(&waker));
+        let (mut turn, mut cx) = (Turn::new(1), Context::from_waker(&waker));
         let _ = turn.poll(cap, Duration::ZERO, &mut cx);
         let _ = turn.poll_given_up(&mut cx);
         for _ in 0..=GO_ON_PER_TURN {
@@ -494,8 +527,7 @@ mod tests {
             let _ = turn.poll_go_on(Duration::from_secs(1), &mut cx);
             drop(turn);
             GATE.with_borrow(|gate| {
-                assert!(gate.under_way.is_empty() && gate.line.0.is_empty());
-                assert!(gate.going.0.is_empty());
+                assert!(gate.servers.is_empty() && gate.going.0.is_empty(), "something is left");
             });
         }
     }

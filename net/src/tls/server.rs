@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -25,6 +26,9 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// whole ClientHello, and is waited for. Our own choice: each keeps some five kilobytes, and an honest one is done
 /// within a few round trips.
 pub const HANDSHAKES_MAX: usize = 256;
+
+/// Of the next server.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// Terminates TLS. Cheap to clone; give each reactor a clone, so that they resume each other's sessions.
 ///
@@ -47,6 +51,8 @@ pub struct TlsServer {
 }
 
 struct Shared {
+    /// Of its own, in this process.
+    number: u64,
     /// With a resolver that is replaced for each handshake.
     config: ServerConfig,
     identities: Arc<Identities>,
@@ -100,6 +106,11 @@ impl TlsServer {
     #[must_use]
     pub fn handshakes_max(&self) -> usize {
         self.shared.handshakes_max
+    }
+
+    /// Tells it and its clones from other servers.
+    pub(super) fn number(&self) -> u64 {
+        self.shared.number
     }
 
     /// What rustls is given for one handshake, and the choice that will be made in it.
@@ -198,9 +209,8 @@ impl TlsServerBuilder {
         self
     }
 
-    /// How many handshakes may be under way on a reactor at a time; further clients wait for their turn, and while they
-    /// do, each of those has a second.
-    /// [`HANDSHAKES_MAX`] by default; at least 1.
+    /// How many handshakes of this server may be under way on a reactor at a time; further clients wait for their turn,
+    /// and while they do, each of those has a second. [`HANDSHAKES_MAX`] by default; at least 1.
     pub fn handshakes_max(mut self, handshakes: usize) -> Self {
         self.handshakes_max = handshakes.max(1);
         self
@@ -251,6 +261,7 @@ impl TlsServerBuilder {
         config.enable_secret_extraction = true;
         Ok(TlsServer {
             shared: Arc::new(Shared {
+                number: NUMBERS.fetch_add(1, Ordering::Relaxed),
                 config,
                 identities,
                 handshake_timeout: self.handshake_timeout,
