@@ -11,18 +11,21 @@ use std::sync::Arc;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError};
-use rustls::{CommonState, HandshakeKind, SupportedProtocolVersion};
+use rustls::{CommonState, ContentType, HandshakeKind, SupportedProtocolVersion};
 use rustls_pki_types::CertificateDer;
 
 use super::client::{TlsClient, server_name};
 use super::error::TlsError;
 use super::identity::Choice;
-use super::records::Records;
+use super::records::{HEADER, Records};
 use super::server::TlsServer;
 
 /// Bytes that a handshake message may take on the wire, in all of its records. rustls takes messages of 64 KiB;
 /// the rest is for their headers and seals.
 pub(super) const MESSAGE_BYTES_MAX: usize = 80 << 10;
+
+/// Bytes of a record's seal, in every cipher of TLS 1.3 here.
+const SEAL: usize = 16;
 
 /// Which version of TLS is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,11 +106,17 @@ impl Handshake {
         if self.collected.len() + record.len() > MESSAGE_BYTES_MAX {
             return Err(TlsError::HandshakeTooLarge { limit: MESSAGE_BYTES_MAX });
         }
+        let is_alone = self.collected.is_empty();
         self.collected.extend_from_slice(record);
         loop {
             match self.step(flight) {
                 Ok(Next::More) => {}
-                Ok(Next::Record) => return Ok(false),
+                Ok(Next::Record) => {
+                    if is_alone && is_dropped_early_data(&self.collected) {
+                        self.collected.clear();
+                    }
+                    return Ok(false);
+                }
                 Ok(Next::Talk) => return Ok(!self.side.common().is_handshaking()),
                 Err(error) => {
                     // The alert that tells the peer why, and no step further.
@@ -190,6 +199,19 @@ impl Side {
             resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
+}
+
+/// Whether this record, which rustls has looked at and not taken, is none that it waits to see the rest of. It drops early
+/// data that it could not open, but leaves the bytes here, and would count them again with each record that follows.
+///
+/// A record that was opened holds its type where it lies, which is no zero, in front of its seal; in one that was not, the
+/// cipher has overwritten all of that with zeros.
+fn is_dropped_early_data(record: &[u8]) -> bool {
+    let outer = record.first().map(|typ| ContentType::from(*typ));
+    let sealed = record.get(HEADER..).unwrap_or_default();
+    let inner = sealed.split_last_chunk::<SEAL>().map(|(inner, _)| inner);
+    outer == Some(ContentType::ApplicationData)
+        && inner.is_some_and(|inner| inner.iter().all(|byte| *byte == 0))
 }
 
 /// Does what a state of rustls asks for.
