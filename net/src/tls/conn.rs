@@ -506,8 +506,8 @@ impl TlsConn {
 
     /// Closes in order, as dropping it does: what waits is sent, our close_notify and FIN follow, the peer's is waited
     /// for. If the outbox does not take all of that, because of [`try_send`](Self::try_send) or for want of memory, it
-    /// aborts: [`shutdown`](Self::shutdown) waits until it does. Returns at once; [`closed`](Self::closed) waits for the
-    /// end.
+    /// aborts: [`shutdown`](Self::shutdown) waits until it does. Returns at once; [`closed`](Self::closed) waits for
+    /// the end.
     pub fn close(&mut self) {
         self.machine.close();
         match self.push_outgoing() {
@@ -550,8 +550,8 @@ impl TlsConn {
         self.conn.end_phase();
     }
 
-    /// As [`Conn::set_read_deadline`], for plaintext: what comes and makes no record whole, or an empty one, does not put
-    /// it off. What passes it is [`TlsError::ReadTimeout`].
+    /// As [`Conn::set_read_deadline`], for plaintext: what comes and makes no record whole, or an empty one, does not
+    /// put it off. What passes it is [`TlsError::ReadTimeout`].
     pub fn set_read_deadline(&mut self, within: Timeout) {
         self.read_deadline = ReadDeadline::new(within);
     }

@@ -201,11 +201,12 @@ impl Side {
     }
 }
 
-/// Whether this record, which rustls has looked at and not taken, is none that it waits to see the rest of. It drops early
-/// data that it could not open, but leaves the bytes here, and would count them again with each record that follows.
+/// Whether this record, which rustls has looked at and not taken, is none that it waits to see the rest of. It drops
+/// early data that it could not open, but leaves the bytes here, and would count them again with each record that
+/// follows.
 ///
-/// A record that was opened holds its type where it lies, which is no zero, in front of its seal; in one that was not, the
-/// cipher has overwritten all of that with zeros.
+/// A record that was opened holds its type where it lies, which is no zero, in front of its seal; in one that was not,
+/// the cipher has overwritten all of that with zeros.
 fn is_dropped_early_data(record: &[u8]) -> bool {
     let outer = record.first().map(|typ| ContentType::from(*typ));
     let sealed = record.get(HEADER..).unwrap_or_default();

@@ -74,10 +74,9 @@ impl TlsServer {
         }
     }
 
-    /// Reads the files of all identities again and, if all of them are good, shows the new ones from the next
-    /// handshake on. Connections go on as they are, and tickets stay good. Blocks on the disk: call it from an
-    /// ordinary thread, not from a reactor's. What [`replace`](Self::replace) brings meanwhile is not undone: it is read
-    /// again instead.
+    /// Reads the files of all identities again and, if all of them are good, shows the new ones from the next handshake
+    /// on. Connections go on as they are, and tickets stay good. Blocks on the disk: call it from an ordinary thread,
+    /// not from a reactor's. What [`replace`](Self::replace) brings meanwhile is not undone: it is read again instead.
     ///
     /// # Errors
     /// [`TlsSetupError`]: what is wrong with the new files. Then nothing has changed.
