@@ -6,19 +6,22 @@
 //! ```text
 //!  63    60 59        52 51                32 31                              0
 //! +--------+------------+--------------------+--------------------------------+
-//! |callback|     0      |       index        |           generation           |      all ones: none
+//! |callback|    task    |       index        |           generation           |      all ones: none
 //! +--------+------------+--------------------+--------------------------------+
 //! ```
 //!
-//! The callback of a message is number 0: its word is the key as it is.
+//! The callback of a message is number 0: its word is the key as it is. A task is named by handlers that run some,
+//! within their `on_turn`: 1 is that of a connection, 2 any other.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::token::Key;
 
 const NONE: u64 = u64::MAX;
 const CALLBACK_SHIFT: u32 = 60;
+const TASK_SHIFT: u32 = 52;
 
 /// A function of a [`Handler`](crate::Handler) that a reactor calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,14 +99,46 @@ pub struct Call {
     pub callback: Callback,
     /// The connection that it is called for; there is none for those that [are alone](Callback::is_alone).
     pub key: Option<Key>,
+    /// The task that the handler runs in it.
+    pub task: Option<Task>,
+}
+
+/// Which of its tasks a handler runs: a word, made once for each task, and noted as it runs ([`TaskNotes`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task(u64);
+
+impl Task {
+    const OF_ALL: u64 = (Callback::OnTurn as u64) << CALLBACK_SHIFT;
+    /// One that serves no connection.
+    pub const BESIDE: Self = Self(Self::OF_ALL | 2 << TASK_SHIFT);
+
+    /// The one that serves this connection.
+    #[must_use]
+    pub fn of(key: Key) -> Self {
+        Self(Self::OF_ALL | 1 << TASK_SHIFT | key.to_bits())
+    }
+
+    fn in_word(word: u64) -> Option<Self> {
+        ((word >> TASK_SHIFT) & 0xff != 0).then_some(Self(word))
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::BESIDE => f.write_str("a task beside"),
+            Self(word) => write!(f, "the task of slot {}", Key::from_bits(word).index()),
+        }
+    }
 }
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.key {
-            Some(key) => write!(f, "{} of slot {}", self.callback.name(), key.index()),
-            None => f.write_str(self.callback.name()),
+        f.write_str(self.callback.name())?;
+        if let Some(key) = self.key {
+            write!(f, " of slot {}", key.index())?;
         }
+        self.task.map_or(Ok(()), |task| write!(f, ", {task}"))
     }
 }
 
@@ -131,6 +166,12 @@ impl Calling {
         self.begin(callback, Key::new(0, 0));
     }
 
+    /// Its handler is about to run this task, in its part of the turn.
+    #[inline(always)]
+    fn begin_task(&self, task: Task) {
+        self.0.store(task.0, Ordering::Relaxed);
+    }
+
     /// It is back.
     #[inline(always)]
     pub(crate) fn end(&self) {
@@ -143,7 +184,31 @@ impl Calling {
         let word = self.0.load(Ordering::Relaxed);
         let callback = *Callback::ALL.get((word >> CALLBACK_SHIFT) as usize)?;
         let key = (!callback.is_alone()).then(|| Key::from_bits(word));
-        Some(Call { callback, key })
+        let task = (callback == Callback::OnTurn).then(|| Task::in_word(word)).flatten();
+        Some(Call { callback, key, task })
+    }
+}
+
+/// Where a handler notes which of its tasks it runs, for whoever wonders why its reactor does not turn: a plain store
+/// before each and one behind it.
+#[derive(Clone, Debug)]
+pub struct TaskNotes(Arc<Calling>);
+
+impl TaskNotes {
+    pub(crate) fn new(calling: &Arc<Calling>) -> Self {
+        Self(Arc::clone(calling))
+    }
+
+    /// Within [`Handler::on_turn`](crate::Handler::on_turn): this one runs until the next note.
+    #[inline]
+    pub fn begin(&self, task: Task) {
+        self.0.begin_task(task);
+    }
+
+    /// None runs any more.
+    #[inline]
+    pub fn end(&self) {
+        self.0.begin_alone(Callback::OnTurn);
     }
 }
 
@@ -161,7 +226,7 @@ mod tests {
             for key in [Key::new(0, 0), Key::new(17, 3), Key::new(SLOTS_MAX - 1, u32::MAX)] {
                 calling.begin(callback, key);
                 let key = (!callback.is_alone()).then_some(key);
-                assert_eq!(calling.get(), Some(Call { callback, key }));
+                assert_eq!(calling.get(), Some(Call { callback, key, task: None }));
             }
             calling.end();
             assert_eq!(calling.get(), None);
@@ -178,5 +243,16 @@ mod tests {
         );
         calling.begin_alone(Callback::OnStart);
         assert_eq!(calling.get().map(|call| call.to_string()).as_deref(), Some("on_start"));
+        calling.end();
+        let notes = TaskNotes::new(&Arc::new(calling));
+        let line = || notes.0.get().map(|call| call.to_string());
+        notes.begin(Task::of(Key::new(SLOTS_MAX - 1, u32::MAX)));
+        let slot = SLOTS_MAX - 1;
+        assert_eq!(line(), Some(format!("on_turn, the task of slot {slot}")));
+        assert!(notes.0.get().is_some_and(|call| call.key.is_none()), "the call is for none");
+        notes.begin(Task::BESIDE);
+        assert_eq!(line().as_deref(), Some("on_turn, a task beside"));
+        notes.end();
+        assert_eq!(line().as_deref(), Some("on_turn"));
     }
 }

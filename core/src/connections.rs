@@ -23,6 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::admission::Admission;
+use crate::calling::Calling;
 use crate::canary::{Canary, sings};
 use crate::config::Timeout;
 use crate::connection::{Connection, Event, Input, Pause, Rules, State, Surroundings};
@@ -128,6 +129,8 @@ pub struct Connections<S> {
     pub(crate) draining: bool,
     /// All connections are being aborted.
     pub(crate) ending: bool,
+    /// Which callback the reactor is in.
+    pub(crate) calling: Arc<Calling>,
 }
 
 /// What [`Connections`] is made with beside the rules.
@@ -169,6 +172,7 @@ impl<S: Default + 'static> Connections<S> {
             ready: true,
             draining: false,
             ending: false,
+            calling: Arc::default(),
         }
     }
 

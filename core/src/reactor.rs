@@ -202,6 +202,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let counted = if setup.door.counts_sources() { limits.slots() } else { 0 };
         let sources = (0..counted).map(|_| None);
         let calling = Arc::clone(setup.front.loads().calling(number));
+        connections.calling = Arc::clone(&calling);
         Self {
             acceptor: Acceptor::new(
                 listeners,

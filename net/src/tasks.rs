@@ -37,7 +37,7 @@ mod time;
 mod timers;
 mod waking;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -48,6 +48,7 @@ use std::time::Duration;
 
 use slab::Slab;
 use slipring_core::Doorbell;
+use slipring_core::calling::{self, TaskNotes};
 use slipring_core::canary::{Canary, sings};
 use slipring_core::sys::{Lent, waker};
 
@@ -112,6 +113,8 @@ pub(crate) enum Kind {
 struct Task {
     /// `None` while it is polled.
     future: Option<Boxed>,
+    /// What it is called while it is polled.
+    name: calling::Task,
     generation: u32,
     kind: Kind,
     /// It stands in the queue.
@@ -145,12 +148,12 @@ impl Table {
 
     /// The next to be polled, and its future.
     #[inline]
-    fn next(&mut self) -> Option<(u32, u32, Boxed)> {
+    fn next(&mut self) -> Option<(u32, u32, calling::Task, Boxed)> {
         let index = self.ready.pop_front()?;
         // It may have been cancelled since, its place taken by another, which stands behind it then.
         let task = self.tasks.get_mut(index as usize).filter(|task| task.is_ready)?;
         task.is_ready = false;
-        Some((index, task.generation, task.future.take()?))
+        Some((index, task.generation, task.name, task.future.take()?))
     }
 }
 
@@ -178,6 +181,8 @@ pub(crate) struct Executor {
     table: RefCell<Table>,
     timers: RefCell<Timers>,
     remote: Arc<Remote>,
+    /// Who is polled, for others to see. There once its reactor is.
+    notes: OnceCell<TaskNotes>,
     generation: Cell<u32>,
     /// Tasks that serve.
     serving: Cell<usize>,
@@ -195,7 +200,7 @@ pub(crate) struct Executor {
     inline_blocking: Cell<Option<Duration>>,
     /// Made when somebody asks for one.
     #[cfg(feature = "hyper")]
-    instants: std::cell::OnceCell<slipring_core::clock::Instants>,
+    instants: OnceCell<slipring_core::clock::Instants>,
 }
 
 impl Executor {
@@ -206,6 +211,7 @@ impl Executor {
             table: RefCell::default(),
             timers: RefCell::default(),
             remote,
+            notes: OnceCell::new(),
             generation: Cell::new(generation),
             serving: Cell::new(0),
             is_unwinding: Cell::new(false),
@@ -217,7 +223,7 @@ impl Executor {
             now_us: Cell::new(0),
             inline_blocking: Cell::new(None),
             #[cfg(feature = "hyper")]
-            instants: std::cell::OnceCell::new(),
+            instants: OnceCell::new(),
         })
     }
 
@@ -268,8 +274,20 @@ impl Executor {
     }
 
     /// Other threads reach it from now on.
-    pub(crate) fn connect(&self, bell: Doorbell) {
+    pub(crate) fn connect(&self, bell: Doorbell, notes: TaskNotes) {
         self.remote.connect(bell);
+        // It starts once.
+        let _ = self.notes.set(notes);
+    }
+
+    /// Runs what is of one task, named meanwhile.
+    #[inline]
+    fn run_as<T>(&self, name: calling::Task, run: impl FnOnce() -> T) -> Option<T> {
+        let Some(notes) = self.notes.get() else { return catch(run) };
+        notes.begin(name);
+        let result = catch(run);
+        notes.end();
+        result
     }
 
     pub(crate) fn remote(&self) -> &Arc<Remote> {
@@ -281,12 +299,16 @@ impl Executor {
     /// # Panics
     /// If there are as many as have numbers.
     pub(crate) fn spawn<F: Future + 'static>(&self, kind: Kind, future: F) -> TaskId {
+        self.spawn_as(calling::Task::BESIDE, kind, future)
+    }
+
+    fn spawn_as<F: Future + 'static>(&self, name: calling::Task, kind: Kind, future: F) -> TaskId {
         let generation = self.generation.get().wrapping_add(1) & waking::GENERATION_MAX;
         self.generation.set(generation);
         let table = &mut *self.table.borrow_mut();
         assert!(table.tasks.len() < TASKS_MAX, "a reactor has {TASKS_MAX} tasks at most");
         let future: Option<Boxed> = Some(Box::pin(future));
-        let task = Task { future, generation, kind, is_ready: true, is_cancelled: false };
+        let task = Task { future, name, generation, kind, is_ready: true, is_cancelled: false };
         let index = table.tasks.insert(task) as u32;
         if kind == Kind::Serving {
             self.serving.set(self.serving.get() + 1);
@@ -296,10 +318,13 @@ impl Executor {
     }
 
     /// Adds a task that serves a connection: `make` is user code too.
-    pub(crate) fn serve<F: Future + 'static>(&self, make: impl FnOnce() -> F) {
-        match catch(make) {
+    pub(crate) fn serve<F>(&self, name: calling::Task, make: impl FnOnce() -> F)
+    where
+        F: Future + 'static,
+    {
+        match self.run_as(name, make) {
             Some(future) => {
-                self.spawn(Kind::Serving, future);
+                self.spawn_as(name, Kind::Serving, future);
             }
             None => self.note_panic(),
         }
@@ -430,11 +455,12 @@ impl Executor {
     }
 
     fn poll_next(self: &Rc<Self>) {
-        let Some((index, generation, mut future)) = self.table.borrow_mut().next() else { return };
+        let next = self.table.borrow_mut().next();
+        let Some((index, generation, name, mut future)) = next else { return };
         let id = TaskId { executor: self.id.number, generation, index };
         let waker = waker::<TaskWake>(id.to_bits());
         let mut context = Context::from_waker(&waker);
-        let polled = catch(|| future.as_mut().run(&mut context));
+        let polled = self.run_as(name, || future.as_mut().run(&mut context));
         {
             let tasks = &mut self.table.borrow_mut().tasks;
             let task = &mut tasks[index as usize];

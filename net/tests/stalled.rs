@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use slipring::{CloseReason, Connections, Ctx, Handler, Lease, Origin};
+use slipring::{CloseReason, Conn, Connections, Ctx, Handler, Lease, Origin, Serve};
 use support::{
     Server, bounded, connect, eventually, expect_eof, now, one_reactor, ping, read_bytes,
 };
@@ -126,5 +126,33 @@ fn the_log_says_which_callback_blocks_and_of_which_slot() {
         assert_eq!(stalls, 4, "each is told once: {:?}", lines());
         drop(other);
         server.finish();
+
+        let serving = one_reactor().serve(blocking_tasks).expect("it starts");
+        let mut client = connect(serving.addresses()[0]);
+        let slot = client_slot(&client);
+        client.write_all(b"block").expect("the kernel takes it");
+        named(&format!(" s: on_turn, the task of slot {slot}"));
+        named(" s: on_turn, a task beside");
+        expect_eof(&client);
+        drop(client);
+        serving.handle().drain();
+        serving.join().expect("a drain in order");
     });
+}
+
+/// Says which slot it has, and blocks for whoever has said `block`: in its own poll, then in that of a task beside.
+async fn blocking_tasks(mut conn: Conn) {
+    let slot = conn.key().index().to_be_bytes();
+    conn.send(slot.to_vec()).await.expect("the client is there");
+    if conn.recv().await.is_some() {
+        block();
+        // In a turn of its own.
+        slipring::sleep(Duration::from_millis(1)).await;
+        slipring::spawn_local(async { block() }).await.expect("it ends");
+    }
+}
+
+fn client_slot(client: &std::net::TcpStream) -> u32 {
+    let slot = read_bytes(client, 4);
+    u32::from_be_bytes(slot.try_into().expect("as many as were read"))
 }

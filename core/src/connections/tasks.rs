@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Connections;
 use crate::admission::Admission;
+use crate::calling::TaskNotes;
 use crate::connection::Input;
 use crate::error::CloseReason;
 use crate::token::Key;
@@ -36,6 +37,12 @@ impl<S> Connections<S> {
     #[must_use]
     pub fn bell(&self) -> Doorbell {
         Doorbell { admission: Arc::clone(&self.admission), reactor: self.reactor }
+    }
+
+    /// Where a handler that runs tasks notes which of them it runs.
+    #[must_use]
+    pub fn task_notes(&self) -> TaskNotes {
+        TaskNotes::new(&self.calling)
     }
 
     /// The number of this reactor in its runtime, from zero on.

@@ -35,7 +35,10 @@ fn looking() -> (Noted, Looks) {
     let stage = stage(&conditions, move |ctx, told, _| {
         let call = seen_by.get().and_then(|front| front.loads().calling(0).get());
         let (callback, key) = (callback(told), Some(ctx.key()));
-        assert!(call.is_none_or(|call| call == Call { callback, key }), "{call:?} in {callback:?}");
+        assert!(
+            call.is_none_or(|call| call == Call { callback, key, task: None }),
+            "{call:?} in {callback:?}"
+        );
         seen.borrow_mut().push((callback, call));
         match told {
             Told::Open(_) => ctx.set_keep_alive(Timeout::After(Duration::from_secs(1))),

@@ -108,7 +108,7 @@ fn who_looks_meanwhile_sees_it_named() {
     let mut stage = Stage::new(Looking(Rc::clone(&seen), Rc::clone(&front)));
     front.set(Arc::clone(stage.front())).expect("set once");
     stage.turn();
-    assert_eq!(seen.get(), Some(Call { callback: Callback::OnTurn, key: None }));
+    assert_eq!(seen.get(), Some(Call { callback: Callback::OnTurn, key: None, task: None }));
     assert_eq!(stage.front().loads().calling(0).get(), None);
 }
 

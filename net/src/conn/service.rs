@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use slipring_core::calling::Task;
 use slipring_core::canary::{Canary, sings};
 use slipring_core::{CloseReason, Connections, Ctx, Handler, Key, Lease, Origin};
 
@@ -92,7 +93,7 @@ where
     type State = Shell;
 
     fn on_start(&mut self, connections: &mut Connections<Shell>) {
-        self.executor.connect(connections.bell());
+        self.executor.connect(connections.bell(), connections.task_notes());
     }
 
     fn on_open(&mut self, ctx: &mut Ctx<'_, Shell>, origin: Origin) {
@@ -139,7 +140,7 @@ where
         executor.enter(|| {
             shell::lend(connections, remains, || {
                 for key in accepted.drain(..) {
-                    executor.serve(|| service(Conn::of(key, reactor)));
+                    executor.serve(Task::of(key), || service(Conn::of(key, reactor)));
                 }
                 executor.turn(now_us, is_draining);
             });

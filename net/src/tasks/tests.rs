@@ -178,7 +178,9 @@ fn who_waits_for_a_task_does_not_end_it_with_a_waker_that_panics() {
 #[test]
 fn what_a_panic_brings_may_panic_as_it_is_dropped() {
     let executor = Executor::new();
-    executor.serve(|| -> std::future::Ready<()> { resume_unwind(Box::new(Grenade)) });
+    executor.serve(calling::Task::BESIDE, || -> std::future::Ready<()> {
+        resume_unwind(Box::new(Grenade))
+    });
     executor.spawn(Kind::Beside, async { resume_unwind(Box::new(Grenade)) });
     let bomb = Bomb;
     let cancelled = executor.spawn(Kind::Beside, async move {
