@@ -67,7 +67,7 @@ pub use dialing::{DialError, dial};
 pub(crate) use failing::kind_of;
 pub use failing::{End, SendError};
 pub use futures::{Closing, Receiving, ReceivingInto, Sending};
-use memory::Retry;
+use memory::{Retry, bytes_at_once};
 #[cfg(feature = "tower")]
 pub(crate) use serve::start;
 pub use serve::{Serve, Serving, serve};
@@ -519,23 +519,6 @@ fn why_not(connections: &mut Connections<Shell>, key: Key) -> SendError {
         Some(_) => SendError::Closing,
         None => SendError::Ended(reason(key).unwrap_or(CloseReason::DriverFailed)),
     }
-}
-
-/// So many bytes of one's own fit once there is room.
-fn bytes_at_once(connections: &Connections<Shell>) -> usize {
-    let owned = usize::try_from(connections.owned_bytes_max()).unwrap_or(usize::MAX);
-    owned.min(connections.outbox_bytes_max() as usize).max(1)
-}
-
-/// Why bytes for which there is no room now will find none later either.
-fn never_fits(connections: &Connections<Shell>, data: &Outgoing) -> Option<SendError> {
-    let (bytes, most) = (data.len(), connections.outbox_bytes_max() as usize);
-    if bytes > most {
-        return Some(SendError::TooMany { bytes, most });
-    }
-    let most = connections.owned_bytes_max();
-    let is_owned = !matches!(data, Outgoing::Static(_));
-    (is_owned && bytes as u64 > most).then_some(SendError::TooManyOwned { bytes, most })
 }
 
 fn shut_down(connections: &mut Connections<Shell>, key: Key) {

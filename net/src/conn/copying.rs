@@ -15,7 +15,8 @@ use std::task::{Context, Poll, ready};
 
 use slipring_core::SendRefused;
 
-use super::{Conn, SendError, bytes_at_once, never_fits};
+use super::memory::{bytes_at_once, never_fits};
+use super::{Conn, SendError};
 
 /// Bytes that one call takes: what makes an outbox high by default ([`Limits::outbox_high_bytes`](crate::Limits)).
 const COPY_BYTES_MAX: usize = 64 << 10;

@@ -11,7 +11,8 @@ use std::task::{Context, Poll};
 use slipring_core::canary::{Canary, sings};
 use slipring_core::{CloseReason, Connections, Key, Lease, Outgoing, SendRefused};
 
-use super::{Conn, SendError, Shell, never_fits, why_not};
+use super::memory::never_fits;
+use super::{Conn, SendError, Shell, why_not};
 use crate::tasks::{note, put_aside};
 
 /// The wait of [`Conn::recv`].

@@ -1,8 +1,11 @@
-//! Waiting for memory: nothing tells when there is some again, so whoever waits looks again after a while.
+//! Memory for what is to be sent: how much fits at all, and the wait for it. Nothing tells when there is some again, so
+//! whoever waits looks again after a while.
 
 use std::task::Context;
 
-use super::Conn;
+use slipring_core::{Connections, Outgoing};
+
+use super::{Conn, SendError, Shell};
 use crate::tasks::Timer;
 
 /// After so long, milliseconds.
@@ -26,4 +29,21 @@ impl Conn {
         }
         let _ = retry.timer.poll(retry.at_ms, cx);
     }
+}
+
+/// So many bytes of one's own fit once there is room.
+pub(super) fn bytes_at_once(connections: &Connections<Shell>) -> usize {
+    let owned = usize::try_from(connections.owned_bytes_max()).unwrap_or(usize::MAX);
+    owned.min(connections.outbox_bytes_max() as usize).max(1)
+}
+
+/// Why bytes for which there is no room now will find none later either.
+pub(super) fn never_fits(connections: &Connections<Shell>, data: &Outgoing) -> Option<SendError> {
+    let (bytes, most) = (data.len(), connections.outbox_bytes_max() as usize);
+    if bytes > most {
+        return Some(SendError::TooMany { bytes, most });
+    }
+    let most = connections.owned_bytes_max();
+    let is_owned = !matches!(data, Outgoing::Static(_));
+    (is_owned && bytes as u64 > most).then_some(SendError::TooManyOwned { bytes, most })
 }
