@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `conn` | a connection of a reactor, encrypted: what `async` code holds |
+//! | `establishing` | how one comes about: hello, turn, handshake |
 //! | `gate` | who may shake hands, and who waits for that |
 //! | `hello` | when a client's first message is whole |
 //! | `inbox` | what was decrypted and not taken yet |
@@ -21,6 +22,7 @@
 mod client;
 mod conn;
 mod error;
+mod establishing;
 mod gate;
 mod handshake;
 mod heap;

@@ -19,22 +19,18 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use slipring_core::{CloseReason, Key, Lease, Origin, Outgoing, SendRefused, Timeout};
 
-use super::client::TlsClient;
-use super::error::{AlertDescription, TlsError};
-use super::gate::{Turn, Wait};
+use super::error::TlsError;
 use super::handshake::Agreed;
-use super::hello::Hello;
 use super::inbox::{Inbox, RECORDS_KEPT};
-use super::machine::{Machine, Plain, bare_alert};
-use super::server::TlsServer;
+use super::machine::{Machine, Plain};
 use crate::conn::{BusyFlag, Conn, End, ReadDeadline, SendError};
-use crate::tasks::{Executor, Sleep, now, sleep, sleep_until};
+use crate::tasks::{Executor, Sleep, sleep};
 
 /// Bytes for which there is no room, or no memory, try again after this long: nothing tells when there is some.
 const NO_ROOM: Duration = Duration::from_millis(5);
@@ -42,119 +38,6 @@ const NO_ROOM: Duration = Duration::from_millis(5);
 const PIECE_BYTES: usize = 16 << 10;
 /// Bytes of an outbox that a send leaves free: for a change of keys in front of it and a close_notify behind it.
 const ROOM_KEPT: usize = 80;
-
-impl TlsServer {
-    /// Conducts the handshake with a client, as its server. It may take [`handshake_timeout`](Self::handshake_timeout),
-    /// of which the wait for its turn is a part: [`handshakes_max`](Self::handshakes_max) are under way on a reactor
-    /// at a time. The connection's phase deadline serves for that, so one that was set is replaced.
-    ///
-    /// ```no_run
-    /// use slipring::tls::{TlsError, TlsServer};
-    ///
-    /// async fn echo(conn: slipring::Conn, server: TlsServer) -> Result<(), TlsError> {
-    ///     let mut conn = server.accept(conn).await?;
-    ///     while let Some(data) = conn.recv().await? {
-    ///         conn.send(data).await?;
-    ///     }
-    ///     Ok(())
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// [`TlsError`]; the peer has been told, where there is an alert for it, and the connection is closed.
-    pub async fn accept(&self, mut conn: Conn) -> Result<TlsConn, TlsError> {
-        let cap = self.handshakes_max();
-        conn.set_phase_deadline(Timeout::After(self.handshake_timeout()));
-        let mut hello = recv_hello(&mut conn).await?;
-        let mut turn = Turn::new(self.number());
-        wait_for(&mut turn, cap, &mut conn).await?;
-        let mut tls = TlsConn::new(conn, Machine::server(self)?);
-        tls.open_hello(&mut hello);
-        drop(hello);
-        tls.shake_hands(&mut turn, cap).await?;
-        Ok(tls)
-    }
-}
-
-/// The whole ClientHello. Nothing is done about it yet; what came with it is there for the next `recv`.
-async fn recv_hello(conn: &mut Conn) -> Result<Vec<u8>, TlsError> {
-    let mut hello = Hello::default();
-    loop {
-        match conn.recv().await {
-            Some(mut lease) => match hello.push(&lease) {
-                Ok(Some(behind)) => {
-                    lease.advance(lease.len() - behind);
-                    conn.unrecv(lease);
-                    return Ok(hello.into_bytes());
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    // If it cannot be sent, there is nobody to hear it.
-                    let _ = conn.try_send(bare_alert(AlertDescription::DecodeError));
-                    return Err(error);
-                }
-            },
-            None => {
-                return Err(match conn.end() {
-                    Some(End::ReadTimeout) => TlsError::ReadTimeout,
-                    Some(End::Closed(CloseReason::PhaseTimeout)) => TlsError::Timeout,
-                    Some(End::Closed(reason)) if reason != CloseReason::PeerClosed => {
-                        TlsError::Ended(reason)
-                    }
-                    _ => TlsError::EndedInHandshake,
-                });
-            }
-        }
-    }
-}
-
-/// Waits for a turn, and for the end of the connection meanwhile.
-async fn wait_for(turn: &mut Turn, cap: usize, conn: &mut Conn) -> Result<(), TlsError> {
-    let mut closed = pin!(conn.closed());
-    let mut until: Option<Pin<Box<Sleep>>> = None;
-    poll_fn(|cx| {
-        loop {
-            match turn.poll(cap, now(), cx) {
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(Wait::Wake) => break,
-                Err(Wait::Until(at)) => {
-                    let sleep = until.insert(Box::pin(sleep_until(at)));
-                    if sleep.as_mut().poll(cx).is_pending() {
-                        break;
-                    }
-                }
-            }
-        }
-        closed.as_mut().poll(cx).map(|reason| match reason {
-            CloseReason::PhaseTimeout => Err(TlsError::HandshakeCap { cap }),
-            reason => Err(TlsError::Ended(reason)),
-        })
-    })
-    .await
-}
-
-impl TlsClient {
-    /// Conducts the handshake with a server of this name, a DNS name or an IP address, as its client. It may take
-    /// [`handshake_timeout`](Self::handshake_timeout).
-    ///
-    /// ```no_run
-    /// # async fn example(client: slipring::tls::TlsClient) -> Result<(), Box<dyn std::error::Error>> {
-    /// let conn = slipring::dial("192.0.2.1:443".parse()?).await?;
-    /// let mut conn = client.connect(conn, "example.org").await?;
-    /// conn.send("GET / HTTP/1.0\r\n\r\n").await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`TlsError`]; the peer has been told, where there is an alert for it, and the connection is closed.
-    pub async fn connect(&self, conn: Conn, name: &str) -> Result<TlsConn, TlsError> {
-        let mut tls = TlsConn::new(conn, Machine::client(self, name)?);
-        tls.conn.set_phase_deadline(Timeout::After(self.handshake_timeout()));
-        tls.shake_hands(&mut Turn::new(0), 0).await?;
-        Ok(tls)
-    }
-}
 
 /// A connection of a reactor, encrypted. Like [`Conn`] it belongs to its reactor, and its methods panic outside of
 /// that one's tasks.
@@ -164,60 +47,22 @@ impl TlsClient {
 /// does, announces nothing.
 #[derive(Debug)]
 pub struct TlsConn {
-    conn: Conn,
-    machine: Machine,
+    pub(super) conn: Conn,
+    pub(super) machine: Machine,
     /// Decrypted, in order.
     inbox: Inbox,
     /// What is to be told behind that.
-    failed: Option<TlsError>,
+    pub(super) failed: Option<TlsError>,
     /// For ranges, between calls.
-    plain: Vec<Plain>,
+    pub(super) plain: Vec<Plain>,
     retry: Option<Pin<Box<Sleep>>>,
-    read_deadline: Option<Box<ReadDeadline>>,
+    pub(super) read_deadline: Option<Box<ReadDeadline>>,
 }
 
 impl TlsConn {
-    fn new(conn: Conn, machine: Machine) -> Self {
+    pub(super) fn new(conn: Conn, machine: Machine) -> Self {
         let (inbox, plain) = (Inbox::default(), Vec::new());
         Self { conn, machine, inbox, failed: None, plain, retry: None, read_deadline: None }
-    }
-
-    // -------------------------------------------------------------------------------- handshake
-
-    fn open_hello(&mut self, hello: &mut [u8]) {
-        if let Err(error) = self.machine.handle_received(hello, &mut self.plain) {
-            self.failed = Some(error);
-        }
-    }
-
-    async fn shake_hands(&mut self, turn: &mut Turn, cap: usize) -> Result<(), TlsError> {
-        // Came, and waits until the handshake may go on.
-        let mut came = None;
-        let shaken = poll_fn(|cx| {
-            loop {
-                // To the outbox, also what is said to a peer that failed.
-                ready!(self.poll_flush(cx))?;
-                if let Some(error) = &self.failed {
-                    return Poll::Ready(Err(error.clone()));
-                }
-                if self.machine.agreed().is_some() {
-                    return Poll::Ready(Ok(()));
-                }
-                if turn.poll_given_up(cx).is_ready() {
-                    return Poll::Ready(Err(TlsError::HandshakeCap { cap }));
-                }
-                if came.is_none() {
-                    came = Some(ready!(self.conn.poll_recv(cx)));
-                }
-                ready!(turn.poll_go_on(now(), cx));
-                self.take(came.take().flatten());
-            }
-        });
-        shaken.await?;
-        // It is for plaintext from now on.
-        self.read_deadline = self.conn.take_read_deadline();
-        self.conn.end_phase();
-        Ok(())
     }
 
     /// What was agreed upon in the handshake: version, protocol (ALPN), the name asked for (SNI), the peer's
@@ -293,7 +138,7 @@ impl TlsConn {
         Poll::Ready(())
     }
 
-    fn take(&mut self, received: Option<Lease>) {
+    pub(super) fn take(&mut self, received: Option<Lease>) {
         let outcome = match received {
             Some(lease) => self.open(lease),
             None => self.take_end(),
