@@ -112,6 +112,9 @@ impl Handshake {
             match self.step(flight) {
                 Ok(Next::More) => {}
                 Ok(Next::Record) => {
+                    if is_too_short(record) {
+                        return Err(rustls::Error::DecryptError.into());
+                    }
                     if is_alone && is_dropped_early_data(&self.collected) {
                         self.collected.clear();
                     }
@@ -213,6 +216,14 @@ fn is_dropped_early_data(record: &[u8]) -> bool {
     let inner = sealed.split_last_chunk::<SEAL>().map(|(inner, _)| inner);
     outer == Some(ContentType::ApplicationData)
         && inner.is_some_and(|inner| inner.iter().all(|byte| *byte == 0))
+}
+
+/// Whether this record, which rustls has looked at and not taken, was never sealed: it is shorter than a seal. rustls
+/// takes it for early data too, of which it drops a number of bytes. Those without any would go on for ever, each of
+/// them looked at again with each that follows; no honest peer sends one.
+fn is_too_short(record: &[u8]) -> bool {
+    record.first().is_some_and(|typ| ContentType::from(*typ) == ContentType::ApplicationData)
+        && record.len() < HEADER + SEAL
 }
 
 /// Does what a state of rustls asks for.

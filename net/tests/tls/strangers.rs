@@ -178,36 +178,40 @@ fn keys_that_change_for_ever_cost_nothing_and_end() {
     assert_eq!(own.outgoing().len(), 5 + 2 + 1 + 16, "one alert, and no answer");
 }
 
-/// A client whose ticket is from another server, one that takes early data. Ours drops that, up to 16 KiB of it.
+/// A client that offers early data: its ticket is from another server, one that takes it.
+fn offers_early_data(suite: SupportedCipherSuite) -> ClientConnection {
+    let mut config = client_config(suite);
+    config.enable_early_data = true;
+    let config = Arc::new(config);
+    let mut other = server_config(suite);
+    other.max_early_data_size = 1 << 16;
+    let mut other = ServerConnection::new(Arc::new(other)).expect("a server");
+    let mut first = connection_of(&config);
+    for _ in 0..4 {
+        let (mut up, mut down) = (Vec::new(), Vec::new());
+        while first.wants_write() {
+            first.write_tls(&mut up).expect("memory takes all");
+        }
+        let mut up = Cursor::new(up);
+        while other.read_tls(&mut up).expect("it takes what is left") > 0 {
+            other.process_new_packets().expect("an honest client");
+        }
+        while other.wants_write() {
+            other.write_tls(&mut down).expect("memory takes all");
+        }
+        let mut down = Cursor::new(down);
+        while first.read_tls(&mut down).expect("it takes what is left") > 0 {
+            first.process_new_packets().expect("an honest server");
+        }
+    }
+    connection_of(&config)
+}
+
+/// Our server drops early data, up to 16 KiB of it.
 #[test]
 fn early_data_that_is_dropped_is_counted_once() {
     for suite in suites().into_iter().filter(|suite| suite.tls13().is_some()) {
-        let mut config = client_config(suite);
-        config.enable_early_data = true;
-        let config = Arc::new(config);
-        let mut other = server_config(suite);
-        other.max_early_data_size = 1 << 16;
-        let mut other = ServerConnection::new(Arc::new(other)).expect("a server");
-        let mut first = connection_of(&config);
-        for _ in 0..4 {
-            let (mut up, mut down) = (Vec::new(), Vec::new());
-            while first.wants_write() {
-                first.write_tls(&mut up).expect("memory takes all");
-            }
-            let mut up = Cursor::new(up);
-            while other.read_tls(&mut up).expect("it takes what is left") > 0 {
-                other.process_new_packets().expect("an honest client");
-            }
-            while other.wants_write() {
-                other.write_tls(&mut down).expect("memory takes all");
-            }
-            let mut down = Cursor::new(down);
-            while first.read_tls(&mut down).expect("it takes what is left") > 0 {
-                first.process_new_packets().expect("an honest server");
-            }
-        }
-
-        let mut client = connection_of(&config);
+        let mut client = offers_early_data(suite);
         for _ in 0..5 {
             client.early_data().expect("a ticket").write_all(&[7; 3000]).expect("room");
         }
@@ -220,5 +224,30 @@ fn early_data_that_is_dropped_is_counted_once() {
         client.writer().write_all(b"hello").expect("sealed");
         carry(&mut client, &mut own, &mut Vec::new(), &mut dice).expect("an honest server");
         assert_eq!(own.received, b"hello");
+    }
+}
+
+/// They cost their sender five bytes each, and nothing of what rustls drops: without an end of their own, all of them
+/// would be looked at again with each that follows.
+#[test]
+fn early_data_shorter_than_a_seal_is_refused() {
+    for suite in suites().into_iter().filter(|suite| suite.tls13().is_some()) {
+        for length in [0, 1, 15] {
+            let mut client = offers_early_data(suite);
+            let mut hello = Vec::new();
+            client.write_tls(&mut hello).expect("memory takes all");
+            let server = pki::server().build().expect("a server");
+            let mut own = End::new(Machine::server(&server).expect("a server"));
+            own.handle(&mut hello);
+            assert!(own.error.is_none(), "{suite:?}: {:?}", own.error);
+            let record = [&[23, 3, 3, 0, length][..], &vec![0; length.into()]].concat();
+            let taken = (0..2_000).take_while(|_| {
+                own.handle(&mut record.clone());
+                own.error.is_none()
+            });
+            assert_eq!(taken.count(), 0, "{suite:?}: records of {length} bytes");
+            let refused = Some(TlsError::Protocol(rustls::Error::DecryptError));
+            assert_eq!(format!("{:?}", own.error), format!("{refused:?}"));
+        }
     }
 }
