@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 use rustls::{StreamOwned, pki_types::pem::PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use slipring::tls::{TlsConn, TlsError, TlsServer};
-use slipring::{Builder, CloseReason, Conn, Limits, Serve, Serving, Timeout};
+use slipring::{Builder, CloseReason, Conn, Counters, Limits, Serve, Serving, Timeout};
 use support::{PATIENCE, bounded, bounded_by, connect, eventually, hears_within};
 use support::{ms, now, one_reactor, spawn};
 
@@ -83,10 +83,11 @@ where
     (serving.expect("it starts"), told)
 }
 
-fn end(serving: Serving) {
+fn end(serving: Serving) -> Counters {
     serving.handle().drain();
     let counters = support::sum(&serving.join().expect("a drain in order"));
     assert_eq!(counters.accepted + counters.dialed, counters.closed, "a connection is lost");
+    counters
 }
 
 fn pattern(seed: u8, length: usize) -> Vec<u8> {
@@ -548,55 +549,80 @@ fn a_place_is_for_a_whole_hello_and_not_for_a_first_record() {
     });
 }
 
-/// All that clients send in the middle of a handshake comes in one turn: what it costs is spread over several.
-#[test]
-fn few_handshakes_go_on_in_a_turn() {
-    const CLIENTS: usize = 32;
-    bounded(|| {
-        let (go, wait) = mpsc::channel::<()>();
-        let wait = Arc::new(std::sync::Mutex::new(wait));
-        let (serving, told) = reporting(one_reactor(), server(), move |conn, server, tell| {
-            let wait = Arc::clone(&wait);
-            async move {
-                let mut conn = server.accept(conn).await.expect("a client");
-                tell.send(slipring::now()).expect("the test waits");
-                if conn.recv().await.expect("no error").is_some() {
-                    // Blocks the reactor, on purpose.
+/// So many clients send the rest of their handshakes, then one who is established a ping, and all of that comes in one
+/// turn. When each handshake was done, how many before the ping came, and the counters.
+fn handshakes_that_go_on_together(
+    builder: Builder,
+    count: usize,
+) -> (Vec<Duration>, usize, Counters) {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Arc::new(std::sync::Mutex::new(wait));
+    let (serving, told) = reporting(builder, server(), move |conn, server, tell| {
+        let wait = Arc::clone(&wait);
+        async move {
+            let mut conn = server.accept(conn).await.expect("a client");
+            tell.send((false, slipring::now())).expect("the test waits");
+            while let Ok(Some(data)) = conn.recv().await {
+                tell.send((true, slipring::now())).expect("the test waits");
+                if &data[..] == b"block" {
+                    // The reactor, on purpose.
                     let wait = wait.lock().expect("nobody panics");
-                    tell.send(slipring::now()).expect("the test waits");
                     wait.recv_timeout(PATIENCE).expect("the test goes on");
                 }
             }
-        });
-        let address = serving.addresses()[0];
-        let mut blocker = stranger(address);
-        blocker.conn.complete_io(&mut blocker.sock).expect("a handshake");
-        told.recv_timeout(PATIENCE).expect("told");
-        let mut clients: Vec<Stranger> = (0..CLIENTS).map(|_| stranger(address)).collect();
-        for client in &mut clients {
+        }
+    });
+    let address = serving.addresses()[0];
+    let mut blocker = stranger(address);
+    blocker.conn.complete_io(&mut blocker.sock).expect("a handshake");
+    told.recv_timeout(PATIENCE).expect("told");
+    let mut clients: Vec<Stranger> = (0..count).map(|_| stranger(address)).collect();
+    for client in &mut clients {
+        client.conn.write_tls(&mut client.sock).expect("sent");
+    }
+    for client in &mut clients {
+        while client.conn.is_handshaking() {
+            client.conn.read_tls(&mut client.sock).expect("received");
+            client.conn.process_new_packets().expect("an honest server");
+        }
+    }
+    blocker.write_all(b"block").expect("sent");
+    told.recv_timeout(PATIENCE).expect("told");
+    for client in &mut clients {
+        while client.conn.wants_write() {
             client.conn.write_tls(&mut client.sock).expect("sent");
         }
-        for client in &mut clients {
-            while client.conn.is_handshaking() {
-                client.conn.read_tls(&mut client.sock).expect("received");
-                client.conn.process_new_packets().expect("an honest server");
-            }
-        }
-        blocker.write_all(b"block").expect("sent");
-        told.recv_timeout(PATIENCE).expect("told");
-        for client in &mut clients {
-            while client.conn.wants_write() {
-                client.conn.write_tls(&mut client.sock).expect("sent");
-            }
-        }
-        go.send(()).expect("the reactor waits");
-        let times: Vec<Duration> =
-            (0..CLIENTS).map(|_| told.recv_timeout(PATIENCE).expect("told")).collect();
+    }
+    blocker.write_all(b"ping").expect("sent");
+    go.send(()).expect("the reactor waits");
+    let all: Vec<(bool, Duration)> =
+        (0..=count).map(|_| told.recv_timeout(PATIENCE).expect("told")).collect();
+    let before = all.iter().position(|(is_ping, _)| *is_ping).expect("it comes");
+    let done = all.iter().filter(|(is_ping, _)| !is_ping).map(|(_, at)| *at).collect();
+    drop((blocker, clients, told));
+    (done, before, end(serving))
+}
+
+/// What it costs is spread over several turns.
+#[test]
+fn few_handshakes_go_on_in_a_turn() {
+    bounded(|| {
+        let (times, ..) = handshakes_that_go_on_together(one_reactor(), 32);
         for turn in times.chunk_by(|one, next| one == next) {
             assert!(turn.len() <= 4, "{} in one turn", turn.len());
         }
-        drop((blocker, clients));
-        end(serving);
+    });
+}
+
+#[test]
+fn what_waits_until_its_handshake_may_go_on_keeps_no_buffer() {
+    bounded(|| {
+        let limits =
+            Limits { accepted_max: 256, buffers: 64, buffer_bytes: 4096, ..Limits::default() };
+        let builder = one_reactor().limits(limits);
+        let (times, before, counters) = handshakes_that_go_on_together(builder, 200);
+        assert!(counters.receives_parked > 0, "64 buffers were never too few");
+        assert!(before <= 80, "a ping waits for {before} of {} handshakes", times.len());
     });
 }
 

@@ -144,8 +144,9 @@ impl TlsConn {
     }
 
     async fn shake_hands(&mut self, turn: &mut Turn, cap: usize) -> Result<(), TlsError> {
-        // Came, and waits until the handshake may go on.
-        let mut came = None;
+        // Something came, and is back in its slot until the handshake may go on: held here, it would keep its buffer
+        // from others.
+        let mut has_come = false;
         let shaken = poll_fn(|cx| {
             loop {
                 // To the outbox, also what is said to a peer that failed.
@@ -159,11 +160,21 @@ impl TlsConn {
                 if turn.poll_given_up(cx).is_ready() {
                     return Poll::Ready(Err(TlsError::HandshakeCap { cap }));
                 }
-                if came.is_none() {
-                    came = Some(ready!(self.conn.poll_recv(cx)));
+                if has_come {
+                    ready!(turn.poll_go_on(now(), cx));
                 }
-                ready!(turn.poll_go_on(now(), cx));
-                self.take(came.take().flatten());
+                let received = ready!(self.conn.poll_recv(cx));
+                // An end costs nothing that others would have to wait for.
+                let may_go_on = has_come || received.is_none();
+                match received {
+                    Some(lease) if !may_go_on && turn.poll_go_on(now(), cx).is_pending() => {
+                        self.conn.unrecv(lease);
+                        has_come = true;
+                        return Poll::Pending;
+                    }
+                    received => self.take(received),
+                }
+                has_come = false;
             }
         });
         shaken.await?;
