@@ -669,6 +669,34 @@ fn a_recv_that_is_dropped_loses_nothing() {
     });
 }
 
+/// As over TCP: see `under_way.rs`.
+#[test]
+fn a_drain_waits_for_an_answer_in_the_making() {
+    bounded(|| {
+        let builder = one_reactor().drain_deadline(ms(4000));
+        let (serving, told) = reporting(builder, server(), async |conn, server, tell| {
+            let mut conn = server.accept(conn).await.expect("a client");
+            let data = conn.recv().await.expect("no error").expect("bytes");
+            // Waits that were given up are none.
+            let given_up = slipring::timeout(ms(5), conn.recv()).await;
+            assert!(given_up.is_err() && slipring::timeout(ms(5), conn.closed()).await.is_err());
+            tell.send(()).expect("the test waits");
+            slipring::sleep(ms(600)).await;
+            conn.send(data).await.expect("nobody closed it");
+            conn.shutdown().await.expect("nobody closed it");
+        });
+        let mut client = stranger(serving.addresses()[0]);
+        client.write_all(b"slow").expect("sent");
+        told.recv_timeout(PATIENCE).expect("begun");
+        serving.handle().drain();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).expect("its answer, and an end in order");
+        assert_eq!(answer, b"slow");
+        drop(client);
+        assert_eq!(end(serving).drain_aborted, 0);
+    });
+}
+
 #[test]
 fn a_send_that_is_dropped_takes_nothing() {
     bounded(|| {

@@ -87,7 +87,7 @@ impl TlsConn {
         if let Some(deadline) = &mut self.read_deadline {
             deadline.begin();
         }
-        poll_fn(|cx| self.poll_recv(cx)).await
+        Receiving { conn: self, waits: false }.await
     }
 
     /// [`recv`](Self::recv), for those who write futures.
@@ -429,6 +429,30 @@ impl TlsConn {
     #[must_use]
     pub fn origin(&self) -> Option<Origin> {
         self.conn.origin()
+    }
+}
+
+/// The wait of [`TlsConn::recv`]. Dropped, it waits no more: a drain takes a connection for idle whose task does.
+struct Receiving<'a> {
+    conn: &'a mut TlsConn,
+    waits: bool,
+}
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            self.conn.conn.forget_reader();
+        }
+    }
+}
+
+impl Future for Receiving<'_> {
+    type Output = Result<Option<Lease>, TlsError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.conn.poll_recv(cx);
+        self.waits = polled.is_pending();
+        polled
     }
 }
 
