@@ -27,26 +27,35 @@ pub(super) struct Hello {
 
 impl Hello {
     /// Adds what came. Once it is whole, or will never be one, for the machine to say so: how many of these bytes stand
-    /// behind its records. They are not added.
+    /// behind it. They are not added.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Option<usize>, TlsError> {
-        let is_whole = self.add(bytes)?;
-        let behind = (self.bytes.len() - self.next).min(bytes.len());
-        Ok(is_whole.then(|| {
-            self.bytes.truncate(self.bytes.len() - behind);
-            behind
-        }))
+        let mut left = bytes;
+        let is_whole = self.add(&mut left)?;
+        // Its next bytes, or its turn, may be long in coming.
+        self.bytes.shrink_to_fit();
+        Ok(is_whole.then_some(left.len()))
     }
 
-    fn add(&mut self, bytes: &[u8]) -> Result<bool, TlsError> {
-        self.bytes.extend_from_slice(bytes);
+    /// Takes its records, or what is there of them, from the front of what is left.
+    fn add(&mut self, left: &mut &[u8]) -> Result<bool, TlsError> {
         loop {
-            let rest = &self.bytes[self.next..];
-            let record = match super::machine::record_length(rest) {
-                Ok(Some(length)) if length <= rest.len() => &rest[..length],
-                Ok(_) if self.bytes.len() > HELLO_BYTES_MAX => return Err(too_large()),
-                Ok(_) => return Ok(false),
+            let record = &self.bytes[self.next..];
+            let lacks = match super::machine::record_length(record) {
+                Ok(Some(length)) if self.next + length > HELLO_BYTES_MAX => {
+                    return Err(too_large());
+                }
+                Ok(length) => length.unwrap_or(HEADER) - record.len(),
                 Err(_) => return Ok(true),
             };
+            if lacks > 0 {
+                if left.is_empty() {
+                    return Ok(false);
+                }
+                let (more, rest) = left.split_at(lacks.min(left.len()));
+                self.bytes.extend_from_slice(more);
+                *left = rest;
+                continue;
+            }
             if ContentType::from(record[0]) != ContentType::Handshake {
                 return Ok(true);
             }
@@ -56,9 +65,6 @@ impl Hello {
             }
             self.message += payload.len();
             self.next += record.len();
-            if self.next > HELLO_BYTES_MAX {
-                return Err(too_large());
-            }
             if self.message < MESSAGE_HEADER {
                 continue;
             }
@@ -119,6 +125,7 @@ mod tests {
         assert_eq!(hello.push(&bytes[..500]).expect("short"), None);
         let rest = [&bytes[500..], &[23; 40_000]].concat();
         assert_eq!(hello.push(&rest).expect("short"), Some(40_000));
+        assert!(hello.bytes.capacity() < 2 * bytes.len(), "{} bytes", hello.bytes.capacity());
         assert_eq!(hello.into_bytes(), bytes);
     }
 
@@ -141,6 +148,6 @@ mod tests {
             .map(|piece| hello.push(piece))
             .find(|outcome| !matches!(outcome, Ok(None)));
         assert!(outcome.is_some_and(refused), "it was taken");
-        assert!(hello.bytes.len() <= HELLO_BYTES_MAX + 100);
+        assert!(hello.bytes.len() <= HELLO_BYTES_MAX);
     }
 }
