@@ -25,6 +25,8 @@
 //!   sent is lost.
 //! * *Shutdown*, or close, puts our FIN behind what waits and does not wait either. Reading goes on. Dropping the
 //!   connection later drops nothing of what was written: it ends in order.
+//! * By TLS, a record that was taken waits for room or memory if there is none, and flush and shutdown wait with it.
+//!   Who drops the connection without either, while that is so, resets it: the peer must not take a part for all.
 //! * Errors are `io::Error`s of the fitting kind; `get_ref()` has the [`CloseReason`](crate::CloseReason).
 //!
 //! *Wake-ups.* A connection remembers one reader and one writer, so the two directions may be polled by different

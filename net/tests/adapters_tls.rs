@@ -103,3 +103,29 @@ fn slices_go_out_as_one_and_a_cut_stream_is_no_end() {
         end(serving);
     });
 }
+
+#[test]
+fn a_reset_is_told_to_who_flushes_and_to_who_shuts_down() {
+    bounded(|| {
+        let (tell, told) = mpsc::channel();
+        let (serving, config) = serve(move |conn, tls: TlsServer| {
+            let tell = tell.clone();
+            async move {
+                let mut stream = tls.accept(conn).await.expect("a handshake");
+                stream.write_all(b"hello").await.expect("room");
+                stream.closed().await;
+                let flushed = stream.flush().await.map_err(|error| error.kind());
+                let shut_down = AsyncWriteExt::shutdown(&mut stream).await;
+                let shut_down = shut_down.map_err(|error| error.kind());
+                tell.send((flushed, shut_down)).expect("the test waits");
+            }
+        });
+        let mut client = connect(&serving, &config);
+        client.read_exact(&mut [0; 5]).expect("a handshake, and bytes behind it");
+        support::reset(client.sock);
+        let told = told.recv_timeout(PATIENCE).expect("told");
+        let reset = Err(std::io::ErrorKind::ConnectionReset);
+        assert_eq!(told, (reset, reset));
+        end(serving);
+    });
+}

@@ -383,6 +383,20 @@ fn an_end_that_cuts_something_off_is_no_orderly_one() {
     });
 }
 
+#[test]
+fn what_was_sent_arrives_though_there_is_no_room_for_the_end_s_announcement() {
+    bounded(|| {
+        let (received, outcome) = with_small_outbox(async |mut conn| {
+            let left = OUTBOX_BYTES - conn.outbox_bytes() as usize;
+            // Five bytes of header, one for the type, sixteen of a seal.
+            conn.try_send(&vec![3; left - 22]).expect("established");
+        });
+        let error = outcome.expect_err("nobody said that it was all");
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "after {received} bytes");
+        assert!(received > 12 << 10, "{received} bytes");
+    });
+}
+
 // ------------------------------------------------------------------------------ deadlines, floods
 
 #[test]

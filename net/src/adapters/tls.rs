@@ -54,7 +54,8 @@ impl Stream for TlsConn {
     }
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.poll_flush(cx).map_err(Into::into)
+        ready!(self.poll_flush(cx))?;
+        Poll::Ready(self.write_end().map_err(Into::into))
     }
 
     fn poll_shut_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {

@@ -15,7 +15,7 @@
 //! | `send` | nothing: it takes all of its bytes at once, when there is room |
 //! | `send_all` | a whole number of its pieces was taken, in their order |
 //! | `accept`, `connect` | the connection is closed with it |
-//! | the `TlsConn` | what was sent goes out, a close_notify, a FIN; a reset, if the outbox does not take all of that |
+//! | the `TlsConn` | what was sent goes out, a close_notify, a FIN; a reset, if the outbox does not take it all |
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -331,7 +331,7 @@ impl TlsConn {
     /// Half-closes: what waits is sent, our close_notify and FIN follow. Receiving goes on.
     ///
     /// # Errors
-    /// [`TlsError`], if nothing can be sent any more.
+    /// [`TlsError`], if nothing can be sent any more, or what was sent may be lost.
     pub async fn shutdown(&mut self) -> Result<(), TlsError> {
         poll_fn(|cx| self.poll_shutdown(cx)).await
     }
@@ -344,18 +344,29 @@ impl TlsConn {
         self.machine.close();
         ready!(self.poll_flush(cx))?;
         self.conn.shutdown();
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.write_end())
+    }
+
+    /// What a writer is told who asks how it went, as at [`Conn::write_end`].
+    pub(crate) fn write_end(&self) -> Result<(), TlsError> {
+        match self.conn.reason() {
+            Some(reason) if reason.is_abortive() => Err(self.why_not(SendError::Ended(reason))),
+            _ => Ok(()),
+        }
     }
 
     // ----------------------------------------------------------------------------------- ending
 
     /// Closes in order, as dropping it does: what waits is sent, our close_notify and FIN follow, the peer's is waited
-    /// for. If the outbox does not take all of that, because of [`try_send`](Self::try_send) or for want of memory, it
-    /// aborts: [`shutdown`](Self::shutdown) waits until it does. Returns at once; [`closed`](Self::closed) waits for
+    /// for. If the outbox does not take all that was sent, because of [`try_send`](Self::try_send) or for want of
+    /// memory, it aborts; if it only lacks room for the close_notify, the peer gets all and sees a stream that was cut
+    /// off. [`shutdown`](Self::shutdown) waits for room instead. Returns at once; [`closed`](Self::closed) waits for
     /// the end.
     pub fn close(&mut self) {
+        let has_all = self.push_outgoing();
         self.machine.close();
-        match self.push_outgoing() {
+        self.push_outgoing();
+        match has_all {
             true => self.conn.close(),
             // What is missing must not look like an end.
             false => self.conn.abort(),
