@@ -527,6 +527,36 @@ fn a_server_that_is_full_keeps_nobody_from_another() {
     });
 }
 
+/// What they are to be sent never finds room: no more than those who are silent do they keep their places.
+#[test]
+fn who_waits_for_room_in_a_handshake_keeps_nobody_out() {
+    bounded(|| {
+        let server = pki::server().handshake_timeout(Duration::from_secs(20)).handshakes_max(1);
+        let server = server.build().expect("a server");
+        let limits = Limits { accepted_max: 64, owned_bytes_max: 256, ..Limits::default() };
+        let builder = one_reactor().limits(limits);
+        let (serving, told) = reporting(builder, server, async |conn, server, tell| {
+            let error = server.accept(conn).await.expect_err("no room for a certificate");
+            // Who comes last is not waited for.
+            let _ = tell.send(error);
+        });
+        let hello = hello();
+        let clients: Vec<TcpStream> = (0..3)
+            .map(|_| {
+                let mut client = connect(serving.addresses()[0]);
+                client.write_all(&hello).expect("sent");
+                client
+            })
+            .collect();
+        for _ in 0..2 {
+            let error = told.recv_timeout(PATIENCE).expect("told");
+            assert!(matches!(error, TlsError::HandshakeCap { cap: 1 }), "{error:?}");
+        }
+        drop((clients, told));
+        end(serving);
+    });
+}
+
 /// The ClientHello in two records: the first one with four bytes of it, which make nobody sign anything.
 fn hello_in_two_records() -> (Vec<u8>, Vec<u8>) {
     let whole = hello();

@@ -150,16 +150,21 @@ impl TlsConn {
         let shaken = poll_fn(|cx| {
             loop {
                 // To the outbox, also what is said to a peer that failed.
-                ready!(self.poll_flush(cx))?;
-                if let Some(error) = &self.failed {
-                    return Poll::Ready(Err(error.clone()));
+                let flushed = self.poll_flush(cx)?;
+                if flushed.is_ready() {
+                    if let Some(error) = &self.failed {
+                        return Poll::Ready(Err(error.clone()));
+                    }
+                    if self.machine.agreed().is_some() {
+                        return Poll::Ready(Ok(()));
+                    }
                 }
-                if self.machine.agreed().is_some() {
-                    return Poll::Ready(Ok(()));
-                }
+                // Nor does who waits for room keep its place from others.
                 if turn.poll_given_up(cx).is_ready() {
-                    return Poll::Ready(Err(TlsError::HandshakeCap { cap }));
+                    let failed = self.failed.clone();
+                    return Poll::Ready(Err(failed.unwrap_or(TlsError::HandshakeCap { cap })));
                 }
+                ready!(flushed);
                 if has_come {
                     ready!(turn.poll_go_on(now(), cx));
                 }
