@@ -326,6 +326,12 @@ impl Conn {
         self.with(|connections, _| connections.outbox_bytes_max() as usize)
     }
 
+    /// Bytes that the reactor may own at most.
+    #[cfg(feature = "tls")]
+    pub(crate) fn owned_bytes_max(&self) -> u64 {
+        self.with(|connections, _| connections.owned_bytes_max())
+    }
+
     /// Half-closes: what waits is sent, our FIN follows. Receiving goes on.
     pub fn shutdown(&mut self) {
         self.with(shut_down);

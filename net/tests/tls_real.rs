@@ -397,6 +397,33 @@ fn what_was_sent_arrives_though_there_is_no_room_for_the_end_s_announcement() {
     });
 }
 
+#[test]
+fn a_record_for_which_there_never_is_memory_is_refused_and_pieces_are_not() {
+    bounded(|| {
+        let limits = Limits { accepted_max: 64, owned_bytes_max: 8 << 10, ..Limits::default() };
+        let builder = one_reactor().limits(limits);
+        let (serving, told) = reporting(builder, server(), async |conn, server, tell| {
+            let mut conn = server.accept(conn).await.expect("a client");
+            let waited = slipring::timeout(PATIENCE / 2, conn.send(vec![1; 10_000])).await;
+            tell.send((waited.ok(), conn.try_send(&[1; 10_000]))).expect("the test waits");
+            conn.send_all(&pattern(3, 100_000)).await.expect("in pieces");
+            conn.shutdown().await.expect("nothing in the way");
+        });
+        let mut client = stranger(serving.addresses()[0]);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).expect("announced");
+        let (sent, tried) = told.recv_timeout(PATIENCE).expect("told");
+        for outcome in [sent.expect("nothing to wait for"), tried] {
+            assert!(
+                matches!(outcome, Err(TlsError::TooManyOwned { bytes: 10_000, most: 8_192 })),
+                "{outcome:?}"
+            );
+        }
+        assert!(received == pattern(3, 100_000), "{} bytes", received.len());
+        end(serving);
+    });
+}
+
 // ------------------------------------------------------------------------------ deadlines, floods
 
 #[test]

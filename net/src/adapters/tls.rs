@@ -9,9 +9,6 @@ use slipring_core::Lease;
 use super::stream::Stream;
 use crate::tls::TlsConn;
 
-/// Bytes that one write takes at most: a record.
-const RECORD_BYTES: usize = 16 << 10;
-
 impl Stream for TlsConn {
     #[inline]
     fn poll_lease(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>>> {
@@ -25,7 +22,7 @@ impl Stream for TlsConn {
 
     fn poll_take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         ready!(self.poll_ready(cx))?;
-        let count = bytes.len().min(RECORD_BYTES);
+        let count = bytes.len().min(self.piece_bytes());
         if count > 0 {
             self.try_send(&bytes[..count])?;
         }
@@ -40,13 +37,14 @@ impl Stream for TlsConn {
         let mut filled = slices.iter().filter(|slice| !slice.is_empty());
         let (first, second) = (filled.next(), filled.next());
         let Some(first) = first else { return self.poll_take(cx, &[]) };
-        if second.is_none() || first.len() >= RECORD_BYTES {
+        let most = self.piece_bytes();
+        if second.is_none() || first.len() >= most {
             return self.poll_take(cx, first);
         }
         ready!(self.poll_ready(cx))?;
-        let mut record = Vec::with_capacity(RECORD_BYTES);
+        let mut record = Vec::with_capacity(most);
         for slice in slices {
-            let count = slice.len().min(RECORD_BYTES - record.len());
+            let count = slice.len().min(most - record.len());
             record.extend_from_slice(&slice[..count]);
         }
         self.try_send(&record)?;

@@ -28,14 +28,13 @@ use slipring_core::{CloseReason, Key, Lease, Origin, Outgoing, SendRefused, Time
 use super::error::TlsError;
 use super::handshake::Agreed;
 use super::inbox::{Inbox, RECORDS_KEPT};
-use super::machine::{Machine, Plain};
+use super::machine::{Machine, Plain, RECORD_OVERHEAD};
+use super::records::PLAIN_MAX;
 use crate::conn::{BusyFlag, Conn, End, ReadDeadline, SendError};
 use crate::tasks::{Executor, Sleep, sleep};
 
 /// Bytes for which there is no room, or no memory, try again after this long: nothing tells when there is some.
 const NO_ROOM: Duration = Duration::from_millis(5);
-/// Bytes of the pieces that `send_all` makes: a record each.
-const PIECE_BYTES: usize = 16 << 10;
 /// Bytes of an outbox that a send leaves free: for a change of keys in front of it and a close_notify behind it.
 const ROOM_KEPT: usize = 80;
 
@@ -217,7 +216,7 @@ impl TlsConn {
     /// # Errors
     /// [`TlsError`]; how many of the pieces were taken is not told.
     pub async fn send_all(&mut self, bytes: &[u8]) -> Result<(), TlsError> {
-        for piece in bytes.chunks(PIECE_BYTES) {
+        for piece in bytes.chunks(self.piece_bytes()) {
             self.send_bytes(piece).await?;
         }
         Ok(())
@@ -229,9 +228,25 @@ impl TlsConn {
         if sealed > most {
             return Err(TlsError::TooMany { bytes: bytes.len(), most });
         }
+        self.check_memory(bytes.len())?;
         poll_fn(|cx| self.poll_room(sealed, cx)).await?;
         self.machine.seal(bytes)?;
         poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Whether there may ever be memory for the records of so many bytes.
+    fn check_memory(&self, bytes: usize) -> Result<(), TlsError> {
+        let most = self.conn.owned_bytes_max();
+        match Machine::sealed_bytes(bytes.min(PLAIN_MAX)) as u64 > most {
+            true => Err(TlsError::TooManyOwned { bytes, most }),
+            false => Ok(()),
+        }
+    }
+
+    /// Bytes of a record, as large as there may be room and memory for.
+    pub(crate) fn piece_bytes(&self) -> usize {
+        let owned = usize::try_from(self.conn.owned_bytes_max()).unwrap_or(usize::MAX);
+        owned.min(self.room()).saturating_sub(RECORD_OVERHEAD).clamp(1, PLAIN_MAX)
     }
 
     /// Waits until the outbox is below its watermark and has room for so many bytes.
@@ -271,6 +286,7 @@ impl TlsConn {
     /// # Errors
     /// [`TlsError`]; nothing was taken.
     pub fn try_send(&mut self, bytes: &[u8]) -> Result<(), TlsError> {
+        self.check_memory(bytes.len())?;
         self.machine.seal(bytes)?;
         self.push_outgoing();
         Ok(())

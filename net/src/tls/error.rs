@@ -58,6 +58,18 @@ pub enum TlsError {
         /// What an outbox may hold, an announcement of the end aside.
         most: usize,
     },
+    /// A record of it takes more bytes than the reactor may own
+    /// ([`Limits::owned_bytes_max`](crate::Limits::owned_bytes_max)).
+    #[error(
+        "{bytes} bytes at once, and a reactor owns at most {most}, sealed; cut them, as `send_all` does, or raise \
+         `Limits::owned_bytes_max`"
+    )]
+    TooManyOwned {
+        /// Those to be sent.
+        bytes: usize,
+        /// What the reactor may own.
+        most: u64,
+    },
     /// Nothing came within the read deadline; the connection is as it was.
     #[error("nothing came within the read deadline")]
     ReadTimeout,
@@ -179,7 +191,9 @@ impl From<TlsError> for io::Error {
             TlsError::EndedInHandshake | TlsError::Truncated => io::ErrorKind::UnexpectedEof,
             TlsError::Ended(reason) => kind_of(*reason),
             TlsError::Closing | TlsError::SentClose => io::ErrorKind::BrokenPipe,
-            TlsError::TooMany { .. } | TlsError::BadName { .. } => io::ErrorKind::InvalidInput,
+            TlsError::TooMany { .. } | TlsError::TooManyOwned { .. } | TlsError::BadName { .. } => {
+                io::ErrorKind::InvalidInput
+            }
             TlsError::NoMemory => io::ErrorKind::OutOfMemory,
             TlsError::Alert(_) => io::ErrorKind::ConnectionAborted,
             _ => io::ErrorKind::InvalidData,

@@ -27,7 +27,7 @@ use super::records::{HEADER, Opened, PLAIN_MAX, Records, SEALED_MAX};
 use super::server::TlsServer;
 
 /// Bytes that a record is longer than its plaintext: header, number, seal.
-const RECORD_OVERHEAD: usize = 34;
+pub(super) const RECORD_OVERHEAD: usize = 34;
 
 /// Decrypted application data.
 #[derive(Clone, Debug, PartialEq, Eq)]
