@@ -66,6 +66,8 @@ pub use scope::Scope;
 pub(crate) use time::instants;
 pub use time::{Elapsed, Sleep, draining, now, sleep, sleep_until, timeout, yield_now};
 pub(crate) use timers::Timer;
+#[cfg(any(feature = "tls", feature = "tower"))]
+pub(crate) use waking::{drop_waiters, wake_waiter};
 
 use catching::{catch, drop_each};
 use entries::{Entries, Kept};

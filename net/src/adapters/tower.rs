@@ -27,7 +27,7 @@ use slipring_core::{Builder, SetupError};
 use tower_service::Service;
 
 use crate::conn::start;
-use crate::tasks::keep;
+use crate::tasks::{drop_waiters, keep, wake_waiter};
 use crate::{Conn, Serving, Tasks, tasks};
 
 /// Starts the runtime, and hands each accepted connection to the service of its reactor, which `make` makes there, from
@@ -213,13 +213,12 @@ impl<S> Ticket<S> {
 
 impl<S> Drop for Ticket<S> {
     fn drop(&mut self) {
-        let first = {
+        let (own, first) = {
             let mut order = self.line.order.borrow_mut();
-            order.waiting.remove(&self.number);
-            order.waiting.first_entry().and_then(|mut first| first.get_mut().take())
+            let own = order.waiting.remove(&self.number).flatten();
+            (own, order.waiting.first_entry().and_then(|mut first| first.get_mut().take()))
         };
-        if let Some(waker) = first {
-            waker.wake();
-        }
+        first.into_iter().for_each(wake_waiter);
+        drop_waiters(own);
     }
 }

@@ -16,6 +16,8 @@ use std::task::Waker;
 use slipring_core::sys::{WakeNumber, WakerTable, number_of};
 
 use super::catching::catch;
+#[cfg(any(feature = "tls", feature = "tower"))]
+use super::catching::drop_each;
 use super::{Executor, remote};
 
 pub(super) const INDEX_BITS: u32 = 24;
@@ -80,12 +82,19 @@ impl WakeNumber for TaskWake {
 
 /// Wakes whoever waits for an end, from wherever that is said: its own panic would take the end of another task for one
 /// of that task, or, said while a panic takes that apart, the process along.
-pub(super) fn wake_waiter(waker: Waker) {
+pub(crate) fn wake_waiter(waker: Waker) {
     if TaskId::of(&waker).is_some() {
         waker.wake();
     } else if catch(|| waker.wake()).is_none() {
         Executor::with(|executor| executor.note_panics_of_wakers(1));
     }
+}
+
+/// Drops such wakers: each by itself, for the same reason.
+#[cfg(any(feature = "tls", feature = "tower"))]
+pub(crate) fn drop_waiters(wakers: impl IntoIterator<Item = Waker>) {
+    let panics = drop_each(wakers);
+    Executor::with(|executor| executor.note_panics_of_wakers(panics));
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::tasks::note;
+use crate::tasks::{drop_waiters, wake_waiter};
 
 /// Handshakes that begin in one turn: some milliseconds, with the slowest signatures.
 const BEGIN_PER_TURN: usize = 4;
@@ -60,33 +60,30 @@ struct Places {
     line: Line,
 }
 
-/// Who waits: a number, in the order of arrival, and whom to wake.
+/// Who waits: a number, in the order of arrival, and whom to wake unless that has been done.
 #[derive(Default)]
-struct Line(VecDeque<(u64, Waker)>);
+struct Line(VecDeque<(u64, Option<Waker>)>);
 
 impl Line {
     fn place(&self, number: u64) -> Option<usize> {
         self.0.binary_search_by_key(&number, |(waiter, _)| *waiter).ok()
     }
 
-    fn wake_first(&self, behind: &mut Behind) {
-        behind.wake.extend(self.0.front().map(|(_, waker)| waker.clone()));
+    fn wake_first(&mut self, behind: &mut Behind) {
+        behind.wake.extend(self.0.front_mut().and_then(|(_, waker)| waker.take()));
     }
 
     /// Joins it as the last, or stays where it stands.
-    fn wait(&mut self, place: Option<usize>, number: u64, waker: &Waker, behind: &mut Behind) {
+    fn wait(&mut self, place: Option<usize>, number: u64, behind: &mut Behind) {
         match place {
-            Some(place) if self.0[place].1.will_wake(waker) => {}
-            Some(place) => {
-                behind.drop.push(std::mem::replace(&mut self.0[place].1, waker.clone()));
-            }
-            None => self.0.push_back((number, waker.clone())),
+            Some(place) => std::mem::swap(&mut self.0[place].1, &mut behind.waker),
+            None => self.0.push_back((number, behind.waker.take())),
         }
     }
 
     fn leave(&mut self, place: Option<usize>, behind: &mut Behind) {
         let left = place.and_then(|place| self.0.remove(place));
-        behind.drop.extend(left.map(|(_, waker)| waker));
+        behind.drop.extend(left.and_then(|(_, waker)| waker));
     }
 
     /// Whether who stands here, or would join now, is the first.
@@ -95,18 +92,33 @@ impl Line {
     }
 }
 
-/// What is done behind a look at the gate: who is woken may look at it again, and a waker that is not one of ours may
-/// take other handshakes with it when it is dropped.
+/// What is not done during a look at the gate. Wakers that are not ours may run any code when they are cloned, woken or
+/// dropped: look at the gate again, take other handshakes with them, or panic.
 #[derive(Default)]
 struct Behind {
+    /// Of who looks, until it is noted; then what stood there.
+    waker: Option<Waker>,
+    /// Who looks asks again in the next turn.
+    asks_again: bool,
     wake: Vec<Waker>,
     drop: Vec<Waker>,
 }
 
-fn look<R>(call: impl FnOnce(&mut Gate, &mut Behind) -> R) -> R {
-    let mut behind = Behind::default();
+impl Behind {
+    /// Each by itself: a panic of one would keep their wake-ups from the others.
+    fn catch_up(self) {
+        self.wake.into_iter().for_each(wake_waiter);
+        drop_waiters(self.drop.into_iter().chain(self.waker));
+    }
+}
+
+fn look<R>(cx: &Context<'_>, call: impl FnOnce(&mut Gate, &mut Behind) -> R) -> R {
+    let mut behind = Behind { waker: Some(cx.waker().clone()), ..Behind::default() };
     let outcome = GATE.with_borrow_mut(|gate| call(gate, &mut behind));
-    behind.wake.into_iter().for_each(Waker::wake);
+    if behind.asks_again {
+        behind.wake.push(cx.waker().clone());
+    }
+    behind.catch_up();
     outcome
 }
 
@@ -204,7 +216,7 @@ impl Turn {
         now: Duration,
         cx: &mut Context<'_>,
     ) -> Result<(), Wait> {
-        look(|gate, behind| self.poll_at(gate, cap, now, cx.waker(), behind))
+        look(cx, |gate, behind| self.poll_at(gate, cap, now, behind))
     }
 
     fn poll_at(
@@ -212,7 +224,6 @@ impl Turn {
         gate: &mut Gate,
         cap: usize,
         now: Duration,
-        waker: &Waker,
         behind: &mut Behind,
     ) -> Result<(), Wait> {
         gate.begin_turn(now);
@@ -234,14 +245,14 @@ impl Turn {
             gate.begun += 1;
             return Ok(());
         }
-        places.line.wait(place, number, waker, behind);
+        places.line.wait(place, number, behind);
         if place.is_none() {
             self.at = At::Waits(number);
         }
         match (is_first, has_place) {
             (false, _) => {}
             // In the next turn.
-            (true, true) => behind.wake.push(waker.clone()),
+            (true, true) => behind.asks_again = true,
             (true, false) => places.give_up_oldest(now, behind).map_err(Wait::Until)?,
         }
         Err(Wait::Wake)
@@ -251,16 +262,10 @@ impl Turn {
     /// that never asked for its turn, as a client's, always may.
     pub(super) fn poll_go_on(&mut self, now: Duration, cx: &mut Context<'_>) -> Poll<()> {
         let At::Begun(_) = self.at else { return Poll::Ready(()) };
-        look(|gate, behind| self.poll_go_on_at(gate, now, cx.waker(), behind))
+        look(cx, |gate, behind| self.poll_go_on_at(gate, now, behind))
     }
 
-    fn poll_go_on_at(
-        &mut self,
-        gate: &mut Gate,
-        now: Duration,
-        waker: &Waker,
-        behind: &mut Behind,
-    ) -> Poll<()> {
+    fn poll_go_on_at(&mut self, gate: &mut Gate, now: Duration, behind: &mut Behind) -> Poll<()> {
         gate.begin_turn(now);
         let place = self.goes_on.and_then(|number| gate.going.place(number));
         let is_first = gate.going.is_first(place);
@@ -272,13 +277,13 @@ impl Turn {
             return Poll::Ready(());
         }
         let number = gate.number();
-        gate.going.wait(place, number, waker, behind);
+        gate.going.wait(place, number, behind);
         if place.is_none() {
             self.goes_on = Some(number);
         }
         if is_first {
             // In the next turn.
-            behind.wake.push(waker.clone());
+            behind.asks_again = true;
         }
         Poll::Pending
     }
@@ -286,14 +291,14 @@ impl Turn {
     /// Whether this handshake has been given up for another; wakes when it is.
     pub(super) fn poll_given_up(&self, cx: &mut Context<'_>) -> Poll<()> {
         let At::Begun(number) = self.at else { return Poll::Pending };
-        look(|gate, behind| {
+        look(cx, |gate, behind| {
             let Some(places) = gate.servers.get_mut(&self.server) else { return Poll::Pending };
             let Some(place) = places.holder(number) else { return Poll::Pending };
             let holder = &mut places.under_way[place];
             if holder.is_given_up {
                 return Poll::Ready(());
             }
-            behind.drop.extend(note(&mut holder.waker, cx));
+            std::mem::swap(&mut holder.waker, &mut behind.waker);
             Poll::Pending
         })
     }
@@ -304,7 +309,7 @@ impl Drop for Turn {
         let mut behind = Behind::default();
         // A thread that ends has no line any more.
         let _ = GATE.try_with(|gate| self.leave(&mut gate.borrow_mut(), &mut behind));
-        behind.wake.into_iter().for_each(Waker::wake);
+        behind.catch_up();
     }
 }
 
@@ -487,6 +492,27 @@ mod tests {
         assert!(all[1].was_woken() && all[1].poll(2, 1001).is_ok());
         assert!(all[2].was_woken());
         assert_eq!(all[2].poll(2, 1001), Err(Wait::Until(Duration::from_millis(1400))));
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("on purpose");
+        }
+    }
+
+    #[test]
+    fn a_waker_that_panics_takes_no_other_handshake_with_it() {
+        let mut all = crowd(2);
+        assert!(all[0].poll(1, 0).is_ok());
+        let waker = Waker::from(Arc::new(Panics));
+        let mut turn = Turn::new(1);
+        assert!(turn.poll(1, Duration::ZERO, &mut Context::from_waker(&waker)).is_err());
+        assert!(all[1].poll(1, 0).is_err());
+        drop(all.remove(0)); // wakes it
+        drop(turn);
+        assert!(all[0].was_woken() && all[0].poll(1, 0).is_ok());
     }
 
     /// A waker of somebody's own executor, whose last copy takes a handshake with it.
