@@ -28,6 +28,9 @@ impl TlsServer {
     /// of which the wait for its turn is a part: [`handshakes_max`](Self::handshakes_max) are under way on a reactor
     /// at a time. The connection's phase deadline serves for that, so one that was set is replaced.
     ///
+    /// Whose turn it is has to be polled to take it: a future that has begun and is held without being polled keeps
+    /// those behind it from their turn, until it is polled again or dropped.
+    ///
     /// ```no_run
     /// use slipring::tls::{TlsError, TlsServer};
     ///
