@@ -199,6 +199,29 @@ fn the_pieces_are_no_larger_than_the_memory_of_the_reactor() {
 }
 
 #[test]
+fn who_copies_takes_what_memory_there_is_and_waits_for_more() {
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let of_task = Rc::clone(&told);
+    let service = move |mut conn: Conn| {
+        let told = Rc::clone(&of_task);
+        async move {
+            conn.send(vec![0; 60]).await.expect("there is memory for so much");
+            for _ in 0..2 {
+                let sent = poll_fn(|cx| conn.poll_send_from(cx, &[1; 90])).await;
+                told.borrow_mut().push(sent);
+            }
+            asleep(conn).await;
+        }
+    };
+    let mut stage = Stage::with(tasks(service), &conditions(100));
+    let client = stage.accept();
+    assert_eq!(*told.borrow(), [Ok(40)], "there is no memory for more, but for so much");
+    stage.pass_ms(10);
+    assert_eq!(*told.borrow(), [Ok(40), Ok(90)]);
+    assert_eq!(stage.sent(client).len(), 60 + 40 + 90);
+}
+
+#[test]
 fn more_at_once_than_the_reactor_may_own_is_refused() {
     let told = Rc::new(RefCell::new(Vec::new()));
     let of_task = Rc::clone(&told);

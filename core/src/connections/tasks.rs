@@ -79,6 +79,12 @@ impl<S> Connections<S> {
         self.memory.owned_bytes_max()
     }
 
+    /// So many of [those](Self::owned_bytes_max) it would take now.
+    #[must_use]
+    pub fn owned_bytes_free(&self) -> u64 {
+        self.memory.owned_bytes_max().saturating_sub(self.memory.owned_bytes())
+    }
+
     /// Something that the handler ran for this connection has panicked, and the handler has caught it: the connection
     /// ends as after a panic of the handler's own, with [`CloseReason::HandlerPanic`].
     pub fn panicked_of(&mut self, key: Key) {

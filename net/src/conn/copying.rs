@@ -8,14 +8,14 @@
 //! outbox and in the vector of a send, however few bytes it has.
 //!
 //! *Nothing fails for want of room.* The outbox above its watermark and the reactor short of memory are the same to the
-//! caller: not yet.
+//! caller: not yet. What there is room for is taken, be it less than the caller has.
 
 use std::io::IoSlice;
 use std::task::{Context, Poll, ready};
 
 use slipring_core::SendRefused;
 
-use super::memory::{bytes_at_once, never_fits};
+use super::memory::{bytes_free, nothing_fits};
 use super::{Conn, SendError};
 
 /// Bytes that one call takes: what makes an outbox high by default ([`Limits::outbox_high_bytes`](crate::Limits)).
@@ -67,10 +67,8 @@ impl Conn {
         if bytes == 0 {
             return Poll::Ready(Ok(0));
         }
-        let room = self.with(|connections, key| {
-            let room = connections.outbox_bytes_max().saturating_sub(connections.outbox_bytes(key));
-            bytes_at_once(connections).min(room as usize)
-        });
+        // Asked before anything is copied: who is refused asks again and again.
+        let room = self.with(|connections, key| bytes_free(connections, key));
         let count = bytes.min(room).min(COPY_BYTES_MAX);
         if count > 0 {
             let mut piece = Vec::with_capacity(count);
@@ -84,13 +82,10 @@ impl Conn {
                     let why = self.with(super::why_not);
                     return Poll::Ready(Err(why));
                 }
-                Err(SendRefused::Full(piece)) => {
-                    if let Some(error) = self.with(|connections, _| never_fits(connections, &piece))
-                    {
-                        return Poll::Ready(Err(error));
-                    }
-                }
+                Err(SendRefused::Full(_)) => {}
             }
+        } else if let Some(error) = self.with(|connections, _| nothing_fits(connections)) {
+            return Poll::Ready(Err(error));
         }
         self.wait_for_memory(cx);
         Poll::Pending

@@ -3,7 +3,7 @@
 
 use std::task::Context;
 
-use slipring_core::{Connections, Outgoing};
+use slipring_core::{Connections, Key, Outgoing};
 
 use super::{Conn, SendError, Shell};
 use crate::tasks::Timer;
@@ -35,6 +35,19 @@ impl Conn {
 pub(super) fn bytes_at_once(connections: &Connections<Shell>) -> usize {
     let owned = usize::try_from(connections.owned_bytes_max()).unwrap_or(usize::MAX);
     owned.min(connections.outbox_bytes_max() as usize).max(1)
+}
+
+/// So many bytes of one's own fit now, into the outbox of this one.
+pub(super) fn bytes_free(connections: &Connections<Shell>, key: Key) -> usize {
+    let owned = usize::try_from(connections.owned_bytes_free()).unwrap_or(usize::MAX);
+    let room = connections.outbox_bytes_max().saturating_sub(connections.outbox_bytes(key));
+    owned.min(room as usize)
+}
+
+/// Why not even one byte of one's own ever fits.
+pub(super) fn nothing_fits(connections: &Connections<Shell>) -> Option<SendError> {
+    let most = connections.owned_bytes_max();
+    (most == 0).then_some(SendError::TooManyOwned { bytes: 1, most })
 }
 
 /// Why bytes for which there is no room now will find none later either.
