@@ -263,7 +263,10 @@ impl Conn {
     /// Nobody waits for room or for the end any more: for who has asked [`poll_closed`](Self::poll_closed) and goes on
     /// to something else.
     pub(crate) fn forget_writer(&self) {
-        self.forget(|shell| shell.writer.take());
+        self.forget(|shell| {
+            shell.lacks_memory = false;
+            shell.writer.take()
+        });
     }
 
     fn forget(&self, take: impl FnOnce(&mut Shell) -> Option<Waker>) {

@@ -324,6 +324,65 @@ fn who_waits_for_memory_to_send_is_told_of_the_end_at_once() {
     assert_eq!(*told.borrow(), [Err(SendError::Ended(CloseReason::Reset))]);
 }
 
+/// Takes most of the plain memory for so long, as soon as something comes; not so much that the reactor is strained.
+async fn keeps_memory(mut conn: Conn, ms: u64) {
+    let lease = conn.recv().await.expect("it has come");
+    let most = lease.adopt_beside(vec![0; 150]).expect("there is memory for so much");
+    slipring::sleep(Duration::from_millis(ms)).await;
+    drop(most);
+}
+
+#[test]
+fn a_drain_waits_for_who_waits_for_memory_to_send() {
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let of_task = Rc::clone(&told);
+    let service = move |mut conn: Conn| {
+        let told = Rc::clone(&of_task);
+        async move {
+            if conn.key().index() == 0 {
+                return keeps_memory(conn, 500).await;
+            }
+            let sent = conn.send(vec![1; 100]).await;
+            told.borrow_mut().push(sent);
+            // It waits for the peer now.
+            while conn.recv().await.is_some() {}
+        }
+    };
+    let mut stage = Stage::with(tasks(service), &conditions(200));
+    let first = stage.accept();
+    stage.receive(first, b"x");
+    let second = stage.accept();
+    stage.drain();
+    stage.pass_ms(400);
+    assert!(told.borrow().is_empty(), "it has not been sent, and the connection is there");
+    stage.pass_ms(150);
+    assert_eq!(*told.borrow(), [Ok(())]);
+    assert_eq!(stage.sent(second), [1; 100]);
+    stage.pass_ms(2_000);
+    assert!(stage.is_drained(), "who has sent is idle");
+}
+
+#[test]
+fn a_send_that_is_given_up_waits_for_no_memory() {
+    let service = async |mut conn: Conn| {
+        if conn.key().index() == 0 {
+            return keeps_memory(conn, 5_000).await;
+        }
+        let sent = slipring::timeout(Duration::from_millis(10), conn.send(vec![1; 100])).await;
+        assert!(sent.is_err(), "there is no memory");
+        while conn.recv().await.is_some() {}
+    };
+    let mut stage = Stage::with(tasks(service), &conditions(200));
+    let first = stage.accept();
+    stage.receive(first, b"x");
+    let second = stage.accept();
+    stage.pass_ms(20);
+    stage.drain();
+    stage.pass_ms(2_000);
+    assert!(stage.driver().is_closed(second), "it is idle");
+    assert!(!stage.driver().is_closed(first));
+}
+
 #[test]
 fn what_a_task_holds_is_given_back_when_its_reactor_ends() {
     let service = async |mut conn: Conn| {

@@ -2,7 +2,7 @@
 //!
 //! None of them holds a byte that came, and none but [`Sending`] one that goes; so each may be dropped at any time. One
 //! that is dropped while it waits waits no more: a drain takes a connection for idle whose task waits for it, and only
-//! then.
+//! then; and not while that is for memory, since there is an answer to be sent.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -223,6 +223,7 @@ fn poll_send_rarely(
             *data = Some(bytes);
             // The end, too, is something that it waits for.
             if let Some(shell) = connections.state_of(key) {
+                shell.lacks_memory = true;
                 put_aside(note(&mut shell.writer, cx));
             }
             Sent::NoMemory

@@ -97,6 +97,8 @@ pub struct Shell {
     is_deaf: bool,
     /// Whoever works on it says that something is under way.
     pub(super) is_busy: bool,
+    /// Something waits to be sent for which there is no memory.
+    pub(super) lacks_memory: bool,
     /// It stands on the list of the unread.
     is_unread: bool,
     /// Its reading is paused for what is in its inbox.
@@ -305,9 +307,10 @@ impl Shell {
     }
 
     /// Whether its task waits for the peer, or there is none, and nobody says otherwise: else something is under way.
-    /// With nothing in the outbox a writer waits for the end.
+    /// With nothing in the outbox a writer waits for the end, but for one that waits for memory.
     pub(super) fn is_idle(&self) -> bool {
-        (self.reader.is_some() || self.writer.is_some() || self.handles == 0) && !self.is_busy
+        let is_at_work = self.is_busy || self.lacks_memory;
+        (self.reader.is_some() || self.writer.is_some() || self.handles == 0) && !is_at_work
     }
 
     /// Whether all that ever came was received.
