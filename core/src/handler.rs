@@ -116,7 +116,9 @@ pub trait Handler: Sized {
 
     /// Whether a connection on which nothing has moved for a moment has nothing under way either, such as an answer
     /// that is being made: a drain then asks it to go. One that has is left alone until its bytes move again and it is
-    /// quiet behind them, or until the drain's deadline. Asked during a drain only.
+    /// quiet behind them, or until the drain's deadline. It is not closed to make room for a client either
+    /// ([`OnFull::EvictIdle`](crate::OnFull::EvictIdle)), nor because the reactor has too much. Asked during a drain,
+    /// and when somebody idle is looked for.
     fn is_idle(&self, state: &Self::State) -> bool {
         let _ = state;
         true

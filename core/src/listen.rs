@@ -112,8 +112,9 @@ pub enum OnFull {
     /// waits as with `Backlog`.
     Reject,
     /// The connection of its reactor that has been idle for longest is closed in order
-    /// ([`CloseReason::Evicted`](crate::CloseReason::Evicted)), if one has been for a second at least, and the
-    /// client has its place then. If there is none, it waits as with `Backlog`.
+    /// ([`CloseReason::Evicted`](crate::CloseReason::Evicted)), if one has been for a second at least and its handler
+    /// has nothing under way for it ([`Handler::is_idle`](crate::Handler::is_idle)), and the client has its place
+    /// then. If there is none, it waits as with `Backlog`.
     EvictIdle,
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use slipring::{Census, CloseReason, Conn, End, SendError, Timeout, tasks};
 use slipring_core::driver::Driver as _;
-use slipring_core::token::Descriptor;
-use slipring_core::{Handler, Limits};
+use slipring_core::token::{Descriptor, Op};
+use slipring_core::{Handler, Limits, OnFull};
 use slipring_sim::{Conditions, Stage};
 
 /// Clients, of whom each has sent something: one buffer for each is more than are left alone.
@@ -360,6 +360,28 @@ fn a_drain_waits_for_who_waits_for_memory_to_send() {
     assert_eq!(stage.sent(second), [1; 100]);
     stage.pass_ms(2_000);
     assert!(stage.is_drained(), "who has sent is idle");
+}
+
+#[test]
+fn who_makes_room_is_one_whose_task_waits() {
+    let service = async |mut conn: Conn| match conn.key().index() {
+        0 => asleep(conn).await,
+        _ => while conn.recv().await.is_some() {},
+    };
+    let limits = Limits { accepted_max: 2, backlog: 64, ..Conditions::default().limits };
+    let conditions = Conditions { limits, on_full: OnFull::EvictIdle, ..Conditions::default() };
+    let mut stage = Stage::with(tasks(service), &conditions);
+    let at_work = stage.accept();
+    stage.pass_ms(1_000);
+    let waits = stage.accept();
+    stage.pass_ms(3_000);
+    let listener = stage.listener();
+    stage.driver().queue_client(listener);
+    let watch = stage.driver().expect(Op::WatchListener, listener);
+    stage.driver().complete(watch, Ok(1));
+    stage.settle();
+    assert_eq!(stage.counters().evicted, 1);
+    assert!(stage.driver().is_shut(waits) && !stage.driver().is_shut(at_work));
 }
 
 #[test]

@@ -6,10 +6,10 @@
 //! Where nobody is idle, the other reactors are asked (`places`), and the first of them that has somebody closes that
 //! one; so the choice is by the reactor, not by the process.
 //!
-//! Only connections that were accepted, have moved nothing for a second and have nothing to send are chosen:
-//! whoever is being served is not ended for one who might be. Of 1024 connections the one that has been idle for
-//! longest is taken, and the next look goes on behind them: exact in a small reactor, and a sample in a large
-//! one, whose turn must not take as long as it has connections.
+//! Only connections that were accepted, have moved nothing for a second, have nothing to send, and nothing under way by
+//! their handler's word ([`Handler::is_idle`]) are chosen: whoever is being served is not ended for one who might be.
+//! Of 1024 connections the one that has been idle for longest is taken, and the next look goes on behind them: exact in
+//! a small reactor, and a sample in a large one, whose turn must not take as long as it has connections.
 
 use std::sync::Arc;
 
@@ -110,7 +110,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let connection = &slot.connection;
         let idle = matches!(connection.state(), State::Established)
             && connection.outbox.is_empty()
-            && connection.active_at_ms() + EVICTION_IDLE_MIN_MS <= now_ms;
+            && connection.active_at_ms() + EVICTION_IDLE_MIN_MS <= now_ms
+            && self.handler.is_idle(&slot.state);
         (idle && of.is_none_or(|of| of == listener)).then_some(connection.active_at_ms())
     }
 
