@@ -102,6 +102,17 @@ fn who_finds_no_plain_memory_asks_again() {
     assert_eq!(buffers_free(&mut stage), all_but_one + 1, "the next has its place");
 }
 
+#[test]
+fn who_finds_no_plain_memory_keeps_it_from_nobody() {
+    // There is plain memory for one of the others, and not for what the first has.
+    let mut stage = Stage::with(tasks(asleep), &conditions(20));
+    let clients = clients(&mut stage);
+    stage.driver().receive(clients[0], &[0; 64]);
+    send(&mut stage, &clients[1..]);
+    assert_eq!(buffers_free(&mut stage), BUFFERS + 1 - CLIENTS as u32);
+    assert_eq!(stage.driver().memory().spilled_bytes(), 16);
+}
+
 /// Aborts its connection, and holds it.
 async fn aborted(mut conn: Conn) -> Conn {
     slipring::sleep(Duration::from_millis(5)).await;

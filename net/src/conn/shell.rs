@@ -29,6 +29,9 @@ thread_local! {
     static REMAINS: Lent<Remains> = const { Lent::empty() };
 }
 
+/// Leases for which there was no plain memory, until the copying ends for a turn: more of them say that there is none.
+const REFUSALS_MAX: usize = 16;
+
 /// Received leases, the oldest first. As a rule there is one at most, and nothing is allocated.
 #[derive(Debug, Default)]
 struct Inbox {
@@ -69,11 +72,21 @@ impl Inbox {
         self.first.is_none()
     }
 
-    /// Moves what lies in buffers of the ring to plain memory, until there is no room for more: whether that was all.
-    fn spill(&mut self) -> bool {
-        let mut leases =
-            self.first.iter_mut().chain(self.rest.iter_mut().flat_map(|rest| rest.iter_mut()));
-        leases.all(|lease| lease.clone().spill().map(|copy| *lease = copy).is_ok())
+    /// Moves what lies in buffers of the ring to plain memory, as far as there is room for each, until too many were
+    /// refused: whether that was all.
+    fn spill(&mut self, refusals: &mut usize) -> bool {
+        let before = *refusals;
+        let rest = self.rest.iter_mut().flat_map(|rest| rest.iter_mut());
+        for lease in self.first.iter_mut().chain(rest) {
+            match lease.clone().spill() {
+                Ok(copy) => *lease = copy,
+                Err(_) => *refusals += 1,
+            }
+            if *refusals == REFUSALS_MAX {
+                return false;
+            }
+        }
+        *refusals == before
     }
 }
 
@@ -144,7 +157,7 @@ pub(super) struct Remains {
     unread: Vec<Key>,
     /// Those that keep leases, which may lie in buffers of the ring: the unread that are paused, and what is left of
     /// them when they have ended.
-    keeping: Vec<Key>,
+    keeping: VecDeque<Key>,
 }
 
 /// What one of them keeps, wherever that is now, and whether it stands on the list.
@@ -198,19 +211,22 @@ impl Remains {
         self.spill(connections);
     }
 
-    /// Copies what is kept to plain memory, until buffers are short no more. Who finds no room is the first to be asked
-    /// again: behind it there is none for the others either.
+    /// Copies what is kept to plain memory, until buffers are short no more. Who finds no room for all goes to the
+    /// back: leases differ in length, and there may be room for those behind it.
     fn spill(&mut self, connections: &mut Connections<Shell>) {
         let Self { of, keeping, .. } = self;
-        let is_done = |key: &&Key| {
-            connections.is_short_of_buffers()
-                && kept(of, connections, **key).is_none_or(|(inbox, is_listed)| {
-                    *is_listed = !inbox.spill();
-                    !*is_listed
-                })
-        };
-        let done = keeping.iter().take_while(is_done).count();
-        keeping.drain(..done);
+        let mut refusals = 0;
+        for _ in 0..keeping.len() {
+            if refusals >= REFUSALS_MAX || !connections.is_short_of_buffers() {
+                return;
+            }
+            let Some(key) = keeping.pop_front() else { return };
+            let Some((inbox, is_listed)) = kept(of, connections, key) else { continue };
+            *is_listed = !inbox.spill(&mut refusals);
+            if *is_listed {
+                keeping.push_back(key);
+            }
+        }
     }
 
     /// Before the list grows, those leave it that have nothing any more: it is at most twice as long as it has to be.
@@ -227,7 +243,7 @@ impl Remains {
                 *is_listed
             });
         }
-        keeping.push(key);
+        keeping.push_back(key);
     }
 
     /// [`put_back`], for a connection that has ended.
@@ -381,6 +397,24 @@ mod tests {
     use slipring_core::sys::memory::Memory;
 
     use super::*;
+
+    #[test]
+    fn a_lease_that_finds_no_memory_keeps_it_from_none_behind_it() {
+        let memory = Memory::new(4, 64, 40);
+        let mut inbox = Inbox::default();
+        for bytes in [64, 16, 64, 16] {
+            let number = memory.take_returned().expect("a buffer");
+            inbox.push(memory.lease(memory.claim(number, bytes)));
+        }
+        let mut refusals = 0;
+        assert!(!inbox.spill(&mut refusals));
+        assert_eq!((refusals, memory.spilled_bytes(), memory.buffers_free()), (2, 32, 2));
+        refusals = REFUSALS_MAX - 1;
+        assert!(!inbox.spill(&mut refusals));
+        assert_eq!(refusals, REFUSALS_MAX, "no more are asked in this turn");
+        drop((inbox.pop(), inbox.pop(), inbox.pop()));
+        assert!(inbox.spill(&mut 0), "what is there was copied before");
+    }
 
     #[test]
     fn an_inbox_gives_what_came_in_its_order_and_holds_nothing_when_it_is_empty() {
