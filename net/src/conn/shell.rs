@@ -172,6 +172,17 @@ fn kept<'a>(
     }
 }
 
+/// Before a list grows, those leave it that have to. If most stay, as many again have a place: so there are two looks
+/// for each that is added, however many there are, and four times as many places at most as are needed.
+fn make_place<T>(list: &mut VecDeque<T>, stays: impl FnMut(&T) -> bool) {
+    if list.len() == list.capacity() {
+        list.retain(stays);
+        if list.len() > list.capacity() / 2 {
+            list.reserve(list.capacity());
+        }
+    }
+}
+
 impl Remains {
     pub(super) fn get(&mut self, key: Key) -> Option<&mut Remain> {
         self.of.get_mut(&key)
@@ -229,20 +240,18 @@ impl Remains {
         }
     }
 
-    /// Before the list grows, those leave it that have nothing any more: it is at most twice as long as it has to be.
+    /// Who has something is on the list from now on.
     fn list(&mut self, key: Key, connections: &mut Connections<Shell>) {
         let Self { of, keeping, .. } = self;
         match kept(of, connections, key) {
             Some((inbox, is_listed)) if !inbox.is_empty() && !*is_listed => *is_listed = true,
             _ => return,
         }
-        if keeping.len() == keeping.capacity() {
-            keeping.retain(|key| {
-                let Some((inbox, is_listed)) = kept(of, connections, *key) else { return false };
-                *is_listed = !inbox.is_empty();
-                *is_listed
-            });
-        }
+        make_place(keeping, |key| {
+            let Some((inbox, is_listed)) = kept(of, connections, *key) else { return false };
+            *is_listed = !inbox.is_empty();
+            *is_listed
+        });
         keeping.push_back(key);
     }
 
@@ -414,6 +423,22 @@ mod tests {
         assert_eq!(refusals, REFUSALS_MAX, "no more are asked in this turn");
         drop((inbox.pop(), inbox.pop(), inbox.pop()));
         assert!(inbox.spill(&mut 0), "what is there was copied before");
+    }
+
+    #[test]
+    fn who_joins_a_long_list_does_not_have_all_of_it_looked_through() {
+        let (mut list, mut looks) = (VecDeque::new(), 0);
+        let added = 100_000_u32;
+        for new in 0..added {
+            // There are a thousand and some more at all times: one has always left by the time the list is full.
+            make_place(&mut list, |old| {
+                looks += 1;
+                new - old < 1_023
+            });
+            list.push_back(new);
+        }
+        assert!(looks <= 2 * added, "{looks} looks for {added}");
+        assert!(list.capacity() <= 4 * 1_024, "room for {}", list.capacity());
     }
 
     #[test]
