@@ -18,7 +18,7 @@
 //! wake each other without end do not keep the kernel's news out.
 //!
 //! *Panics.* One in a task ends that task: what it owned is dropped, and the connections among that are aborted. One in
-//! a waker that is not a task's own ends nothing but that wake.
+//! a waker that is not a task's own, woken or dropped here, ends nothing but that wake.
 //!
 //! This file is the table of tasks and their turn; `tasks/waking.rs` is how they are woken, `tasks/timers.rs` what they
 //! sleep by, `tasks/join.rs` and `tasks/scope.rs` how one waits for others, `tasks/ending.rs` how their ends are said

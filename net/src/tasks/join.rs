@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use slipring_core::canary::{Canary, sings};
 
 use super::ending::{Ending, Outcome, SaidTo};
-use super::waking::TaskId;
+use super::waking::{TaskId, drop_replaced};
 use super::{Executor, Kind};
 
 /// Why a task has no result.
@@ -103,7 +103,8 @@ impl<T> Future for JoinHandle<T> {
     /// If it is polled again behind its result.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let waker = cx.waker().clone();
-        let (polled, _left) = self.outcome.borrow_mut().poll(waker);
+        let (polled, left) = self.outcome.borrow_mut().poll(waker);
+        drop_replaced(left);
         polled
     }
 }

@@ -21,7 +21,7 @@ use slipring_core::canary::{Canary, sings};
 use super::ending::{Ending, Outcome, SaidTo};
 use super::entries::Kept;
 use super::join::JoinError;
-use super::waking::TaskId;
+use super::waking::{TaskId, drop_replaced};
 use super::{Executor, Kind};
 
 static EXECUTORS: RwLock<Vec<Seat>> = RwLock::new(Vec::new());
@@ -302,7 +302,8 @@ impl<T> Future for RemoteJoin<T> {
     /// If it is polled again behind its result.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let waker = cx.waker().clone();
-        let (polled, _left) = self.shared.lock().poll(waker);
+        let (polled, left) = self.shared.lock().poll(waker);
+        drop_replaced(left);
         polled
     }
 }

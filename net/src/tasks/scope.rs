@@ -15,7 +15,7 @@ use slab::Slab;
 use super::Executor;
 use super::ending::SaidTo;
 use super::join::{JoinError, keep, spawn_ending};
-use super::waking::TaskId;
+use super::waking::{TaskId, drop_replaced};
 
 /// Tasks that end together: dropping it ends all that are left.
 ///
@@ -98,7 +98,7 @@ impl Scope {
             }
             let before = keep(&mut members.waits, waker);
             drop(members);
-            drop(before);
+            drop_replaced(before);
             Poll::Pending
         })
         .await

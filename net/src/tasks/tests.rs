@@ -197,6 +197,34 @@ fn what_a_panic_brings_may_panic_as_it_is_dropped() {
     assert_eq!(executor.census(), Census::default());
 }
 
+/// Polls once by a waker that panics as it is dropped, and keeps nothing of it.
+fn polled_by_a_bomb<F: Future + Unpin>(executor: &Rc<Executor>, future: F) -> F {
+    polled(executor, &Waker::from(Arc::new(Bomb)), future)
+}
+
+#[test]
+fn a_waker_that_panics_as_another_takes_its_place_ends_no_poll() {
+    let executor = Executor::new();
+    let spawner = Spawner::new(vec![Arc::clone(executor.remote())]);
+    let mut scope = Scope::new();
+    executor.enter(|| scope.spawn(pending::<()>()));
+    let sleeps = polled_by_a_bomb(&executor, executor.enter(|| sleep(HOUR)));
+    let mut sleeps = polled_by_a_bomb(&executor, sleeps);
+    sleeps.reset(2 * HOUR);
+    let sleeps = polled(&executor, Waker::noop(), sleeps);
+    let waits = polled_by_a_bomb(&executor, Box::pin(draining()));
+    let waits = polled(&executor, Waker::noop(), waits);
+    let handle = polled_by_a_bomb(&executor, executor.enter(|| spawn_local(pending::<()>())));
+    let handle = polled(&executor, Waker::noop(), handle);
+    let join = polled_by_a_bomb(&executor, spawner.spawn(pending::<()>));
+    let join = polled(&executor, Waker::noop(), join);
+    let next = polled_by_a_bomb(&executor, Box::pin(scope.join_next()));
+    let next = polled(&executor, Waker::noop(), next);
+    assert_eq!(executor.take_panics(), 6);
+    executor.enter(|| drop((sleeps, waits, handle, join, next)));
+    assert_eq!(executor.take_panics(), 0);
+}
+
 /// Panics as it is dropped, with something that does too.
 struct Bomb;
 

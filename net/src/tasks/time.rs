@@ -14,6 +14,7 @@ use slipring_core::clock::millis;
 
 use super::entries::Kept;
 use super::timers::Armed;
+use super::waking::drop_replaced;
 use super::{Executor, Timer};
 
 /// The time since the reactor's clock started, as of this turn.
@@ -175,8 +176,7 @@ impl Waiting {
         }
         let waker = cx.waker().clone();
         let mut waiters = executor.drain_waiters.borrow_mut();
-        // Dropped behind the borrow: with a waker that is not one of ours, anything may be dropped.
-        let _before = match self.armed.and_then(|armed| waiters.get_mut(armed.entry)) {
+        let before = match self.armed.and_then(|armed| waiters.get_mut(armed.entry)) {
             Some(noted) => Some(std::mem::replace(noted, waker)),
             None => {
                 let entry = waiters.insert(waker);
@@ -185,6 +185,7 @@ impl Waiting {
             }
         };
         drop(waiters);
+        drop_replaced(before);
         Poll::Pending
     }
 

@@ -12,6 +12,7 @@ use slipring_core::wheel::Wheel;
 use super::Executor;
 use super::entries::{Entries, Entry, Kept};
 use super::remote::ExecutorId;
+use super::waking::drop_replaced;
 
 /// Timers of one reactor. The wheel takes eight bytes for each, once they are used.
 const TIMERS_MAX: u32 = 1 << 22;
@@ -135,11 +136,11 @@ impl Timer {
             self.let_go();
             return Poll::Ready(());
         }
-        // Cloned and dropped with nothing borrowed: with one that is not ours, that is code of users.
+        // Cloned with nothing borrowed: with one that is not ours, that is code of users.
         let waker = cx.waker().clone();
         let mut timers = executor.timers.borrow_mut();
         let armed = self.armed.map(|armed| armed.entry);
-        let _before = match armed.and_then(|entry| timers.entries.get_mut(entry)) {
+        let before = match armed.and_then(|entry| timers.entries.get_mut(entry)) {
             Some(deadline) if deadline.deadline_ms == deadline_ms => deadline.waker.replace(waker),
             _ => {
                 let before = armed.and_then(|entry| timers.remove(entry));
@@ -149,6 +150,7 @@ impl Timer {
             }
         };
         drop(timers);
+        drop_replaced(before);
         Poll::Pending
     }
 

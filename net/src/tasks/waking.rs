@@ -7,17 +7,15 @@
 //! +------------+----------------------+----------------------+
 //! ```
 //!
-//! A number that has outlived its task finds nothing, or, after 2^24 tasks in the same place, another task, which is
-//! polled once for nothing: a future has to stand that. The same goes for one that has outlived its executor: the next
-//! of that number counts on.
+//! A number that has outlived its task finds nothing, or, after 2^24 tasks of its executor, another task in the same
+//! place, which is polled once for nothing: a future has to stand that. The same goes for one that has outlived its
+//! executor: the next of that number counts on.
 
 use std::task::Waker;
 
 use slipring_core::sys::{WakeNumber, WakerTable, number_of};
 
-use super::catching::catch;
-#[cfg(any(feature = "tls", feature = "tower"))]
-use super::catching::drop_each;
+use super::catching::{catch, drop_each};
 use super::{Executor, remote};
 
 pub(super) const INDEX_BITS: u32 = 24;
@@ -95,6 +93,18 @@ pub(crate) fn wake_waiter(waker: Waker) {
 pub(crate) fn drop_waiters(wakers: impl IntoIterator<Item = Waker>) {
     let panics = drop_each(wakers);
     Executor::with(|executor| executor.note_panics_of_wakers(panics));
+}
+
+/// Drops a waker that another has taken the place of, when nothing is borrowed any more: with one that is not ours,
+/// anything may be dropped, and its panic is not that of who polls.
+#[inline]
+pub(super) fn drop_replaced(waker: Option<Waker>) {
+    if let Some(waker) = waker
+        && TaskId::of(&waker).is_none()
+        && drop_each([waker]) > 0
+    {
+        Executor::with(|executor| executor.note_panics_of_wakers(1));
+    }
 }
 
 #[cfg(test)]
