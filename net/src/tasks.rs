@@ -324,11 +324,10 @@ impl Executor {
     where
         F: Future + 'static,
     {
-        match self.run_as(name, make) {
-            Some(future) => {
-                self.spawn_as(name, Kind::Serving, future);
-            }
-            None => self.note_panic(),
+        // For want of a number for the task it panics too: whoever was accepted behind it has a task all the same.
+        let spawn = |future| catch(|| self.spawn_as(name, Kind::Serving, future));
+        if self.run_as(name, make).and_then(spawn).is_none() {
+            self.note_panic();
         }
     }
 
