@@ -7,10 +7,11 @@
 //! Is not: a check of visibility or of what types lead to; the compiler does that. It reads words.
 //!
 //! ```text
-//! 7 composition   net: upstream relay conn adapters tls
-//!                 proxy_protocol drain admin
-//! 6 kept          net: tasks pool connector resolve health
-//! 5 verdicts      net: policy/*                          (words only)
+//! 9 composition   net: upstream drain admin
+//! 8 kept          net: resolve connector pool health faults
+//! 7 established   net: conn tls proxy_protocol relay adapters
+//! 6 tasks         net: tasks
+//! 5 verdicts      net: failure, policy/*                 (words only)
 //! ---------------------------------------------------------------------- the public API of core
 //! 4 the process   runtime
 //! 3 the reactor   handler connections reactor acceptor dialer
@@ -146,10 +147,11 @@ const NET: &[Row] = &[
     // Verdicts take `now` and `rng` and cannot name a connection.
     Row {
         floor: 5,
-        modules: &["policy"],
+        modules: &["policy", "failure"],
         floors: &[5],
         also: &[],
         crates: &[
+            "fastrand",
             "slipring_core::token",
             "slipring_core::clock",
             "slipring_core::config",
@@ -158,26 +160,25 @@ const NET: &[Row] = &[
             "thiserror",
         ],
     },
+    Row { floor: 6, modules: &["tasks"], floors: &[5, 6], also: &[], crates: &[ANY] },
     Row {
-        floor: 6,
-        modules: &["tasks", "pool", "connector", "resolve", "health"],
-        floors: &[5, 6],
+        floor: 7,
+        modules: &["relay", "conn", "adapters", "tls", "proxy_protocol"],
+        floors: &[5, 6, 7],
         also: &[],
         crates: &[ANY],
     },
     Row {
-        floor: 7,
-        modules: &[
-            "upstream",
-            "relay",
-            "conn",
-            "adapters",
-            "tls",
-            "proxy_protocol",
-            "drain",
-            "admin",
-        ],
-        floors: &[5, 6, 7],
+        floor: 8,
+        modules: &["resolve", "connector", "pool", "health", "faults"],
+        floors: &[5, 6, 7, 8],
+        also: &[],
+        crates: &[ANY],
+    },
+    Row {
+        floor: 9,
+        modules: &["upstream", "drain", "admin"],
+        floors: &[5, 6, 7, 8, 9],
         also: &[],
         crates: &[ANY],
     },

@@ -35,6 +35,8 @@
 #[cfg(any(feature = "futures-io", feature = "tokio-io", feature = "hyper", feature = "tower"))]
 pub mod adapters;
 pub mod conn;
+pub mod failure;
+pub mod policy;
 mod relay;
 mod tasks;
 #[cfg(feature = "tls")]
@@ -44,6 +46,7 @@ pub use conn::{
     BusyFlag, Conn, DialError, End, ReadHalf, SendError, Serve, Serving, Tasks, WriteHalf, dial,
     serve, tasks,
 };
+pub use failure::{Error, Idempotency};
 pub use relay::Relay;
 pub use slipring_core::*;
 pub use tasks::{

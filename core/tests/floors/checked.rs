@@ -62,7 +62,7 @@ fn import_from_above_is_found() {
     assert_fails("core/src/token.rs", "use crate::slab::Key;", &["floor 1"]);
     assert_fails("core/src/sys/ring.rs", "use crate::reactor::turn;", &["`sys` (floor 2)"]);
     assert_fails("core/src/reactor/turn.rs", "use crate::runtime::Runtime;", &["floor 4"]);
-    assert_fails("net/src/pool.rs", "use crate::relay::Relay;", &["`relay` is on floor 7"]);
+    assert_fails("net/src/pool.rs", "use crate::upstream::X;", &["`upstream` is on floor 9"]);
 }
 
 #[test]
@@ -74,7 +74,10 @@ fn import_from_below_passes() {
     assert_passes("core/src/reactor/turn.rs", "use super::Reactor; use crate::sys::ring::Ring;");
     assert_passes("core/src/runtime.rs", "use crate::reactor::Reactor; use core_affinity::CoreId;");
     assert_passes("core/src/error.rs", "#[derive(Debug, thiserror::Error)] enum SetupError {}");
-    assert_passes("net/src/relay.rs", "use crate::{policy::limits, pool}; use slipring_core::Ctx;");
+    assert_passes(
+        "net/src/upstream.rs",
+        "use crate::{policy::limits, pool}; use slipring_core::Ctx;",
+    );
     assert_passes("net/src/policy/budget.rs", "use slipring_core::Deadline; use super::backoff;");
 }
 
@@ -154,7 +157,7 @@ fn exceptions_are_as_narrow_as_written() {
     assert_fails("core/src/reactor.rs", "use libc::c_int;", &["`libc::c_int`"]);
     assert_fails("net/src/policy/breaker.rs", "use rustls::X;", &["`policy` (floor 5)"]);
     assert_fails("net/src/policy/breaker.rs", "use slipring_core::Ctx;", &["handler::Ctx"]);
-    assert_fails("net/src/policy/breaker.rs", "use crate::pool::Pool;", &["floor 6"]);
+    assert_fails("net/src/policy/breaker.rs", "use crate::pool::Pool;", &["floor 8"]);
 }
 
 #[test]
