@@ -244,6 +244,10 @@ canaries! {
     DroppedDialGoesOn of tasks,
     /// A drain does not wait for tasks that serve.
     DrainForgetsTasks of tasks,
+    /// What came before a relay began is dropped.
+    RelayForgetsInbox of tasks,
+    /// A relay that is dropped closes its connections in order.
+    DroppedRelayCloses of tasks,
 }
 
 #[cfg(feature = "canaries")]

@@ -28,6 +28,7 @@
 //! | [`send`](Conn::send) | nothing: it takes all of its bytes at once, when there is room | they are dropped with it |
 //! | [`send_all`](Conn::send_all) | a whole number of its pieces was taken, in their order | the rest |
 //! | [`dial`] | the dial is given up | |
+//! | [`relay`] | both connections are reset, for what is cut off would look like an end | |
 //! | the task, with its [`Conn`] | what was sent goes out, then a FIN | what came and was not taken is dropped |
 //!
 //! A connection ends in order when its handle is dropped, and is aborted when the task that holds it panics.
@@ -35,7 +36,8 @@
 //! This file is the handle; `conn/futures.rs` are its waits, `conn/memory.rs` how it waits for memory, `conn/shell.rs`
 //! is what a slot keeps for it, `conn/service.rs` the handler beneath, `conn/split.rs` its halves, `conn/copying.rs`
 //! how bytes of the caller's memory go into it, `conn/failing.rs` its ends as `io::Error`s, `conn/busy.rs` what a drain
-//! is told, `conn/dialing.rs` how one is dialed, `conn/serve.rs` a runtime that serves.
+//! is told, `conn/dialing.rs` how one is dialed, `conn/relaying.rs` how two are bridged, `conn/serve.rs` a runtime that
+//! serves.
 
 mod busy;
 mod copying;
@@ -44,6 +46,7 @@ mod dialing;
 mod failing;
 mod futures;
 mod memory;
+mod relaying;
 mod serve;
 mod service;
 mod shell;
@@ -68,6 +71,7 @@ pub(crate) use failing::kind_of;
 pub use failing::{End, SendError};
 pub use futures::{Closing, Receiving, ReceivingInto, Sending};
 use memory::{Retry, bytes_at_once};
+pub use relaying::{Relayed, Relaying, relay};
 #[cfg(feature = "tower")]
 pub(crate) use serve::start;
 pub use serve::{Serve, Serving, serve};

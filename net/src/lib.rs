@@ -43,8 +43,8 @@ mod tasks;
 pub mod tls;
 
 pub use conn::{
-    BusyFlag, Conn, DialError, End, ReadHalf, SendError, Serve, Serving, Tasks, WriteHalf, dial,
-    serve, tasks,
+    BusyFlag, Conn, DialError, End, ReadHalf, Relayed, Relaying, SendError, Serve, Serving, Tasks,
+    WriteHalf, dial, relay, serve, tasks,
 };
 pub use failure::{Error, Idempotency};
 pub use relay::Relay;

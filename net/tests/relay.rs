@@ -5,10 +5,12 @@ mod support;
 
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use slipring::{
-    Builder, CloseReason, Ctx, Handler, Lease, Limits, Origin, Relay, Timeout, Timeouts,
+    Builder, CloseReason, Conn, Ctx, DialError, Handler, Lease, Limits, Origin, Relay, Timeout,
+    Timeouts, dial, relay, tasks,
 };
 use support::{
     BlackHole, Echo, Rng, Server, What, alone, assert_kept, bounded, connect, descriptors,
@@ -16,9 +18,46 @@ use support::{
     refusing, reset, try_connect, two_reactors, write_pattern,
 };
 
-fn relay_to(builder: Builder, upstreams: &[SocketAddr]) -> Server {
+type RelayTo = fn(Builder, &[SocketAddr]) -> Server;
+
+/// Runs a test with the handler that relays, and with tasks that do.
+fn by_each(test: fn(RelayTo)) {
+    for relay_to in [by_handler, by_tasks] {
+        bounded(move || test(relay_to));
+    }
+}
+
+fn by_handler(builder: Builder, upstreams: &[SocketAddr]) -> Server {
     let upstreams = upstreams.to_vec();
     Server::start(builder, move |reactor| Relay::new(upstreams.clone(), reactor))
+}
+
+fn by_tasks(builder: Builder, upstreams: &[SocketAddr]) -> Server {
+    let upstreams: Arc<[SocketAddr]> = upstreams.into();
+    Server::start(builder, move |reactor| {
+        let (upstreams, mut next) = (Arc::clone(&upstreams), reactor);
+        tasks(move |client| {
+            next += 1;
+            serve(client, Arc::clone(&upstreams), next - 1)
+        })
+    })
+}
+
+/// Dials upstreams in turn, each once, and relays to the first that is there.
+async fn serve(mut client: Conn, upstreams: Arc<[SocketAddr]>, first: usize) {
+    for turn in first..first + upstreams.len() {
+        let upstream = loop {
+            match dial(upstreams[turn % upstreams.len()]).await {
+                Err(DialError::NotBegun(_)) => slipring::sleep(ms(20)).await,
+                dialed => break dialed,
+            }
+        };
+        if let Ok(upstream) = upstream {
+            relay(client, upstream).await;
+            return;
+        }
+    }
+    client.abort();
 }
 
 /// Opens connections and resets them at random moments, some while their dial is under way.
@@ -63,7 +102,7 @@ fn stress(relay: &Server, streams: u64, bytes: u64, resets: u64) {
 
 #[test]
 fn long_streams_beside_random_resets() {
-    bounded(|| {
+    by_each(|relay_to| {
         let _alone = alone();
         let before = descriptors();
         let upstream = Server::start(one_reactor(), |_| Echo);
@@ -82,7 +121,7 @@ fn long_streams_beside_random_resets() {
 /// Each of more than 200 resets would have to give its buffers back for this to come to an end.
 #[test]
 fn few_buffers_all_come_back() {
-    bounded(|| {
+    by_each(|relay_to| {
         let _alone = alone();
         let limits = Limits { buffers: 16, buffer_bytes: 4096, ..Limits::default() };
         let limits = Limits { accepted_max: 256, dialed_max: 256, ..limits };
@@ -128,7 +167,7 @@ fn named(name: &'static str) -> Server {
 
 #[test]
 fn upstreams_take_turns() {
-    bounded(|| {
+    by_each(|relay_to| {
         let _alone = alone();
         let upstreams = [named("a"), named("b"), named("c")];
         let addresses: Vec<_> = upstreams.iter().map(|upstream| upstream.address).collect();
@@ -148,7 +187,7 @@ fn upstreams_take_turns() {
 
 #[test]
 fn an_upstream_that_refuses_is_skipped_without_a_lost_byte() {
-    bounded(|| {
+    by_each(|relay_to| {
         let _alone = alone();
         let (_socket, refusing) = refusing();
         let upstream = Server::start(one_reactor(), |_| Echo);
@@ -170,7 +209,7 @@ fn an_upstream_that_refuses_is_skipped_without_a_lost_byte() {
 /// The limit of dialed connections is as tight as the command line makes it: one for each client.
 #[test]
 fn skipping_needs_no_second_place_among_the_dialed() {
-    bounded(|| {
+    by_each(|relay_to| {
         let _alone = alone();
         let (_socket, refusing) = refusing();
         let upstream = Server::start(one_reactor(), |_| Echo);
@@ -188,7 +227,7 @@ fn skipping_needs_no_second_place_among_the_dialed() {
 
 #[test]
 fn all_refuse_and_the_client_is_reset() {
-    bounded(|| {
+    by_each(|relay_to| {
         let _alone = alone();
         let (_socket, refusing) = refusing();
         // With places to spare, and with as few as there are clients.
@@ -214,7 +253,7 @@ fn all_refuse_and_the_client_is_reset() {
 
 #[test]
 fn an_upstream_that_does_not_answer_is_skipped_at_the_dial_deadline() {
-    bounded(|| {
+    by_each(|relay_to| {
         let _alone = alone();
         let black_hole = BlackHole::new();
         let upstream = Server::start(one_reactor(), |_| Echo);
@@ -237,7 +276,7 @@ fn an_upstream_that_does_not_answer_is_skipped_at_the_dial_deadline() {
 /// The client leaves while its upstream is being dialed, in order and by a reset.
 #[test]
 fn a_client_that_leaves_during_the_dial_leaves_nothing_behind() {
-    bounded(|| {
+    by_each(|relay_to| {
         let _alone = alone();
         let black_hole = BlackHole::new();
         let timeouts = Timeouts { dial: Timeout::After(ms(300)), ..Timeouts::default() };
@@ -255,7 +294,7 @@ fn a_client_that_leaves_during_the_dial_leaves_nothing_behind() {
 
 #[test]
 fn a_client_beyond_the_limit_of_dials_waits_for_its_turn() {
-    bounded(|| {
+    by_each(|relay_to| {
         let _alone = alone();
         let upstream = Server::start(one_reactor(), |_| Echo);
         let relay = relay_to(one_reactor().max_dialed(1), &[upstream.address]);
@@ -278,7 +317,7 @@ fn a_client_beyond_the_limit_of_dials_waits_for_its_turn() {
 /// A client that does not read holds its upstream back, and the relay's memory stays small.
 #[test]
 fn a_client_that_does_not_read_holds_back_its_upstream_only() {
-    bounded(|| {
+    by_each(|relay_to| {
         let _alone = alone();
         let upstream = Server::start(one_reactor(), |_| Echo);
         let relay = relay_to(one_reactor().max_dialed(64), &[upstream.address]);

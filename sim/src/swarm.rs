@@ -16,6 +16,7 @@ mod deadlines;
 mod panics;
 mod pattern;
 mod plan;
+mod relayed;
 mod services;
 mod states;
 mod talker;
@@ -25,6 +26,7 @@ mod words;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::time::Duration;
 
 use slipring::Relay;
 use slipring_core::{CloseReason, Handler, OnFull, Timeout};
@@ -39,6 +41,7 @@ use crate::trace::{self, Record};
 use book::{Book, Fate};
 pub use panics::capture_panics;
 use plan::{Draw, Service as Kind};
+use relayed::Relayed;
 use services::{Busy, Echo, Observed};
 use talker::{Expect, Service};
 use tasks::{Outside, World};
@@ -122,6 +125,17 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
             let run = Run::new(&draw, &seen, |reactor, book, _| {
                 let handler = Relay::new(upstreams.clone(), reactor);
                 Observed { handler, reactor, book: Rc::clone(book) }
+            });
+            run.go(options)
+        }
+        Kind::Relayed => {
+            let mut dice = Dice::new(seed ^ 0x7265_6c61);
+            let calm_from = Duration::from_micros(draw.arrive_within_us);
+            let run = Run::new(&draw, &seen, |reactor, book, _| {
+                let upstreams = draw.upstreams.clone();
+                let relayed = Relayed::new(reactor, upstreams, dice.fork(), calm_from);
+                let serve = move |client| Rc::clone(&relayed).serve(client);
+                Observed { handler: slipring::tasks(serve), reactor, book: Rc::clone(book) }
             });
             run.go(options)
         }
@@ -246,7 +260,7 @@ impl<'a, H: Handler> Run<'a, H> {
     fn expect(&self) -> Expect {
         match self.draw.service {
             Kind::Echo => Expect::Own,
-            Kind::Relay => Expect::Another,
+            Kind::Relay | Kind::Relayed => Expect::Another,
             Kind::Busy | Kind::Tasks => Expect::Given,
         }
     }
@@ -399,7 +413,7 @@ impl<'a, H: Handler> Run<'a, H> {
         let busy = self.draw.service == Kind::Busy;
         // Two at once may be one too many for it.
         let refuses = self.draw.plan.listen_as[0].on_full == Some(OnFull::Reject);
-        let relays_nowhere = self.draw.service == Kind::Relay && self.draw.served.is_empty();
+        let relays_nowhere = self.draw.service.relays() && self.draw.served.is_empty();
         if self.engine.failure().is_some()
             || told
             || busy
@@ -470,7 +484,7 @@ impl<'a, H: Handler> Run<'a, H> {
                     Some(CloseReason::PeerClosed) => talk.sent,
                     _ => continue,
                 },
-                Kind::Relay => {
+                Kind::Relay | Kind::Relayed => {
                     // What a deadline or a drain ends, it ends for both, whatever is under way.
                     let other = talk.heard.map(|heard| book.talks[heard as usize]);
                     let in_order = |party: Option<trace::Party>| {

@@ -45,6 +45,12 @@ impl<S> Connections<S> {
         Ok(())
     }
 
+    /// Sends what came from one connection to another: see [`Ctx::forward`](crate::Ctx::forward).
+    #[inline]
+    pub fn forward_of(&mut self, from: Key, to: Key, data: impl Into<Outgoing>) {
+        self.send_from(from, to, data.into());
+    }
+
     #[inline]
     pub(crate) fn send_from(&mut self, from: Key, to: Key, data: Outgoing) {
         match data {

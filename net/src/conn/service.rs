@@ -10,8 +10,8 @@ use slipring_core::calling::Task;
 use slipring_core::canary::{Canary, sings};
 use slipring_core::{CloseReason, Connections, Ctx, Handler, Key, Lease, Origin};
 
-use super::Conn;
 use super::shell::{self, Remains, Shell};
+use super::{Conn, relaying};
 use crate::tasks::{Census, Executor, Spawner};
 
 /// A handler that runs a task for each connection it accepts: what [`tasks`] makes.
@@ -114,6 +114,9 @@ where
     #[inline]
     fn on_data(&mut self, ctx: &mut Ctx<'_, Shell>, data: Lease) {
         let key = ctx.key();
+        if let Some(partner) = ctx.state().partner.key() {
+            return ctx.forward(partner, data);
+        }
         if let Some(waker) = ctx.state().receive(data, key, &mut self.remains) {
             self.executor.wake_waker(waker);
         }
@@ -122,13 +125,20 @@ where
     fn on_eof(&mut self, ctx: &mut Ctx<'_, Shell>) {
         let shell = ctx.state();
         shell.is_ended = true;
+        if let Some(partner) = shell.partner.key() {
+            return ctx.shutdown_of(partner);
+        }
         if let Some(waker) = shell.reader.take() {
             self.executor.wake_waker(waker);
         }
     }
 
     fn on_writable(&mut self, ctx: &mut Ctx<'_, Shell>) {
-        if let Some(waker) = ctx.state().writer.take() {
+        let shell = ctx.state();
+        // Who waits for a relay waits for its end only.
+        if shell.partner.key().is_none()
+            && let Some(waker) = shell.writer.take()
+        {
             self.executor.wake_waker(waker);
         }
     }
@@ -176,6 +186,9 @@ where
 
     fn on_close(&mut self, ctx: &mut Ctx<'_, Shell>, reason: CloseReason) {
         let key = ctx.key();
+        if let Some(partner) = ctx.state().partner.key() {
+            relaying::end(ctx, partner, reason);
+        }
         ctx.state().end(key, reason, &mut self.remains, &self.executor);
     }
 }

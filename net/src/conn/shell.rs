@@ -20,6 +20,7 @@ use slipring_core::canary::{Canary, sings};
 use slipring_core::sys::Lent;
 use slipring_core::{CloseReason, Connections, Key, Lease};
 
+use super::relaying::Partner;
 use crate::tasks::{Executor, put_aside};
 
 thread_local! {
@@ -98,6 +99,8 @@ pub struct Shell {
     pub(super) reader: Option<Waker>,
     /// Waits for room, or for the outcome of a dial.
     pub(super) writer: Option<Waker>,
+    /// Whom what comes goes to, past the inbox.
+    pub(super) partner: Partner,
     /// Handles that are held: one, or two halves.
     pub(super) handles: u8,
     /// It has been dialed with success, or accepted.

@@ -184,6 +184,26 @@ impl<H: Handler> Handler for Logged<H> {
         self.handler.on_arrive(ctx, luggage);
     }
 
+    fn on_turn(&mut self, connections: &mut Connections<H::State>) {
+        self.handler.on_turn(connections);
+    }
+
+    fn next_turn_ms(&self) -> Option<u64> {
+        self.handler.next_turn_ms()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.handler.is_busy()
+    }
+
+    fn is_idle(&self, state: &H::State) -> bool {
+        self.handler.is_idle(state)
+    }
+
+    fn on_end(&mut self, connections: &mut Connections<H::State>) {
+        self.handler.on_end(connections);
+    }
+
     fn on_close(&mut self, ctx: &mut Ctx<'_, H::State>, reason: CloseReason) {
         self.journal.note(self.reactor, ctx.key(), What::Close(reason));
         self.handler.on_close(ctx, reason);

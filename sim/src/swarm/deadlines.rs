@@ -11,7 +11,6 @@ use slipring_core::{CloseReason, Handler, Timeout};
 
 use super::Run;
 use super::book::Phase;
-use super::plan::Service as Kind;
 use super::tasks::Outside;
 use crate::kernel::GivenUp;
 use crate::trace::Party;
@@ -103,7 +102,7 @@ impl<H: Handler> Run<'_, H> {
             }
             CloseReason::HalfClosedTimeout => {
                 // What the relay asks for shows once it is pushed.
-                let asked = self.draw.service == Kind::Relay || book.asked_to_end.contains(&who);
+                let asked = self.draw.service.relays() || book.asked_to_end.contains(&who);
                 if told.end_us == 0 && !told.shut && !asked {
                     return Some(format!("{who}: {why}, and neither side has ended"));
                 }

@@ -22,6 +22,20 @@ pub(super) enum Service {
     Busy,
     /// Tasks that do anything.
     Tasks,
+    /// Tasks that relay.
+    Relayed,
+}
+
+impl Service {
+    /// Whether it relays, by handlers or by tasks.
+    pub(super) fn relays(self) -> bool {
+        matches!(self, Self::Relay | Self::Relayed)
+    }
+
+    /// One of those that are tasks.
+    fn of_tasks(dice: &Dice) -> Self {
+        if dice.aside("relayed").permille(150) { Self::Relayed } else { Self::Tasks }
+    }
 }
 
 /// A run to be.
@@ -114,7 +128,7 @@ impl Draw {
     pub(super) fn new(seed: u64, tasks: bool) -> Self {
         let mut dice = Dice::new(seed ^ 0x706c_616e);
         let service = dice.pick(&[Service::Echo, Service::Relay, Service::Busy, Service::Busy]);
-        let service = if tasks { Service::Tasks } else { service };
+        let service = if tasks { Service::of_tasks(&dice) } else { service };
         let knobs = Knobs::draw_all(&mut dice);
         let reactors = if dice.permille(400) { dice.between(2, 3) as usize } else { 1 };
         let abilities = Abilities { receive_cap: dice.coin(), zero_copy: dice.coin() };
@@ -160,7 +174,7 @@ impl Draw {
         let upstreams: Vec<SocketAddr> =
             (0..dice.between(1, 3)).map(|n| address(20 + n as u8, 80)).collect();
         let all = upstreams.len() as u64;
-        let served = dice.between(u64::from(service == Service::Relay), all) as usize;
+        let served = dice.between(u64::from(service.relays()), all) as usize;
         let tight = dice.permille(250);
         let descriptors = reactors * usize::from(listeners) + dice.between(1, 12) as usize;
         let patience = patience(&plan, service);

@@ -13,6 +13,7 @@ pub(super) fn describe(draw: &Draw) -> Vec<String> {
         Service::Relay => "the relay",
         Service::Busy => "a handler that does anything",
         Service::Tasks => "tasks that do anything",
+        Service::Relayed => "tasks that relay",
     };
     let mut lines = vec![
         format!(
