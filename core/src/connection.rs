@@ -364,7 +364,7 @@ impl Connection {
             Input::EndOfStream => self.on_end_of_stream(now_ms),
             Input::ReceiveEnded(fault) => self.on_receive_ended(fault, &mut around),
             Input::Notified { copied } => self.on_notified(copied),
-            Input::Watched { room, more } => self.on_watched(room, more, now_ms),
+            Input::Watched { room, reads, more } => self.on_watched((room, reads), more, now_ms),
             Input::ShutdownDone(result) => self.on_shutdown_done(result, &mut around),
             Input::CancelDone => {
                 self.cancels = self.cancels.saturating_sub(1);

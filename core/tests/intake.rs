@@ -198,3 +198,21 @@ fn the_result_of_a_plain_send_with_the_token_lets_nothing_go() {
     world.take(token, 0, F_NOTIF);
     world.assert_held(0);
 }
+
+/// poll(2)'s bits: POLLOUT 4, POLLERR 8, POLLHUP 16, POLLRDHUP 0x2000.
+#[test]
+fn a_watch_tells_room_from_a_broken_socket() {
+    let mut world = World::new();
+    let watch = Token::new(Op::Watch, Key::new(3, 7), 1);
+    let mut take = |mask| {
+        let told = world.take(watch, mask, F_MORE);
+        (told.hint, told.result.err())
+    };
+    assert_eq!(take(0x4), (true, None));
+    assert_eq!(take(0x2000), (false, None), "the peer's FIN says nothing of room");
+    assert_eq!(take(0x2014), (true, None), "both have ended: nothing is to be waited for");
+    assert_eq!(take(0x201d), (true, Some(Fault::BrokenPipe)));
+    // The same bits in another operation's result are a number of bytes.
+    let told = world.take(send(1), 0x1d, 0);
+    assert_eq!((told.hint, told.result), (false, Ok(0x1d)));
+}

@@ -145,7 +145,7 @@ impl Stand {
     /// What waits goes out, and what has to follow it.
     fn flush(&mut self) {
         if self.in_flight(Op::Watch) {
-            self.step(Input::Watched { room: true, more: false });
+            self.step(Input::Watched { room: true, reads: true, more: false });
         }
         if self.in_flight(Op::Send) {
             self.step(Input::Sent { result: Ok(BYTES), more: false });
@@ -202,7 +202,7 @@ fn input_of(cell: &Cell) -> Input {
         "Sent" => sent(Ok(BYTES)),
         "Send blocked" => sent(Err(Fault::WouldBlock)),
         "Send failed" => sent(Err(Fault::BrokenPipe)),
-        "Watched" => Input::Watched { room: true, more: false },
+        "Watched" => Input::Watched { room: true, reads: true, more: false },
         "Shutdown done" => Input::ShutdownDone(Ok(())),
         "Shutdown failed" => Input::ShutdownDone(Err(Fault::NotConnected)),
         "Timer" => Input::TimerExpired,

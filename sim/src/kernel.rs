@@ -53,7 +53,7 @@ pub(crate) use queues::{BUFFER_SHIFT, F_BUFFER, F_MORE, F_NOTIF, F_SOCK_NONEMPTY
 pub(crate) use queues::{Entry, RingSetup, Work};
 pub(crate) use raw::{Raw, number_of};
 pub(crate) use stream::{Reading, Stream};
-pub(crate) use told::GivenUp;
+pub(crate) use told::{GivenUp, MOVED_IDLE_US};
 
 /// Names a file for as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

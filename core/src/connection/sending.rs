@@ -141,7 +141,12 @@ impl Connection {
     /// A poll tells unasked that the peer's FIN is in, however full the socket: it would end at once, whenever
     /// it is armed. From the first time on the watch is one that goes on: it tells once of the FIN, then of
     /// room.
-    pub(super) fn on_watched(&mut self, room: bool, more: bool, now_ms: u64) -> Event {
+    pub(super) fn on_watched(
+        &mut self,
+        (room, reads): (bool, bool),
+        more: bool,
+        now_ms: u64,
+    ) -> Event {
         if !more {
             self.land(Op::Watch);
         }
@@ -149,7 +154,9 @@ impl Connection {
         if room {
             self.room_came = more && self.in_flight(Op::Send);
             self.blocked = false;
-            // The peer has read. A reactor that stalled meanwhile hears of it behind the deadline.
+        }
+        if reads {
+            // A reactor that stalled meanwhile hears of it behind the deadline.
             self.progress_at_ms = now_ms;
         }
         Event::None

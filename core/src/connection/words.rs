@@ -132,6 +132,8 @@ pub enum Input {
     Watched {
         /// The socket has room, or is broken: sending may go on. Without, the peer's FIN is in.
         room: bool,
+        /// It has room because the peer reads, and not because it is broken.
+        reads: bool,
         /// Whether the watch stays armed.
         more: bool,
     },

@@ -174,8 +174,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Op::Connect => Input::Connected(nothing),
             Op::Watch => {
                 // A watch that fails tells nothing: the send will.
-                let room = completion.result.is_err() || completion.hint;
-                Input::Watched { room, more: completion.more }
+                let fails = completion.result.is_err();
+                let (room, reads) = (fails || completion.hint, completion.hint && !fails);
+                Input::Watched { room, reads, more: completion.more }
             }
             Op::Shutdown => Input::ShutdownDone(nothing),
             _ => Input::Closed,

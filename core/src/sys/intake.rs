@@ -28,6 +28,8 @@ const ZC_COPIED: u32 = 1 << 31;
 /// In a watch's result: writing need not wait, for there is room, or nothing to wait for. (POLLRDHUP, which is
 /// told unasked, is the peer's FIN, and says nothing of writing.)
 const ROOM: i32 = (libc::POLLOUT | libc::POLLERR | libc::POLLHUP) as i32;
+/// Of those: the socket is broken. Which way, the next operation is told.
+const BROKEN: i32 = libc::POLLERR as i32;
 
 /// The tokens of what a driver asks for itself are numbered from here on, 2^52 of them. They name no operation.
 pub(super) const QUESTIONS: u64 = 0xf << 60;
@@ -136,7 +138,10 @@ impl Intake {
             }
             cqueue::sock_nonempty(flags) | (token.is_of(Op::Watch) & (result & ROOM != 0))
         };
-        Some(Completion { token, result: outcome, span, more, notification, hint })
+        // Asked for what has a hint only.
+        let is_broken = hint && token.is_of(Op::Watch) && result & BROKEN != 0;
+        let result = if is_broken { Err(Fault::BrokenPipe) } else { outcome };
+        Some(Completion { token, result, span, more, notification, hint })
     }
 
     /// A send has its result. Of one connection one is in flight: it is the one without an answer.

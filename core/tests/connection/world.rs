@@ -394,7 +394,7 @@ impl World {
             Op::Send => self.complete_send(answer),
             Op::Watch => {
                 let room = !matches!(answer, Answer::Good { share: 0, .. });
-                self.handle(Input::Watched { room, more: goes_on });
+                self.handle(Input::Watched { room, reads: room, more: goes_on });
                 self.watches_on |= !room;
             }
             Op::Shutdown => {

@@ -177,6 +177,37 @@ fn bytes_that_come_do_not_excuse_a_reader_that_takes_none() {
     assert_eq!(ended(&mut stage), Some(CloseReason::WriteStall));
 }
 
+/// Found by seed 51811: the watch tells of the reset, which comes with room for bytes that nobody will read.
+#[test]
+fn a_reset_puts_off_no_timeout() {
+    for reads in [false, true] {
+        let timeouts = with(|t| t.half_closed = ms(1000));
+        let mut stage = stage(&timeouts, |ctx, told, data| {
+            if let (Told::Data(_), Some(data)) = (told, data) {
+                ctx.send(data);
+            }
+        });
+        let client = stage.accept();
+        block(&mut stage, client);
+        stage.end_of_stream(client);
+        // It ends with the FIN; the next one goes on.
+        let watch = stage.driver().expect(Op::Watch, client);
+        stage.driver().complete(watch, Ok(0));
+        stage.rest();
+        let watch = stage.driver().expect(Op::Watch, client);
+        stage.driver().complete_with_more(watch, Ok(4));
+        stage.settle();
+        assert_eq!(stage.sent(client), b"bytes to send");
+        stage.pass_ms(900);
+        let more = if reads { Ok(4) } else { Err(Fault::BrokenPipe) };
+        stage.driver().complete_with_more(watch, more);
+        stage.rest();
+        stage.pass_ms(100 + 64);
+        let expected = (!reads).then_some(CloseReason::HalfClosedTimeout);
+        assert_eq!(ended(&mut stage), expected);
+    }
+}
+
 #[test]
 fn half_closed_and_silent_is_not_for_ever() {
     for ours in [true, false] {

@@ -47,7 +47,7 @@ pub(crate) struct Told {
 }
 
 /// For so long nothing has moved on a connection that goes to another reactor.
-const MOVED_IDLE_US: u64 = 1_000_000;
+pub(crate) const MOVED_IDLE_US: u64 = 1_000_000;
 
 /// A connection whose owner has just given it up.
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +141,11 @@ impl Kernel {
                 told.blocked = result == -libc::EAGAIN;
                 told.blocked_us = now_us;
             }
-            Op::Watch if result > 0 && result & i32::from(libc::POLLOUT) != 0 => {
+            Op::Watch
+                if result > 0
+                    && result & i32::from(libc::POLLOUT | libc::POLLERR)
+                        == i32::from(libc::POLLOUT) =>
+            {
                 told.moved_us = now_us;
                 told.progress_us = now_us;
             }

@@ -130,7 +130,7 @@ impl Draw {
         let service = dice.pick(&[Service::Echo, Service::Relay, Service::Busy, Service::Busy]);
         let service = if tasks { Service::of_tasks(&dice) } else { service };
         let knobs = Knobs::draw_all(&mut dice);
-        let reactors = if dice.permille(400) { dice.between(2, 3) as usize } else { 1 };
+        let reactors = draw_reactors(&mut dice, &knobs);
         let abilities = Abilities { receive_cap: dice.coin(), zero_copy: dice.coin() };
         let limits = draw_limits(&mut dice, service);
         let limits = if dice.permille(200) { at_the_edge(&mut dice, limits) } else { limits };
@@ -198,6 +198,17 @@ impl Draw {
             burst,
             plan,
         }
+    }
+}
+
+/// Connections are moved, if there is somebody to move them to.
+fn draw_reactors(dice: &mut Dice, knobs: &Knobs) -> usize {
+    let several = dice.permille(400);
+    let several_all_the_same = knobs.moved > 0 && knobs.handed_over > 0;
+    match (several, several_all_the_same) {
+        (true, _) => dice.between(2, 3) as usize,
+        (false, true) => dice.aside("reactors").between(2, 3) as usize,
+        (false, false) => 1,
     }
 }
 

@@ -8,7 +8,7 @@ use super::book::{Book, Fate};
 use super::pattern::{self, Reader};
 use crate::dice::Dice;
 use crate::engine::Actor;
-use crate::kernel::{FileId, Kernel, Owner, Reading};
+use crate::kernel::{FileId, Kernel, MOVED_IDLE_US, Owner, Reading};
 use crate::trace::What;
 
 /// What a peer should get to read.
@@ -209,7 +209,11 @@ impl Talker {
         }
         let pause_us = u64::from(kernel.knobs.peer_pauses_ms) * 1000;
         if !healed && pause_us > 1000 && self.dice.permille(100) {
-            let pause_us = self.dice.log_between(1, pause_us);
+            let mut pause_us = self.dice.log_between(1, pause_us);
+            if kernel.knobs.moved > 0 {
+                // A connection leaves once it has been idle for a second: bytes come just then.
+                pause_us = MOVED_IDLE_US + pause_us % 100_000;
+            }
             self.paused_until_us = kernel.now_us + pause_us;
             return Some(pause_us);
         }
