@@ -5,6 +5,7 @@
 //! the number a runtime prints at its start and stays below. `†` marks our own choices; the rest says whose
 //! they are.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::clock::millis;
@@ -82,6 +83,55 @@ pub enum Poll {
     Adaptive,
     /// Never sleep. Costs a core.
     Always,
+}
+
+/// What to dial, and how.
+///
+/// ```
+/// use std::net::SocketAddr;
+/// use std::time::Duration;
+/// use slipring_core::Dial;
+///
+/// let to: SocketAddr = "192.0.2.1:80".parse().expect("an address");
+/// let dial = Dial::to(to).from_address([192, 0, 2, 7].into()).within(Duration::from_secs(1).into());
+/// assert_eq!(Dial::from(to), Dial::to(to));
+/// # assert_eq!(dial.from, Some([192, 0, 2, 7].into()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// Where.
+    pub to: SocketAddr,
+    /// The local address to come from; its port is the kernel's choice, and as many connections to different peers
+    /// share one as there are. By default the kernel chooses both.
+    pub from: Option<IpAddr>,
+    /// From the call to the connection, instead of [`Timeouts::dial`].
+    pub timeout: Option<Timeout>,
+}
+
+impl Dial {
+    /// Dials this address as the defaults have it.
+    #[must_use]
+    pub const fn to(to: SocketAddr) -> Self {
+        Self { to, from: None, timeout: None }
+    }
+
+    /// Comes from this local address.
+    #[must_use]
+    pub const fn from_address(self, from: IpAddr) -> Self {
+        Self { from: Some(from), ..self }
+    }
+
+    /// Takes so long at most.
+    #[must_use]
+    pub const fn within(self, timeout: Timeout) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+}
+
+impl From<SocketAddr> for Dial {
+    fn from(to: SocketAddr) -> Self {
+        Self::to(to)
+    }
 }
 
 /// How long a connection may do what.

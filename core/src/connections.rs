@@ -18,14 +18,14 @@ mod stalled;
 mod tasks;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::admission::Admission;
 use crate::calling::Calling;
 use crate::canary::{Canary, sings};
-use crate::config::Timeout;
+use crate::config::{Dial, Timeout};
 use crate::connection::{Connection, Event, Input, Pause, Rules, State, Surroundings};
 use crate::counters::Counters;
 use crate::error::CloseReason;
@@ -54,6 +54,16 @@ pub enum DialRefused {
     /// All connections of the reactor are being aborted: a new one would only prolong its end.
     #[error("the reactor is ending")]
     Ending,
+    /// The address to come from is of another family than the one to go to.
+    #[error(
+        "cannot dial {to} from {from}: one is IPv4, the other IPv6; choose a source address of its family"
+    )]
+    Families {
+        /// Where it was to go.
+        to: SocketAddr,
+        /// Where it was to come from.
+        from: IpAddr,
+    },
 }
 
 /// Why bytes were not taken; they come back.
@@ -112,7 +122,7 @@ pub struct Connections<S> {
     /// Connections that may want something.
     pub(crate) dirty: Vec<Key>,
     /// Dials to begin.
-    pub(crate) dials: VecDeque<(Key, SocketAddr)>,
+    pub(crate) dials: VecDeque<(Key, SocketAddr, Option<IpAddr>)>,
     /// Connections that were blocked at some time since they were last looked at.
     pub(crate) stalled: VecDeque<Key>,
     pub(crate) feeders: Feeders,
@@ -221,14 +231,26 @@ impl<S: Default + 'static> Connections<S> {
     /// [`DialRefused`] when the process has as many dialed connections as it may, or at the very end of a
     /// drain; `state` is dropped.
     pub fn dial(&mut self, address: SocketAddr, state: S) -> Result<Key, DialRefused> {
+        self.dial_with(Dial::to(address), state)
+    }
+
+    /// [`dial`](Self::dial), from a local address or with a timeout of its own.
+    ///
+    /// # Errors
+    /// [`DialRefused`], also if the addresses of the two ends are of different families; `state` is dropped.
+    pub fn dial_with(&mut self, dial: Dial, state: S) -> Result<Key, DialRefused> {
+        let Dial { to, from, timeout } = dial;
         if self.ending {
             return Err(DialRefused::Ending);
+        }
+        if let Some(from) = from.filter(|from| from.is_ipv4() != to.is_ipv4()) {
+            return Err(DialRefused::Families { to, from });
         }
         if !self.admission.dial() {
             return Err(DialRefused::Full { limit: self.admission.dialed_cap() });
         }
         let now_ms = self.now_ms();
-        let deadline_ms = match self.dial_ms {
+        let deadline_ms = match timeout.map_or(self.dial_ms, Timeout::to_ms) {
             0 => u64::MAX,
             dial_ms => now_ms + u64::from(dial_ms),
         };
@@ -239,8 +261,8 @@ impl<S: Default + 'static> Connections<S> {
         };
         let key = self.slots.insert_with(make).expect("a slot for every dial the process may make");
         self.counters.dialed += 1;
-        self.dials.push_back((key, address));
-        self.addresses.remember_dialed(key, address);
+        self.dials.push_back((key, to, from));
+        self.addresses.remember_dialed(key, to);
         self.mark_dirty(key);
         self.list_stalled(key);
         Ok(key)

@@ -21,7 +21,7 @@
 
 mod sockets;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use crate::error::Fault;
@@ -221,11 +221,15 @@ pub trait Driver {
         Some(descriptor)
     }
 
-    /// Makes a socket to dial the address with.
+    /// Makes a socket to dial the address with, that comes from this one of the host's addresses if one is given.
     ///
     /// # Errors
     /// The kernel's refusal.
-    fn open_socket(&mut self, address: &SocketAddr) -> Result<Descriptor, Fault>;
+    fn open_socket(
+        &mut self,
+        address: &SocketAddr,
+        from: Option<IpAddr>,
+    ) -> Result<Descriptor, Fault>;
 
     /// Makes the next close of the descriptor a reset.
     fn set_abortive(&mut self, descriptor: Descriptor);

@@ -49,7 +49,7 @@ pub mod tokens;
 pub mod wheel;
 
 pub use access::{Access, Prefix, PrefixError};
-pub use config::{Limits, Poll, Timeout, Timeouts};
+pub use config::{Dial, Limits, Poll, Timeout, Timeouts};
 pub use connections::{Connections, DialRefused, Doorbell, SendRefused};
 pub use counters::{Counters, Ledger, Snapshot, TurnTimes};
 pub use driver::TcpInfo;

@@ -65,7 +65,7 @@ use crate::tasks::{Executor, note, put_aside};
 
 pub use busy::BusyFlag;
 pub(crate) use deadline::ReadDeadline;
-pub use dialing::{DialError, dial};
+pub use dialing::{DialError, dial, dial_with};
 #[cfg(feature = "tls")]
 pub(crate) use failing::kind_of;
 pub use failing::{End, SendError};

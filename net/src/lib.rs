@@ -44,7 +44,7 @@ pub mod tls;
 
 pub use conn::{
     BusyFlag, Conn, DialError, End, ReadHalf, Relayed, Relaying, SendError, Serve, Serving, Tasks,
-    WriteHalf, dial, relay, serve, tasks,
+    WriteHalf, dial, dial_with, relay, serve, tasks,
 };
 pub use failure::{Error, Idempotency};
 pub use relay::Relay;

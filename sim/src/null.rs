@@ -3,7 +3,7 @@
 //! Every send is taken whole at the next `enter`; messages come when [`Null::deliver`] prepared them, in
 //! buffers that were never written to. Nothing is checked and, once warm, nothing allocated.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use slipring_core::driver::{
@@ -176,7 +176,7 @@ impl Driver for Null {
         self.memory.publish_up_to(u32::MAX, |number| self.published.push(number))
     }
 
-    fn open_socket(&mut self, _: &SocketAddr) -> Result<Descriptor, Fault> {
+    fn open_socket(&mut self, _: &SocketAddr, _: Option<IpAddr>) -> Result<Descriptor, Fault> {
         Err(Fault::Denied)
     }
 

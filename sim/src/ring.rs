@@ -4,7 +4,7 @@
 //! `sys::Intake`, buffers published by `sys::BufferRing`. The rest is the kernel's.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use slipring_core::config::{MANAGEMENT_SHARE, SUBMISSIONS_PER_CONNECTION_MAX};
@@ -327,7 +327,11 @@ impl Driver for SimRing {
         self.buffers.publish_returned()
     }
 
-    fn open_socket(&mut self, address: &SocketAddr) -> Result<Descriptor, Fault> {
+    fn open_socket(
+        &mut self,
+        address: &SocketAddr,
+        from: Option<IpAddr>,
+    ) -> Result<Descriptor, Fault> {
         let mut kernel = self.kernel.borrow_mut();
         let chance = kernel.knobs.failed_socket;
         if kernel.dice.permille(chance) {
@@ -335,7 +339,7 @@ impl Driver for SimRing {
                 kernel.dice.pick(&[libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS]);
             return Err(fault(errno));
         }
-        kernel.socket_with_descriptor(*address).map(Descriptor).map_err(fault)
+        kernel.socket_with_descriptor(*address, from).map(Descriptor).map_err(fault)
     }
 
     fn set_abortive(&mut self, descriptor: Descriptor) {

@@ -19,7 +19,7 @@ mod sockets;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use slipring_core::driver::{
@@ -361,7 +361,7 @@ impl Driver for Scripted {
         (self.published.len() - before) as u32
     }
 
-    fn open_socket(&mut self, _: &SocketAddr) -> Result<Descriptor, Fault> {
+    fn open_socket(&mut self, _: &SocketAddr, _: Option<IpAddr>) -> Result<Descriptor, Fault> {
         match self.open_faults.pop_front() {
             Some(fault) => Err(fault),
             None => Ok(self.sockets.borrow_mut().open()),

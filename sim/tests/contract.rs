@@ -131,8 +131,8 @@ fn failures_come_when_asked_for() {
     let mut driver = driver();
     driver.fail_open_socket(Fault::DescriptorsOfProcess);
     let address = ([192, 0, 2, 1], 80).into();
-    assert_eq!(driver.open_socket(&address), Err(Fault::DescriptorsOfProcess));
-    let socket = driver.open_socket(&address).expect("a descriptor");
+    assert_eq!(driver.open_socket(&address, None), Err(Fault::DescriptorsOfProcess));
+    let socket = driver.open_socket(&address, None).expect("a descriptor");
     assert!(driver.sockets().peer(socket).is_ok());
     driver.fail_enter("gone");
     driver.enter(Wait::NOT).expect_err("asked for");

@@ -185,12 +185,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Gives dials their sockets, in the order they were asked for.
     fn apply_dials(&mut self) {
         let mut dials = std::mem::take(&mut self.connections.dials);
-        while let Some((key, address)) = dials.pop_front() {
+        while let Some((key, address, from)) = dials.pop_front() {
             let Some(slot) = self.connections.slots.get_mut(key) else { continue };
             if !matches!(slot.connection.state(), State::Opening { .. }) {
                 continue;
             }
-            let descriptor = match self.driver.open_socket(&address) {
+            let descriptor = match self.driver.open_socket(&address, from) {
                 Ok(descriptor) => descriptor,
                 Err(fault) => {
                     self.connections.handle(key, Input::Connected(Err(fault)));

@@ -15,7 +15,7 @@ mod direct;
 mod queues;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -388,8 +388,12 @@ impl Driver for Ring {
         self.buffers.publish_returned()
     }
 
-    fn open_socket(&mut self, address: &SocketAddr) -> Result<Descriptor, Fault> {
-        socket::open(address)
+    fn open_socket(
+        &mut self,
+        address: &SocketAddr,
+        from: Option<IpAddr>,
+    ) -> Result<Descriptor, Fault> {
+        socket::open(address, from)
     }
 
     fn move_in(&mut self, descriptor: Descriptor) -> Descriptor {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
 use std::time::Duration;
 
@@ -143,15 +143,37 @@ pub(super) fn address_of(address: socket2::SockAddr) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
 }
 
-/// A socket to dial `address` with.
-pub(super) fn open(address: &SocketAddr) -> Result<Descriptor, Fault> {
+/// A socket to dial `address` with, from one of the host's addresses if one is given.
+pub(super) fn open(address: &SocketAddr, from: Option<IpAddr>) -> Result<Descriptor, Fault> {
     let make = || {
         let domain = Domain::for_address(*address);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         set_stream_options(&socket)?;
+        if let Some(from) = from {
+            leave_the_port_to_connect(&socket)?;
+            socket.bind(&SocketAddr::new(from, 0).into())?;
+        }
         Ok(Descriptor(socket.into_raw_fd() as u32))
     };
     make().map_err(|error: io::Error| fault_of(&error))
+}
+
+/// A bind that names no port takes none: connect does, which knows the peer, so that connections to different peers may
+/// share one (IP_BIND_ADDRESS_NO_PORT, which is for IPv6 too). Otherwise there are as many connections from an address
+/// as it has ports.
+fn leave_the_port_to_connect(socket: &Socket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: it reads one integer, which lives until the call returns.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The socket behind a descriptor of ours, without the duty to close it.

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::Poll;
 
-use slipring_core::{CloseReason, DialRefused, Fault};
+use slipring_core::{CloseReason, Dial, DialRefused, Fault};
 
 use super::{Conn, Shell, reason, shell};
 use crate::tasks::{note, put_aside};
@@ -19,7 +19,7 @@ pub enum DialError {
     /// The host or the network said no.
     #[error("dial failed: {0}")]
     Failed(Fault),
-    /// Nobody answered within [`Timeouts::dial`](crate::Timeouts::dial).
+    /// Nobody answered within [`Timeouts::dial`](crate::Timeouts::dial), or what the dial had instead.
     #[error("dial timed out")]
     Timeout,
     /// The reactor ended it.
@@ -36,7 +36,18 @@ pub enum DialError {
 /// # Panics
 /// Outside of a reactor's tasks.
 pub async fn dial(address: SocketAddr) -> Result<Conn, DialError> {
-    let conn = begin(address)?;
+    dial_with(Dial::to(address)).await
+}
+
+/// [`dial`], from a local address or with a timeout of its own.
+///
+/// # Errors
+/// [`DialError`].
+///
+/// # Panics
+/// Outside of a reactor's tasks.
+pub async fn dial_with(dial: Dial) -> Result<Conn, DialError> {
+    let conn = begin(dial)?;
     poll_fn(|cx| {
         conn.with(|connections, key| match connections.state_of(key) {
             Some(shell) if shell.is_open => Poll::Ready(Ok(())),
@@ -61,9 +72,9 @@ pub async fn dial(address: SocketAddr) -> Result<Conn, DialError> {
     Ok(conn)
 }
 
-fn begin(address: SocketAddr) -> Result<Conn, DialError> {
+fn begin(dial: Dial) -> Result<Conn, DialError> {
     let begun = shell::with(|connections| {
-        connections.dial(address, Shell::held()).map(|key| Conn::new(connections, key))
+        connections.dial_with(dial, Shell::held()).map(|key| Conn::new(connections, key))
     });
     match begun {
         Some(begun) => Ok(begun?),

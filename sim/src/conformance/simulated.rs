@@ -270,7 +270,7 @@ impl Arm for Simulated {
 
     fn socket(&mut self) -> u32 {
         let to = address(9, 9);
-        self.kernel.borrow_mut().socket_with_descriptor(to).unwrap_or(u32::MAX)
+        self.kernel.borrow_mut().socket_with_descriptor(to, None).unwrap_or(u32::MAX)
     }
 
     fn pair(&mut self, open: Open) -> (u32, Peer) {

@@ -1,7 +1,7 @@
 //! How connections come to be: listeners with their backlogs, and dials with their outcomes.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::stream::{Phase, Stream};
 use super::{Event, FileId, Kernel, Kind, Owner};
@@ -157,11 +157,18 @@ impl Kernel {
     }
 
     /// A socket with a descriptor.
-    pub(crate) fn socket_with_descriptor(&mut self, to: SocketAddr) -> Result<u32, i32> {
+    pub(crate) fn socket_with_descriptor(
+        &mut self,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> Result<u32, i32> {
         if self.is_out_of_descriptors() {
             return Err(libc::EMFILE);
         }
         let id = self.socket(to, Owner::Rings);
+        if let (Some(from), Some(stream)) = (from, self.stream_mut(id)) {
+            stream.local.set_ip(from);
+        }
         self.install(id)
     }
 
