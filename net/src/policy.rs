@@ -7,4 +7,5 @@
 //! *Time* is a `Duration` on the runtime's clock ([`slipring::now`](crate::now)). Going back in time is not a failure:
 //! a verdict treats an earlier time as the latest it has seen.
 
+pub mod backoff;
 pub mod pool;
