@@ -8,4 +8,6 @@
 //! a verdict treats an earlier time as the latest it has seen.
 
 pub mod backoff;
+pub mod budget;
 pub mod pool;
+mod window;
