@@ -10,4 +10,5 @@
 pub mod backoff;
 pub mod budget;
 pub mod pool;
+pub mod retry;
 mod window;
