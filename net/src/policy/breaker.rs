@@ -48,7 +48,8 @@
 //! ([`Breaker::merge`]). It is judged when a call fails and when counts are merged, not when one goes well.
 //!
 //! Counts are of one closed time, named by its epoch: whoever finds the breaker closed anew starts from nothing, and
-//! leaves aside what others counted before.
+//! leaves aside what others counted before. They also say when they were published: those of a reactor that has stalled
+//! or ended are left aside when three buckets have passed.
 //!
 //! # How long it is open
 //! For [`BreakerLimits::open`] the first time, and twice as long as the time before each time in a row. It opens *in a
@@ -73,11 +74,16 @@ use crate::policy::window::{Tally, Window};
 pub use state::BreakerState;
 pub use word::{Change, Open, Outcome, Standing, Ticket};
 
-use word::{Admitted, COUNT_MAX, EPOCH_MAX, PERMIT_MAX_MS, Rules};
+use word::{Admitted, COUNT_MAX, EPOCH_BITS, EPOCH_MAX, PERMIT_MAX_MS, Rules};
 
 const PERCENT: u128 = 100;
 const WINDOW_MIN: Duration = Duration::from_secs(1);
 const WINDOW_MAX: Duration = Duration::from_secs(3600);
+/// More would not be reached by counts that were halved to fit: see `Counts::new`.
+const CALLS_MAX: u32 = 1 << (Counts::BITS - 1);
+/// Counts that were published more than so many buckets before are left aside. Three of a window of 1 s are still
+/// longer than it takes to publish the next.
+const STALE_BUCKETS: u16 = 3;
 /// The word counts in milliseconds.
 const OPEN_MIN: Duration = Duration::from_millis(1);
 const OPEN_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -93,7 +99,7 @@ pub struct BreakerLimits {
     pub is_enabled: bool,
     /// It opens when so many of a hundred calls of the window have failed, from 1 to 100. Default 50 (resilience4j).
     pub failures_percent: u32,
-    /// It never opens on fewer calls than these. At least 1, default 20 (Hystrix).
+    /// It never opens on fewer calls than these, from 1 to 524288. Default 20 (Hystrix).
     pub calls_min: u32,
     /// How far back calls count, from 1 s to 1 h, in ten buckets. Default 10 s (Hystrix).
     pub window: Duration,
@@ -137,9 +143,12 @@ pub enum BreakerLimitsError {
         /// Those asked for.
         percent: u32,
     },
-    /// On no calls at all.
-    #[error("a breaker that opens on 0 calls; say at least 1")]
-    Calls,
+    /// On no calls at all, or on more than are counted.
+    #[error("a breaker that opens on {calls_min} calls; say from 1 to {CALLS_MAX}")]
+    Calls {
+        /// Those asked for.
+        calls_min: u32,
+    },
     /// Too short to count in, or too long to forget.
     #[error("a breaker that looks back {window:?}; say from {WINDOW_MIN:?} to {WINDOW_MAX:?}")]
     Window {
@@ -189,7 +198,7 @@ impl BreakerLimits {
     /// # Errors
     /// [`BreakerLimitsError`], with the first thing that does not fit.
     pub fn check(&self) -> Result<(), BreakerLimitsError> {
-        let Self { failures_percent: percent, window, open, open_max, .. } = *self;
+        let Self { failures_percent: percent, calls_min, window, open, open_max, .. } = *self;
         let Self { permits, successes, permit_timeout, .. } = *self;
         let counts = 1..=u32::from(COUNT_MAX);
         if !self.is_enabled {
@@ -198,8 +207,8 @@ impl BreakerLimits {
         if !(1..=100).contains(&percent) {
             return Err(BreakerLimitsError::Percent { percent });
         }
-        if self.calls_min == 0 {
-            return Err(BreakerLimitsError::Calls);
+        if !(1..=CALLS_MAX).contains(&calls_min) {
+            return Err(BreakerLimitsError::Calls { calls_min });
         }
         if !(WINDOW_MIN..=WINDOW_MAX).contains(&window) {
             return Err(BreakerLimitsError::Window { window });
@@ -252,26 +261,32 @@ impl Tally for Calls {
     }
 }
 
-/// What the calls of one reactor came to in the window: what reactors publish to each other, in 64 bits.
+/// What the calls of one reactor came to in the window, and when: what reactors publish to each other, in 64 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     successes: u32,
     failures: u32,
     /// Of which closed time these are.
     epoch: u16,
+    /// In which bucket they were published. It wraps after 2048 of them.
+    bucket: u16,
 }
 
 impl Counts {
-    const BITS: u32 = 25;
+    const BITS: u32 = 20;
     const MAX: u64 = (1 << Self::BITS) - 1;
+    const EPOCH_SHIFT: u32 = 2 * Self::BITS;
+    const BUCKET_SHIFT: u32 = Self::EPOCH_SHIFT + EPOCH_BITS;
+    const BUCKET_MAX: u16 = (1 << (u64::BITS - Self::BUCKET_SHIFT)) - 1;
 
-    /// Where there are more than 33 million, both are halved until they fit: their ratio is what matters.
-    fn new(calls: Calls, epoch: u16) -> Self {
+    /// Where there are more than a million, both are halved until they fit: their ratio is what matters.
+    fn new(calls: Calls, epoch: u16, bucket: u128) -> Self {
         let Calls { mut successes, mut failures } = calls;
         while successes.max(failures) > Self::MAX {
             (successes, failures) = (successes / 2, failures / 2);
         }
-        Self { successes: successes as u32, failures: failures as u32, epoch }
+        let bucket = (bucket & u128::from(Self::BUCKET_MAX)) as u16;
+        Self { successes: successes as u32, failures: failures as u32, epoch, bucket }
     }
 
     /// Calls that went well.
@@ -286,26 +301,35 @@ impl Counts {
         self.failures
     }
 
-    /// As a number, for an atomic that others read. 0 for none.
+    /// As a number, for an atomic that others read.
     #[must_use]
     pub fn to_bits(self) -> u64 {
         u64::from(self.successes)
             | u64::from(self.failures) << Self::BITS
-            | u64::from(self.epoch) << (2 * Self::BITS)
+            | u64::from(self.epoch) << Self::EPOCH_SHIFT
+            | u64::from(self.bucket) << Self::BUCKET_SHIFT
     }
 
-    /// Of the number that they were made.
+    /// Of the number that they were made. 0 is no calls.
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         Self {
             successes: (bits & Self::MAX) as u32,
             failures: (bits >> Self::BITS & Self::MAX) as u32,
-            epoch: (bits >> (2 * Self::BITS)) as u16 & EPOCH_MAX,
+            epoch: (bits >> Self::EPOCH_SHIFT) as u16 & EPOCH_MAX,
+            bucket: (bits >> Self::BUCKET_SHIFT) as u16,
         }
     }
 
     fn calls(self) -> Calls {
         Calls { successes: self.successes.into(), failures: self.failures.into() }
+    }
+
+    /// Whether these say anything about the time that those are of. Either may be ahead: clocks are read once a turn.
+    fn is_beside(self, own: Self) -> bool {
+        let ahead = self.bucket.wrapping_sub(own.bucket) & Self::BUCKET_MAX;
+        let apart = ahead.min(own.bucket.wrapping_sub(self.bucket) & Self::BUCKET_MAX);
+        self.epoch == own.epoch && apart <= STALE_BUCKETS
     }
 }
 
@@ -399,10 +423,11 @@ impl Breaker {
         }
     }
 
-    /// What this reactor's calls came to lately, for others to merge.
+    /// What this reactor's calls came to lately, for others to merge. To be published every 100 ms or so, calls or
+    /// none: what was published too long ago is left aside.
     #[must_use]
     pub fn own_counts(&mut self, now: Duration) -> Counts {
-        Counts::new(self.window.sum(now), self.epoch)
+        Counts::new(self.window.sum(now), self.epoch, self.window.bucket(now))
     }
 
     /// Judges by the evidence of all reactors: this one's, and the counts that each of the others has published last.
@@ -421,9 +446,9 @@ impl Breaker {
             return None;
         };
         self.keep_to(epoch);
-        let others = others.into_iter().filter(|counts| counts.epoch == epoch);
-        let own = self.window.sum(now);
-        let all = others.fold(own, |all, counts| all.plus(counts.calls()));
+        let own = self.own_counts(now);
+        let others = others.into_iter().filter(|counts| counts.is_beside(own));
+        let all = others.fold(self.window.sum(now), |all, counts| all.plus(counts.calls()));
         self.judge(now, state, all)
     }
 

@@ -57,6 +57,12 @@ impl<T: Tally> Window<T> {
         self.buckets.into_iter().fold(T::default(), T::plus)
     }
 
+    /// The number of the bucket of now, counted from the beginning of time.
+    pub(crate) fn bucket(&mut self, now: Duration) -> u128 {
+        self.advance(now);
+        self.ends_ns / self.width_ns - 1
+    }
+
     /// Forgets all.
     pub(crate) fn clear(&mut self) {
         self.buckets = [T::default(); BUCKETS];

@@ -150,20 +150,50 @@ fn others_calls_that_go_well_count_too() {
 #[test]
 fn counts_travel_in_a_number() {
     let calls = Calls { successes: 3, failures: 70_000 };
-    let counts = Counts::new(calls, 8191);
-    assert_eq!((counts.successes(), counts.failures(), counts.epoch), (3, 70_000, 8191));
+    let counts = Counts::new(calls, 8191, 2048 * 9 + 2047);
+    assert_eq!((counts.successes(), counts.failures()), (3, 70_000));
+    assert_eq!((counts.epoch, counts.bucket), (8191, 2047));
     assert_eq!(Counts::from_bits(counts.to_bits()), counts);
     assert_eq!(Counts::default().to_bits(), 0);
     // Too many are made fewer, and stay in their ratio.
-    let most = Counts::new(Calls { successes: u64::MAX, failures: u64::MAX / 4 }, 5);
+    let most = Counts::new(Calls { successes: u64::MAX, failures: u64::MAX / 4 }, 5, 7);
     assert_eq!(Counts::from_bits(most.to_bits()), most);
-    assert_eq!((most.successes(), most.failures(), most.epoch), ((1 << 25) - 1, (1 << 23) - 1, 5));
+    assert_eq!((most.successes(), most.failures()), ((1 << 20) - 1, (1 << 18) - 1));
     let whole = Calls { successes: Counts::MAX, failures: 1 };
-    assert_eq!(Counts::new(whole, 0).calls(), whole, "as many as fit");
+    assert_eq!(Counts::new(whole, 0, 0).calls(), whole, "as many as fit");
+    let one_more = Counts::new(Calls { successes: 0, failures: Counts::MAX + 1 }, 0, 0);
+    assert!(one_more.failures() >= CALLS_MAX, "no number of calls is out of reach");
     // What nobody wrote is read without harm.
     let odd = Counts::from_bits(u64::MAX);
-    assert_eq!(odd.epoch, EPOCH_MAX);
+    assert_eq!((odd.epoch, odd.bucket, odd.to_bits()), (EPOCH_MAX, 2047, u64::MAX));
     let _ = Breaker::new(&BreakerLimits::default()).merge(at(0), &BreakerState::new(), [odd; 3]);
+}
+
+/// A reactor that has stalled or ended publishes nothing new: what it said last is no evidence for ever.
+#[test]
+fn counts_of_a_reactor_that_stalls_are_left_aside() {
+    for (published, merged, counts) in [
+        (0, 0, true),
+        (999, 3_000, true),
+        (0, 3_999, true),
+        (999, 4_000, false),
+        (0, 9_000, false),
+        (0, 60_000, false),
+        // It may be ahead of us as well.
+        (3_999, 0, true),
+        (4_000, 999, false),
+        // The number of the bucket wraps.
+        (2_047_999, 2_048_000, true),
+        (2_048_000, 2_047_999, true),
+        (2_047_000, 2_051_000, false),
+    ] {
+        let mut room = Room::new(&BreakerLimits::default(), 2);
+        assert_eq!(room.calls(1, published, 19, Outcome::Failure), None);
+        let others = [room.reactors[1].own_counts(at(published))];
+        assert_eq!(room.calls(0, merged, 1, Outcome::Failure), None);
+        let change = room.reactors[0].merge(at(merged), &room.state, others);
+        assert_eq!(change.is_some(), counts, "published at {published}, merged at {merged}");
+    }
 }
 
 // ---------------------------------------------------------------------------------- open, half-open
@@ -377,7 +407,7 @@ fn without_a_breaker_all_calls_pass() {
     let mut room = Room::new(&BreakerLimits::never(), 1);
     assert_eq!(room.calls(0, 0, 1000, Outcome::Failure), None);
     assert_eq!(room.merge(0, 0), None);
-    let loud = Counts::new(Calls { successes: 0, failures: 1000 }, 0);
+    let loud = Counts::new(Calls { successes: 0, failures: 1000 }, 0, 0);
     assert_eq!(room.reactors[0].merge(at(0), &room.state, [loud]), None);
     assert_eq!(room.state.standing(), Standing::Closed);
     // Limits may change while it is open. What was opened with others lets all pass, and stays as it is.
@@ -408,7 +438,14 @@ fn what_makes_no_sense_is_refused_with_its_remedy() {
             BreakerLimits { failures_percent: 101, ..good },
             "a breaker that opens at 101 % failures; say from 1 to 100, or `BreakerLimits::never()` for none",
         ),
-        (BreakerLimits { calls_min: 0, ..good }, "a breaker that opens on 0 calls; say at least 1"),
+        (
+            BreakerLimits { calls_min: 0, ..good },
+            "a breaker that opens on 0 calls; say from 1 to 524288",
+        ),
+        (
+            BreakerLimits { calls_min: 524_289, ..good },
+            "a breaker that opens on 524289 calls; say from 1 to 524288",
+        ),
         (
             BreakerLimits { window: at(999), ..good },
             "a breaker that looks back 999ms; say from 1s to 3600s",
@@ -467,7 +504,7 @@ fn what_makes_no_sense_is_refused_with_its_remedy() {
     };
     let most = BreakerLimits {
         failures_percent: 100,
-        calls_min: u32::MAX,
+        calls_min: 524_288,
         window: at(3_600_000),
         open: day,
         open_max: day,
@@ -515,6 +552,19 @@ fn errors_and_breakers_speak_of_each_other() {
         panic!("{error} is of another kind");
     };
     assert_eq!(*until, at(31_000));
+}
+
+/// What every call pays: nothing is written, of the state or of the reactor, and time is not even looked at.
+#[test]
+fn while_it_is_closed_admitting_changes_nothing() {
+    let mut room = room();
+    assert_eq!(room.calls(0, 5000, 3, Outcome::Success), None);
+    let seen = |room: &Room| format!("{:?} {:?}", room.state, room.reactors[0]);
+    let before = seen(&room);
+    for now in [0, 5000, 6000, 1_000_000] {
+        (0..1000).for_each(|_| assert!(!room.admit(0, now).expect("it is closed").is_probe()));
+    }
+    assert_eq!(seen(&room), before);
 }
 
 #[test]

@@ -43,7 +43,7 @@ use std::time::Duration;
 
 const KIND_BITS: u32 = 2;
 const OPENINGS_BITS: u32 = 5;
-const EPOCH_BITS: u32 = 13;
+pub(super) const EPOCH_BITS: u32 = 13;
 const TIME_BITS: u32 = 44;
 const COUNT_BITS: u32 = 4;
 const VOID_BITS: u32 = 32;
@@ -213,7 +213,7 @@ impl Rules {
         }
     }
 
-    /// How long it is open, the so-manieth time in a row.
+    /// How long it is open when it has opened so often in a row.
     fn open_for_ms(&self, openings: u8) -> u64 {
         let doubled = 1 << openings.saturating_sub(1);
         self.open_ms.saturating_mul(doubled).min(self.open_max_ms)

@@ -45,6 +45,9 @@ fn buckets_begin_at_whole_multiples_whenever_the_first_call_comes() {
     assert_eq!(window.sum(ms(133_000)), Two(0, 0), "9001 ms after it: nine tenths at least");
     window.add(ms(140_000), ONE);
     assert_eq!(window.sum(ms(149_999)), ONE, "9999 ms after it: all of it at most");
+    assert_eq!((window.bucket(ms(149_999)), window.bucket(ms(150_000))), (149, 150));
+    assert_eq!(window.bucket(ms(3)), 150, "time does not go back");
+    assert_eq!(super::Window::<Two>::new(ms(10_000)).bucket(ms(999)), 0);
     assert_eq!(window.sum(ms(150_000)), Two(0, 0));
 }
 

@@ -89,8 +89,8 @@ struct Slow {
     names: usize,
     /// Who counted what and when, in which state.
     counted: Vec<(usize, usize, u64, bool)>,
-    /// What each has published: of each state successes and failures.
-    published: Vec<Vec<(usize, bool)>>,
+    /// What each has published, and in which bucket: the state of each call, and whether it went well.
+    published: Vec<(u128, Vec<(usize, bool)>)>,
 }
 
 impl Slow {
@@ -102,7 +102,7 @@ impl Slow {
             openings: 0,
             names: 0,
             counted: Vec::new(),
-            published: vec![Vec::new(); REACTORS],
+            published: vec![(0, Vec::new()); REACTORS],
         }
     }
 
@@ -157,10 +157,16 @@ impl Slow {
         Ok(Pass::Probe { time, round: *round, name: self.names, taken: now })
     }
 
+    fn bucket(&self, ms: u64) -> u128 {
+        at(ms).as_nanos() / (self.limits.window.as_nanos() / 10)
+    }
+
+    fn publish(&mut self, reactor: usize, now: u64) {
+        self.published[reactor] = (self.bucket(now), self.counts_of(reactor, now));
+    }
+
     fn counts_of(&self, reactor: usize, now: u64) -> Vec<(usize, bool)> {
-        let bucket_ns = self.limits.window.as_nanos() / 10;
-        let bucket = |ms: u64| at(ms).as_nanos() / bucket_ns;
-        let is_recent = |when: u64| bucket(when) + 10 > bucket(now);
+        let is_recent = |when: u64| self.bucket(when) + 10 > self.bucket(now);
         let own =
             self.counted.iter().filter(|(who, _, when, _)| *who == reactor && is_recent(*when));
         own.map(|(_, time, _, went_well)| (*time, *went_well)).collect()
@@ -232,9 +238,14 @@ impl Slow {
 
     fn merge(&mut self, reactor: usize, now: u64) -> Option<Change> {
         self.void(now);
+        // Of the number of a bucket, 11 bits are published.
+        let is_fresh = |bucket: u128| matches!((self.bucket(now) - bucket) % 2048, 0..=3 | 2045..);
         let others = (0..REACTORS).filter(|other| *other != reactor);
-        let mut evidence: Vec<_> =
-            others.flat_map(|other| self.published[other].iter().copied()).collect();
+        let others = others.map(|other| &self.published[other]);
+        let mut evidence: Vec<_> = others
+            .filter(|(bucket, _)| is_fresh(*bucket))
+            .flat_map(|(_, calls)| calls.iter().copied())
+            .collect();
         evidence.extend(self.counts_of(reactor, now));
         self.judge(now, &evidence)
     }
@@ -289,7 +300,7 @@ fn compare(limits: BreakerLimits, steps: Vec<Step>) -> Result<[usize; 4], TestCa
             Step::End(..) | Step::Drop(_) => {}
             Step::Publish(reactor) => {
                 published[reactor] = room.reactors[reactor].own_counts(at(now)).to_bits();
-                slow.published[reactor] = slow.counts_of(reactor, now);
+                slow.publish(reactor, now);
             }
             Step::Merge(reactor) => {
                 let others = (0..REACTORS).filter(|other| *other != reactor);
