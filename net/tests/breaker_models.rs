@@ -22,6 +22,8 @@ mod sync {
     thread_local! {
         /// The threads of a model are all on the thread of its test.
         static TORN: Cell<bool> = const { Cell::new(false) };
+        /// Changes that were tried.
+        static SWAPS: Cell<u32> = const { Cell::new(0) };
     }
 
     pub(crate) struct AtomicU64(shuttle::sync::atomic::AtomicU64);
@@ -42,6 +44,7 @@ mod sync {
             _: Ordering,
             _: Ordering,
         ) -> Result<u64, u64> {
+            SWAPS.set(SWAPS.get() + 1);
             if TORN.get() {
                 let found = self.0.load(Ordering::SeqCst);
                 if found != current {
@@ -52,6 +55,13 @@ mod sync {
             }
             self.0.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst)
         }
+    }
+
+    /// How many changes are tried meanwhile.
+    pub(crate) fn swaps(run: impl FnOnce()) -> u32 {
+        let before = SWAPS.get();
+        run();
+        SWAPS.get() - before
     }
 
     /// Runs with the mistake made.
@@ -285,6 +295,32 @@ fn void_while_they_come_back() {
 #[test]
 fn void_permits_are_given_out_anew_once() {
     finds_what_is_torn(many_orders, void_while_they_come_back);
+}
+
+/// Who is refused, who has nothing to tell and who merges in quiet times leaves the word's cache line alone.
+fn quiet() {
+    let rules = rules();
+    let state = open();
+    let refused = || assert!(state.admit(OPENED, &rules).is_err());
+    assert_eq!(sync::swaps(refused), 0, "open");
+    assert_eq!(sync::swaps(|| state.settle(OPENED, &rules)), 0, "open");
+    assert_eq!(sync::swaps(|| assert_eq!(state.trip(0, OPENED, &rules), None)), 0, "open");
+    let ticket = state.admit(DUE, &rules).expect("it is due");
+    let stale = probe(&ticket);
+    let change = state.report(stale, Outcome::Failure, DUE, &rules);
+    assert!(change.is_some());
+    assert_eq!(sync::swaps(|| state.give_back(DUE, ticket)), 0, "a stale ticket");
+    let report = || assert_eq!(state.report(stale, Outcome::Success, DUE, &rules), None);
+    assert_eq!(sync::swaps(report), 0, "a stale ticket");
+    let state = half_open();
+    four_ask(&state);
+    assert_eq!(sync::swaps(|| assert!(state.admit(DUE, &rules).is_err())), 0, "all are out");
+    assert_eq!(sync::swaps(|| assert!(state.admit(VOID, &rules).is_ok())), 1, "one more");
+}
+
+#[test]
+fn who_changes_nothing_writes_nothing() {
+    shuttle::check_random(quiet, 10);
 }
 
 /// While one closes it, others ask: whoever is a probe was let through before, whoever is a call after.

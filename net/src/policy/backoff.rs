@@ -52,11 +52,11 @@ pub enum Jitter {
 /// How delays grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// The first delay, before jitter. Default 100 ms (gRPC and Finagle begin between 5 ms and 1 s).
+    /// The first delay, before jitter. Default 100 ms †.
     pub first: Duration,
-    /// By how much each delay is longer than the one before. Default 2; 1 for delays that stay the same.
+    /// By how much each delay is longer than the one before. Default 2 (AWS); 1 for delays that stay the same.
     pub factor: u32,
-    /// The longest delay. Default 30 s.
+    /// The longest delay, before jitter. Default 30 s †.
     pub most: Duration,
     /// How delays are spread. Default [`Jitter::Full`].
     pub jitter: Jitter,

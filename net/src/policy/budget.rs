@@ -38,7 +38,7 @@ use std::time::Duration;
 use crate::policy::window::{Tally, Window};
 
 const PERCENT: u128 = 100;
-/// What tower takes at most: ten retries for each first attempt.
+/// Ten retries for each first attempt: as good as no limit.
 const PERCENT_MAX: u32 = 1000;
 const WINDOW_MIN: Duration = Duration::from_secs(1);
 const WINDOW_MAX: Duration = Duration::from_secs(3600);
@@ -66,7 +66,7 @@ impl Default for BudgetLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BudgetLimitsError {
-    /// More than any number of attempts could use.
+    /// More than would limit anything.
     #[error("a budget of {percent} % of the first attempts; say from 0 to {PERCENT_MAX}")]
     Percent {
         /// Those asked for.

@@ -48,7 +48,7 @@ use crate::policy::budget::{Budget, BudgetLimits, BudgetLimitsError};
 /// How often, how fast, and at what cost to an upstream a request is made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Attempts of a request in all, the first among them. Default 3; 1 for no retries.
+    /// Attempts of a request in all, the first among them. Default 3 †; 1 for no retries.
     pub attempts_max: u32,
     /// The delays between attempts that are not made at once. Default: see [`Backoff`].
     pub backoff: Backoff,

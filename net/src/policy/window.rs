@@ -39,7 +39,7 @@ pub(crate) struct Window<T> {
 }
 
 impl<T: Tally> Window<T> {
-    /// Of this length, rounded down to ten whole nanoseconds, of which there are at least ten.
+    /// Of this length, rounded down to a multiple of ten nanoseconds, and at least ten.
     pub(crate) fn new(length: Duration) -> Self {
         let width_ns = (length.as_nanos() / BUCKETS as u128).max(1);
         Self { buckets: [T::default(); BUCKETS], at: 0, width_ns, ends_ns: width_ns }
