@@ -288,6 +288,24 @@ fn times_open_double_to_the_most_and_no_further() {
     }
 }
 
+/// Nor do they wrap, with times that `check` refuses.
+#[test]
+fn the_longest_times_open_do_not_wrap() {
+    for open in [1 << 35, (1 << 40) + 1, TIME_MAX_MS] {
+        let limits =
+            BreakerLimits { open: at(open), open_max: Duration::MAX, ..BreakerLimits::default() };
+        let mut before = open;
+        for openings in 0..=31 {
+            let kind = Kind::Closed { forgiven_ms: TIME_MAX_MS };
+            let (word, _) = Word { openings, epoch: 1, kind }.trip(1, at(0), &limits.rules());
+            let Kind::Open { until_ms } = word.kind else { panic!("{word:?}") };
+            assert!((before..=TIME_MAX_MS).contains(&until_ms), "{until_ms} after {before}");
+            before = until_ms;
+        }
+        assert_eq!(before, TIME_MAX_MS);
+    }
+}
+
 /// The longest permits there are: the minute that clocks may differ is beside them, and they are no shorter.
 #[test]
 fn the_longest_permits_last() {
