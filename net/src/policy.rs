@@ -10,6 +10,7 @@
 pub mod backoff;
 pub mod breaker;
 pub mod budget;
+pub mod names;
 pub mod pool;
 pub mod retry;
 mod window;
