@@ -71,4 +71,6 @@ mod guide {
     struct Timeouts;
     #[doc = include_str!("../../docs/guide/blocking-work.md")]
     struct BlockingWork;
+    #[doc = include_str!("../../docs/guide/errors.md")]
+    struct Errors;
 }

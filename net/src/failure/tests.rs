@@ -263,3 +263,46 @@ fn a_line_says_with_whom_after_how_long_and_how_far_it_had_come() {
          after 0.000 s]"
     );
 }
+
+/// The rows of docs/guide/errors.md: their labels, what they say of another attempt, and of the breaker.
+fn rows() -> Vec<(Vec<&'static str>, &'static str, &'static str)> {
+    let page = include_str!("../../../docs/guide/errors.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|line| {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [labels, _, _, again, breaker] = cells[..] else { panic!("five cells: {line}") };
+        let labels = labels.split(", ").map(|label| label.trim_matches('`')).collect();
+        (labels, again, breaker.trim_end_matches('|').trim())
+    })
+    .collect()
+}
+
+#[test]
+fn the_guide_has_each_of_them_and_says_what_is_so() {
+    let mut rows: std::collections::BTreeMap<_, _> = rows()
+        .into_iter()
+        .flat_map(|(labels, again, breaker)| {
+            labels.into_iter().map(move |label| (label, (again, breaker)))
+        })
+        .collect();
+    for kind in all() {
+        let is_sent = matches!(kind, Kind::Transfer(_) | Kind::Tls(Tls::Truncated));
+        let traffic = Traffic { bytes_sent: u64::from(is_sent), ..Traffic::default() };
+        let error = Error::new(kind).with_traffic(traffic);
+        let row = rows.remove(error.label());
+        let (again, breaker) = row.unwrap_or_else(|| panic!("{} is missing", error.label()));
+        let (unsure, idempotent) =
+            (error.retry(Idempotency::ConnectOnly), error.retry(Idempotency::Idempotent));
+        let expected = match idempotent {
+            Repeat::Never(_) => "no",
+            Repeat::Elsewhere => "elsewhere",
+            Repeat::Fresh => "fresh",
+            Repeat::Later => "later",
+            Repeat::At(_) => "then",
+        };
+        let condition = if unsure == idempotent { "" } else { ", if idempotent" };
+        assert_eq!(again, format!("{expected}{condition}"), "{}", error.label());
+        assert_eq!(breaker == "yes", error.counts_for_breaker(), "{}", error.label());
+    }
+    assert!(rows.is_empty(), "there are no such errors: {rows:?}");
+}
