@@ -11,6 +11,7 @@ pub mod backoff;
 pub mod breaker;
 pub mod budget;
 pub mod names;
+pub mod outlier;
 pub mod pool;
 pub mod retry;
 mod window;
