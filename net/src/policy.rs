@@ -8,6 +8,7 @@
 //! a verdict treats an earlier time as the latest it has seen.
 
 pub mod backoff;
+pub mod balancer;
 pub mod breaker;
 pub mod budget;
 pub mod names;
