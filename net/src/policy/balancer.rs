@@ -330,7 +330,8 @@ impl Balancer {
     ) -> Option<u32> {
         let first = asked.draw(draw, NOBODY, rng)?;
         let Some(second) = asked.draw(draw, first, rng) else { return Some(first) };
-        Some(if is_second(first, second) { second } else { first })
+        let is_better = !asked.is_over(second) && is_second(first, second);
+        Some(if is_better { second } else { first })
     }
 
     /// A call to this endpoint has ended, after so long. Kept whatever the algorithm, for whoever wants to show it.

@@ -143,10 +143,13 @@ impl Rotation {
             has_begun = false;
             let turns = &mut self.turns[turn as usize];
             passes += 1;
-            if passes <= PASSES_MAX {
-                if asked.is_over(turns.endpoint) {
+            if asked.is_over(turns.endpoint) {
+                if passes <= PASSES_MAX {
                     continue;
                 }
+                return asked.walk(rng.usize(..asked.field.members.len()), NOBODY);
+            }
+            if passes <= PASSES_MAX {
                 turns.saved += asked.parts(turns.endpoint);
                 if turns.saved < WHOLE {
                     continue;

@@ -80,6 +80,27 @@ fn ejections_grow_to_the_longest_and_are_forgotten_one_by_one() {
 }
 
 #[test]
+fn ejection_is_not_shorter_for_the_word_and_not_longer_than_the_longest() {
+    let (shared, mut row) = (shared(4), outlier());
+    let now = SEC + Duration::from_nanos(1);
+    let until = fail(&mut row, &shared, 0, now).until;
+    assert_eq!(until, SEC * 31 + Duration::from_millis(1));
+    assert!(shared.is_ejected(0, now + SEC * 30));
+
+    // Five times the base are more than the longest.
+    let mut row = Outlier::new(OutlierLimits { base: SEC * 70, ..OutlierLimits::default() });
+    let mut now = SEC;
+    let lasted: Vec<u64> = (0..6)
+        .map(|_| {
+            let (began, until) = (now, fail(&mut row, &shared, 1, now).until);
+            now = until;
+            (until - began).as_secs()
+        })
+        .collect();
+    assert_eq!(lasted, [70, 140, 210, 280, 300, 300]);
+}
+
+#[test]
 fn expiry_gives_the_place_back_once() {
     let (shared, mut outlier) = (shared(8), outlier());
     let until = fail(&mut outlier, &shared, 3, SEC).until;
@@ -142,6 +163,12 @@ fn what_fails_while_ejected_counts_for_nothing() {
     for _ in 0..20 {
         assert_eq!(one.note(&shared, 0, until - SEC, Outcome::Failure), None);
     }
+    let mut third = outlier();
+    for _ in 0..4 {
+        third.note(&Ejections::new(1), 0, SEC, Outcome::Failure);
+    }
+    third.note(&shared, 0, until - SEC, Outcome::Failure);
+    assert_eq!(third.failures(0), 0);
     // The other one had four, and has noted nothing since: its row begins anew as well.
     for outlier in [&mut one, &mut other] {
         for _ in 0..4 {
@@ -441,4 +468,90 @@ fn places_are_exact_under_races() {
     assert_eq!(shared.ejected(), words_ejected(&shared));
     shared.expire(Duration::MAX);
     assert_eq!((shared.ejected(), words_ejected(&shared)), (0, 0));
+}
+
+/// Where two threads meet, as closely as can be had.
+#[derive(Default)]
+struct Meeting {
+    arrivals: AtomicU32,
+    is_one_gone: AtomicBool,
+}
+
+impl Meeting {
+    fn wait(&self, meetings: &mut u32) {
+        *meetings += 1;
+        self.arrivals.fetch_add(1, Ordering::AcqRel);
+        let mut looks = 0;
+        while self.arrivals.load(Ordering::Acquire) < 2 * *meetings {
+            assert!(!self.is_one_gone.load(Ordering::Acquire), "the other one has panicked");
+            looks += 1;
+            if looks > 2_000 {
+                std::thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Whoever panics keeps nobody waiting.
+struct Leaving<'a>(&'a Meeting);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.is_one_gone.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Two do the same in the same moment, again and again: to the same endpoint, or to two of which one may be ejected.
+/// One place is taken, and one is given back.
+#[test]
+fn one_place_is_taken_and_given_back_by_two_at_once() {
+    const ROUNDS: u32 = 3_000;
+    let (shared, meeting) = (shared(4), Meeting::default());
+    let limits = OutlierLimits { failures: 1, ..OutlierLimits::default() };
+    let run = |is_first: bool| {
+        let _leaving = Leaving(&meeting);
+        let mut outlier = Outlier::new(limits);
+        let (mut meetings, mut ejections) = (0, 0u32);
+        for round in 1..=ROUNDS {
+            // Later than the longest ejection of the round before.
+            let now = SEC * round * 1000;
+            let is_same = round % 2 == 0;
+            if is_first {
+                shared.set_members(if is_same { 4 } else { 2 });
+            }
+            let endpoint = u32::from(!is_same && !is_first);
+            let check = |meetings: &mut u32, ejected| {
+                meeting.wait(meetings);
+                if is_first {
+                    assert_eq!((shared.ejected(), words_ejected(&shared)), (ejected, ejected));
+                }
+                meeting.wait(meetings);
+            };
+            meeting.wait(&mut meetings);
+            let noted = outlier.note(&shared, endpoint, now, Outcome::DialFailure);
+            ejections += u32::from(noted.is_some());
+            check(&mut meetings, 1);
+            let which = (0..2).find(|it| shared.is_ejected(*it, now)).expect("one is ejected");
+            meeting.wait(&mut meetings);
+            match (round % 5, is_first) {
+                (0, _) => drop(shared.is_ejected(which, now + SEC * 300)),
+                (1, _) => drop(shared.probed(which, now + SEC)),
+                (2, true) => drop(shared.uneject(which, now + SEC)),
+                (2, false) => drop(shared.is_ejected(which, now + SEC * 300)),
+                (3, true) | (4, false) => shared.forget(which),
+                (3, false) => drop(shared.probed(which, now + SEC)),
+                _ => drop(shared.expire(now + SEC * 300)),
+            }
+            check(&mut meetings, 0);
+        }
+        ejections
+    };
+    let ejections = std::thread::scope(|scope| {
+        let other = scope.spawn(|| run(false));
+        run(true) + other.join().expect("no panic")
+    });
+    assert_eq!(ejections, ROUNDS, "one of the two, each time");
 }

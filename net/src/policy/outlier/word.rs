@@ -56,9 +56,7 @@ impl EjectionState {
     /// How often it was ejected lately, as of now: one less for each base's length that it has been in.
     #[must_use]
     pub fn times_lately(&self, now: Duration, limits: &OutlierLimits) -> u32 {
-        if self.is_ejected && now < self.until {
-            return self.times;
-        }
+        // Of one that is ejected, `until` is to come: nothing is forgotten yet.
         let forgotten = now.saturating_sub(self.until).as_nanos() / limits.base.as_nanos().max(1);
         self.times.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }

@@ -155,6 +155,13 @@ fn avoided_one_holds_nobody_up() {
     assert_eq!(picks(&mut rotation, &table, &[0, 2], 10), [1; 10]);
 }
 
+/// Also where the one whose turn it would be, lest it be left with too many, is the one that is avoided.
+#[test]
+fn others_alternate_while_one_is_avoided() {
+    let table = table(&[8, 6, 2]);
+    assert_eq!(picks(&mut whole(&table), &table, &[0], 4), [1, 2, 1, 2]);
+}
+
 /// Reactors that begin at the same moment do not all begin with the same one.
 #[test]
 fn first_pick_is_anybody_by_weight() {
