@@ -1,14 +1,16 @@
 //! The book of a pool: which of its places has what, who waits, and what is to be done next.
 //!
 //! ```text
-//!                  +--------------------------- claim <--- Wake <---+
-//!                  |                                                |
-//!   checkout ---> hit / wait           Dial ---> dialed ---> first waiter, or idle
-//!                  |                    |                     ^      |
-//!                  v                    v                     |      v
-//!            CheckedOut ---> checkin --(----------------------+-- Validating <--- idle for long
-//!                  |                    |                            |
-//!                  +--------------------+------------> Closing <-----+          ---> closed: free
+//!             dialed            checkout, or to the first who waits
+//!   Dialing ----------> Idle ---------------------------------------> CheckedOut
+//!      |  |             | ^  <-------------------------------------  ^   |
+//!      |  |        idle | |                 checkin                  |   |
+//!      |  |    for long v | alive                                    |   |
+//!      |  |         Validating ------------- to the first who waits -+   |
+//!      |  | cancelled     | ended, dead, old, too many                   | ended, unclean, old, too many
+//!      |  +------------> Closing <---------------------------------------+
+//!      | failed           | closed
+//!      +-------> free <---+
 //! ```
 //!
 //! Is: numbers of the places of one pool, for one endpoint, on one reactor; each is in exactly one [`State`], and each

@@ -297,6 +297,24 @@ fn who_comes_later_waits_behind_also_if_one_just_came_free() {
     assert_eq!(room.hit(), place);
 }
 
+/// What made it wait (the idle one is to be looked at) is over, and it was not served yet.
+#[test]
+fn who_comes_later_waits_behind_also_if_limits_have_just_changed() {
+    let mut room = Room::of(up_to(2));
+    let places = room.idle(2);
+    room.now += SECOND * 30;
+    let first = room.wait();
+    assert_eq!(room.acts(), [Act::Validate(places[1])]);
+    let limits = PoolLimits { validate_after: None, ..PoolLimits::of(up_to(2)) };
+    room.book.set_limits(limits, room.now).expect("sound");
+    let second = room.wait();
+    assert_eq!(room.acts(), [Act::Wake(first)]);
+    assert_eq!(room.claim(first), places[0]);
+    assert!(room.waits(second));
+    assert!(room.book.validated(places[1], true, room.now));
+    assert_eq!(room.claim(second), places[1]);
+}
+
 #[test]
 fn a_dial_is_the_pools_and_goes_to_who_came_first() {
     let mut room = Room::of(up_to(4));
