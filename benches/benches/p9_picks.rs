@@ -11,7 +11,7 @@ use criterion::Criterion;
 use slipring::policy::balancer::{
     Algorithm, Availability, Balancer, BalancerLimits, Endpoint, Endpoints, Wish,
 };
-use slipring::policy::outlier::Outcome;
+use slipring::policy::outcome::Outcome;
 use slipring_benches::measure::clock::now;
 use slipring_benches::measure::micro::{Samples, figure, row};
 use slipring_benches::measure::{CLIENT_CPU, note};

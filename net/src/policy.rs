@@ -13,6 +13,7 @@ pub mod breaker;
 pub mod budget;
 pub mod health;
 pub mod names;
+pub mod outcome;
 pub mod outlier;
 pub mod pool;
 pub mod retry;

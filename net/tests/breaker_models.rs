@@ -8,6 +8,8 @@
 //! compare-and-swap that is not one step.
 #![allow(dead_code, unreachable_pub, reason = "files of the crate, of which models use a part")]
 
+#[path = "../src/policy/outcome.rs"]
+mod outcome;
 #[path = "../src/policy/breaker/state.rs"]
 mod state;
 #[path = "../src/policy/breaker/word.rs"]
@@ -77,9 +79,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use outcome::Outcome;
 use shuttle::sync::atomic::{AtomicU32, Ordering};
 use state::BreakerState;
-use word::{Admitted, Change, Outcome, Rules, Standing, Ticket};
+use word::{Admitted, Change, Rules, Standing, Ticket};
 
 /// Orders tried where all of them are too many.
 const SOME: usize = 20_000;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::policy::outcome::Outcome;
 use crate::policy::pool::PoolSnapshot;
 
 fn reset_with(traffic: Traffic) -> Error {
@@ -116,6 +117,19 @@ fn a_breaker_counts_what_speaks_against_the_upstream_and_nothing_of_ours() {
             "eof_early",
         ]
     );
+    let of_dials: Vec<_> = all()
+        .into_iter()
+        .map(Error::new)
+        .filter(|error| error.outcome() == Outcome::DialFailure)
+        .map(|error| error.label())
+        .collect();
+    assert_eq!(
+        of_dials,
+        ["connect_timeout", "refused", "unreachable", "connect_failed", "tls_timeout"]
+    );
+    for error in all().into_iter().map(Error::new) {
+        assert_eq!(error.outcome().is_failure(), error.counts_for_breaker());
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ use super::{
     Admit, Breaker, Checkout, Dial, Error, Kind, ProxyHeader, Resolve, Resource, Retry, Tls,
     Transfer, Upstream,
 };
+use crate::policy::outcome::Outcome;
 
 /// What repeating a request could do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -129,6 +130,16 @@ impl Error {
                     | Transfer::UnexpectedEof
             ),
             _ => false,
+        }
+    }
+
+    /// What it comes to for those who judge the upstream and its endpoints.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self.kind() {
+            _ if !self.counts_for_breaker() => Outcome::Ignored,
+            Kind::Dial(_) | Kind::Tls(Tls::Timeout) => Outcome::DialFailure,
+            _ => Outcome::Failure,
         }
     }
 

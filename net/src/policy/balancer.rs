@@ -64,7 +64,7 @@
 
 use std::time::Duration;
 
-use super::outlier::Outcome;
+use super::outcome::Outcome;
 
 mod asked;
 mod draw;

@@ -21,7 +21,8 @@
 //! ```
 //! use std::sync::Arc;
 //! use std::time::Duration;
-//! use slipring::policy::breaker::{Breaker, BreakerLimits, BreakerState, Outcome};
+//! use slipring::policy::breaker::{Breaker, BreakerLimits, BreakerState};
+//! use slipring::policy::outcome::Outcome;
 //!
 //! let state = Arc::new(BreakerState::new());
 //! let mut breaker = Breaker::new(&BreakerLimits::default());
@@ -69,10 +70,11 @@ mod word;
 use std::time::Duration;
 
 use crate::failure::{self, Error};
+use crate::policy::outcome::{self, Outcome};
 use crate::policy::window::{Tally, Window};
 
 pub use state::BreakerState;
-pub use word::{Change, Open, Outcome, Standing, Ticket};
+pub use word::{Change, Open, Standing, Ticket};
 
 use word::{Admitted, COUNT_MAX, EPOCH_BITS, EPOCH_MAX, PERMIT_MAX_MS, Rules};
 
@@ -333,14 +335,6 @@ impl Counts {
     }
 }
 
-impl Outcome {
-    /// What an error says of the upstream: see [`Error::counts_for_breaker`].
-    #[must_use]
-    pub fn of_error(error: &Error) -> Self {
-        if error.counts_for_breaker() { Self::Failure } else { Self::Ignored }
-    }
-}
-
 impl From<Open> for Error {
     fn from(open: Open) -> Self {
         Self::new(failure::Breaker::Open { until: open.until })
@@ -409,7 +403,7 @@ impl Breaker {
                 self.keep_to(epoch);
                 let (successes, failures) = match outcome {
                     Outcome::Success => (1, 0),
-                    Outcome::Failure => (0, 1),
+                    Outcome::Failure | Outcome::DialFailure => (0, 1),
                     Outcome::Ignored => return None,
                 };
                 self.window.add(now, Calls { successes, failures });

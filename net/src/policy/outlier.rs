@@ -3,7 +3,8 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use slipring::policy::outlier::{Ejections, Outcome, Outlier, OutlierLimits};
+//! use slipring::policy::outcome::Outcome;
+//! use slipring::policy::outlier::{Ejections, Outlier, OutlierLimits};
 //!
 //! let shared = Ejections::new(8); // of the upstream, in an `Arc` for all reactors
 //! shared.set_members(4);
@@ -51,18 +52,7 @@ mod word;
 
 pub use word::EjectionState;
 
-/// How a call to an endpoint ended, for those that judge endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// As it should.
-    Success,
-    /// It failed, and not for want of a connection.
-    Failure,
-    /// There was no connection to be had: dialing, the handshake of TLS.
-    DialFailure,
-    /// It says nothing about the endpoint: given up by the caller, a limit of ours.
-    Ignored,
-}
+use super::outcome::Outcome;
 
 /// When endpoints are ejected, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

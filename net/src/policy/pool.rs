@@ -171,7 +171,7 @@ impl Book {
             places: Lists::new(),
             waiters: Waiters::new(),
             spare: 0,
-            refill: Refill::default(),
+            refill: Refill::new(&limits.refill),
             last_dial_error: None,
             counters: PoolCounters::default(),
             is_draining: false,
@@ -314,8 +314,7 @@ impl Book {
             }
             _ => return self.is_stale(),
         }
-        let pauses = (self.limits.refill_pause, self.limits.refill_pause_max);
-        self.refill.failed(self.places[place.index].since, self.now, pauses, rng);
+        self.refill.failed(self.places[place.index].since, self.now, rng);
         self.counters.dials_failed += 1;
         self.last_dial_error = Some(Arc::clone(&error));
         self.free(place.index);
@@ -380,7 +379,8 @@ impl Book {
     // --------------------------------------------------------------------------- the owner
 
     /// Another reactor wants a token: closes the connection that is idle for longest, if nobody waits here. Whether
-    /// there was one. The pool dials none of its own for `refill_pause_max`: it would take the token back.
+    /// there was one. The pool dials none of its own for as long as its longest pause: it would take
+    /// the token back.
     pub fn give_up_idle(&mut self, now: Duration) -> bool {
         self.see(now);
         if self.waiters.len() > 0 {
@@ -388,7 +388,7 @@ impl Book {
         }
         let Some(index) = self.places.back(IDLE) else { return false };
         self.retire(index, Cause::GivenUp);
-        self.refill.put_off(self.now, self.limits.refill_pause_max);
+        self.refill.put_off(self.now);
         true
     }
 
@@ -401,6 +401,7 @@ impl Book {
         limits.check()?;
         self.see(now);
         self.limits = limits;
+        self.refill.set_backoff(&limits.refill);
         self.due = Some(Duration::ZERO);
         while self.is_above_max()
             && let Some(index) = self.places.back(IDLE)

@@ -9,8 +9,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::outcome::Outcome;
 use super::sync::{AtomicU64, Ordering};
-use super::word::{Admitted, Change, Open, Outcome, Probe, Rules, Standing, Ticket, Word};
+use super::word::{Admitted, Change, Open, Probe, Rules, Standing, Ticket, Word};
 
 /// How the breaker of an upstream stands, for all reactors: in an `Arc`, with a `Breaker` on each of them.
 ///

@@ -544,9 +544,9 @@ fn what_was_refused_does_no_harm() {
 #[test]
 fn errors_and_breakers_speak_of_each_other() {
     use crate::failure::{Dial, Kind, Transfer};
-    assert_eq!(Outcome::of_error(&Error::new(Dial::Refused)), Outcome::Failure);
-    assert_eq!(Outcome::of_error(&Error::new(Dial::Denied)), Outcome::Ignored);
-    assert_eq!(Outcome::of_error(&Error::new(Transfer::ReadTimeout)), Outcome::Ignored);
+    assert_eq!(Error::new(Dial::Refused).outcome(), Outcome::DialFailure);
+    assert_eq!(Error::new(Dial::Denied).outcome(), Outcome::Ignored);
+    assert_eq!(Error::new(Transfer::ReadTimeout).outcome(), Outcome::Ignored);
     let error = Error::from(Open { until: at(31_000) });
     let Kind::Breaker(failure::Breaker::Open { until }) = error.kind() else {
         panic!("{error} is of another kind");

@@ -41,6 +41,8 @@
 
 use std::time::Duration;
 
+use super::outcome::Outcome;
+
 const KIND_BITS: u32 = 2;
 const OPENINGS_BITS: u32 = 5;
 pub(super) const EPOCH_BITS: u32 = 13;
@@ -130,17 +132,6 @@ pub(super) struct Probe {
     pub(super) epoch: u16,
     /// From here on its outcome is nothing.
     pub(super) late_ms: u64,
-}
-
-/// What came of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It went well.
-    Success,
-    /// It failed in a way that speaks against the upstream.
-    Failure,
-    /// Neither: it was cut short by us or by the client, or failed in a way that says nothing of the upstream.
-    Ignored,
 }
 
 /// A change of the breaker that a call brought about. Of several that find the same at the same time, one is told.
@@ -356,7 +347,7 @@ impl Word {
             return (self, None);
         }
         match outcome {
-            Outcome::Failure => self.open(self.openings, now, rules),
+            Outcome::Failure | Outcome::DialFailure => self.open(self.openings, now, rules),
             Outcome::Success if half_open.successes + 1 >= rules.successes => {
                 let forgiven_ms = (ceil_ms(now) + rules.forgiving_ms).min(TIME_MAX_MS);
                 let closed = Kind::Closed { forgiven_ms };

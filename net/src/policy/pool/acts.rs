@@ -75,7 +75,7 @@ impl Book {
             self.spare -= 1;
         } else if !may_grow() {
             if is_refill {
-                self.refill.put_off(self.now, self.limits.refill_pause_max);
+                self.refill.put_off(self.now);
             }
             return None;
         }

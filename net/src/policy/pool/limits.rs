@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::policy::backoff::{Backoff, BackoffError};
+
 /// More places are taken for a mistake: a process has no descriptors for them.
 const PLACES_MAX: u32 = 1 << 20;
 
@@ -95,11 +97,9 @@ pub struct PoolLimits {
     /// A dial that nobody needs any more is cancelled when it has been under way for so long; until then its connection
     /// is worth waiting for. Zero: at once. Default 1 s †: the first segment or its answer is lost by then.
     pub hung_after: Duration,
-    /// After a dial that failed the pool dials none of its own for so long: a random part of this, which doubles with
-    /// each failure. Callers' dials are not held up. Default 100 ms.
-    pub refill_pause: Duration,
-    /// What it doubles up to. Default 5 s.
-    pub refill_pause_max: Duration,
+    /// For how long the pool dials none of its own after a dial that failed, longer with each failure in a row.
+    /// Callers' dials are not held up. Default [`Backoff::refill`]: 100 ms, doubled up to 5 s, full jitter.
+    pub refill: Backoff,
 }
 
 impl Default for PoolLimits {
@@ -125,8 +125,7 @@ impl PoolLimits {
             validate_timeout: Duration::from_secs(1),
             leak_after: Some(Duration::from_secs(60)),
             hung_after: Duration::from_secs(1),
-            refill_pause: Duration::from_millis(100),
-            refill_pause_max: Duration::from_secs(5),
+            refill: Backoff::refill(),
         }
     }
 
@@ -189,11 +188,7 @@ impl PoolLimits {
                 });
             }
         }
-        let (first, max) = (self.refill_pause, self.refill_pause_max);
-        if first.is_zero() || first > max {
-            return Err(PoolLimitsError::RefillPause { first, max });
-        }
-        Ok(())
+        Ok(self.refill.check()?)
     }
 
     fn check_ages(&self, is_dynamic: bool, keeps_idle: bool) -> Result<(), PoolLimitsError> {
@@ -278,16 +273,9 @@ pub enum PoolLimitsError {
         /// How long a caller waits.
         checkout_timeout: Duration,
     },
-    /// A pause that is none, or doubles down.
-    #[error(
-        "the refill pause goes from {first:?} to {max:?}; let it begin above 0 s and end no lower than it begins"
-    )]
-    RefillPause {
-        /// What it begins with.
-        first: Duration,
-        /// Where it ends.
-        max: Duration,
-    },
+    /// The pauses before the pool dials on its own make no sense.
+    #[error(transparent)]
+    Refill(#[from] BackoffError),
     /// Idle connections would end by their lifetime only.
     #[error(
         "idle_timeout ({idle_timeout:?}) is not below max_lifetime ({max_lifetime:?}), so it ends nothing; lower it, \

@@ -6,6 +6,7 @@ mod model;
 
 use super::*;
 use crate::failure::Dial;
+use crate::policy::backoff::Backoff;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -896,7 +897,7 @@ fn no_time_breaks_it() {
         validate_after: Some(Duration::MAX),
         leak_after: Some(Duration::MAX),
         hung_after: Duration::MAX,
-        refill_pause_max: Duration::MAX,
+        refill: Backoff { most: Duration::MAX, ..Backoff::refill() },
         ..PoolLimits::of(Mode::Dynamic { min_idle: 1, max: 3 })
     };
     for limits in [forever, PoolLimits::of(Mode::Fixed(2))] {

@@ -212,7 +212,7 @@ impl Slow {
                     return None;
                 }
                 match outcome {
-                    Outcome::Failure => return self.open(now),
+                    Outcome::Failure | Outcome::DialFailure => return self.open(now),
                     Outcome::Success => *successes += 1,
                     Outcome::Ignored => {}
                 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::{Book, Cause, Mode, PoolLimits, PoolLimitsError};
+use crate::policy::backoff::Backoff;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -38,6 +39,8 @@ fn sizes_by_the_machine() {
 fn what_makes_no_sense_is_refused_with_cause_and_remedy() {
     let (one, of) = (PoolLimits::of(Mode::Fixed(1)), PoolLimits::of);
     let dynamic = |min_idle, max| of(Mode::Dynamic { min_idle, max });
+    let pauses = Backoff::refill();
+    let refill = |refill| PoolLimits { refill, ..one };
     let table = [
         (of(Mode::Fixed(0)), "a pool of 0 connections"),
         (of(Mode::Fixed((1 << 20) + 1)), "a pool of 1048577 connections"),
@@ -52,8 +55,8 @@ fn what_makes_no_sense_is_refused_with_cause_and_remedy() {
         (PoolLimits { validate_timeout: Duration::ZERO, ..one }, "with 0 s for validating"),
         (PoolLimits { checkout_timeout: Some(Duration::ZERO), ..one }, "with 0 s for a checkout"),
         (PoolLimits { checkout_timeout: Some(SECOND), ..one }, "validating may take 1s"),
-        (PoolLimits { refill_pause: Duration::ZERO, ..one }, "the refill pause goes from 0ns"),
-        (PoolLimits { refill_pause: SECOND * 6, ..one }, "the refill pause goes from 6s to 5s"),
+        (refill(Backoff { first: Duration::ZERO, ..pauses }), "a first delay of 0"),
+        (refill(Backoff { first: SECOND * 6, ..pauses }), "a first delay of 6s"),
         (
             PoolLimits { idle_timeout: Some(SECOND * 1800), ..dynamic(1, 2) },
             "idle_timeout (1800s) is not below max_lifetime (1800s)",
