@@ -296,8 +296,9 @@ impl Book {
         true
     }
 
-    /// A dial has failed. If more wait now than there is something under way for, the first of them is told so: the
-    /// error is its own to judge, and others have their own dials.
+    /// A dial has failed. If more wait now than there is something to hope for, under way or in use, the first of them
+    /// is told so: the error is its own to judge, and others have their own dials. As long as some are in use, an
+    /// upstream that lets no more in is no reason to fail who waits: one comes back, or the wait ends.
     pub fn dial_failed(
         &mut self,
         place: Place,
@@ -318,7 +319,8 @@ impl Book {
         self.counters.dials_failed += 1;
         self.last_dial_error = Some(Arc::clone(&error));
         self.free(place.index);
-        let hopes = self.places.len(DIALING) + self.validating() + self.places.len(IDLE);
+        let under_way = self.places.len(DIALING) + self.validating();
+        let hopes = under_way + self.places.len(IDLE) + self.in_use();
         if self.waiters.len() > hopes {
             self.waiters.settle_first(Outcome::Failed(error));
         }

@@ -68,7 +68,7 @@ impl Book {
             return None;
         }
         let is_refill = dialing >= self.dials_for_waiters();
-        if is_refill && self.now < self.refill.due() {
+        if self.now < if is_refill { self.refill.due() } else { self.callers_due() } {
             return None;
         }
         if self.spare > 0 {
@@ -122,6 +122,16 @@ impl Book {
 
     pub(super) fn validating(&self) -> u32 {
         self.sum(&[VALIDATING, TO_PING])
+    }
+
+    pub(super) fn in_use(&self) -> u32 {
+        self.sum(&[OUT, TO_WARN, LEAKED])
+    }
+
+    /// When callers may have a dial: at once. But if who waits was not failed with the last one, for the sake of those
+    /// in use, nothing else would keep one dial from following the other.
+    pub(super) fn callers_due(&self) -> Duration {
+        if self.in_use() > 0 { self.refill.paused_until() } else { Duration::ZERO }
     }
 
     /// Those in use, or on the way to it: all but what is closing.

@@ -98,7 +98,8 @@ pub struct PoolLimits {
     /// is worth waiting for. Zero: at once. Default 1 s †: the first segment or its answer is lost by then.
     pub hung_after: Duration,
     /// For how long the pool dials none of its own after a dial that failed, longer with each failure in a row.
-    /// Callers' dials are not held up. Default [`Backoff::refill`]: 100 ms, doubled up to 5 s, full jitter.
+    /// Callers' dials are held up only while connections are in use that could come back to them. Default
+    /// [`Backoff::refill`]: 100 ms, doubled up to 5 s, full jitter.
     pub refill: Backoff,
 }
 

@@ -1,7 +1,8 @@
 //! When a pool may dial on its own, for those who come next.
 //!
-//! Not for those who are there: a caller's dial is held up by the breaker and by the endpoint's ejection, which know
-//! what happened elsewhere, and a pause here would make one failure cost all who wait.
+//! For those who are there only as long as some connections are in use: one of them may come back to who waits. Else a
+//! caller's dial is held up by the breaker and by the endpoint's ejection, which know what happened elsewhere, and a
+//! pause here would make one failure cost all who wait.
 
 use std::time::Duration;
 
@@ -54,6 +55,11 @@ impl Refill {
     /// Not for as long as the longest pause.
     pub(super) fn put_off(&mut self, now: Duration) {
         self.put_off_until = self.put_off_until.max(now.saturating_add(self.pause_max));
+    }
+
+    /// When the pause behind the dial that failed last is over.
+    pub(super) fn paused_until(&self) -> Duration {
+        self.paused_until
     }
 
     pub(super) fn due(&self) -> Duration {

@@ -935,3 +935,30 @@ fn time_that_goes_back_is_the_latest_seen() {
     assert_eq!(room.book.snapshot(SECOND * 30).oldest_checkout, SECOND, "taken at 29 s");
     assert_eq!(room.book.snapshot(Duration::ZERO).oldest_checkout, Duration::ZERO);
 }
+
+/// An upstream lets in eight, the pool wants ten: who waits gets what comes back, and no error.
+#[test]
+fn a_dial_that_fails_beside_connections_in_use_fails_nobody_and_is_not_made_again_at_once() {
+    let mut room = Room::of(up_to(2));
+    let first = room.out(1)[0];
+    let waiter = room.wait();
+    let dial = room.dials()[0];
+    assert!(room.fail(dial));
+    assert_eq!(room.acts(), [Act::Release], "neither an error nor another dial");
+    assert!(room.waits(waiter) && room.book.lacks() == 0);
+    // The pause is over: another try, though nobody has called.
+    let due = room.book.next_maintenance().expect("there is a pause");
+    assert!(due > room.now && due <= room.now + ms(100), "{due:?}");
+    room.now = due;
+    let dial = room.dials()[0];
+    // It fails again, and then the one in use ends: there is nothing to hope for but a dial, and the next that fails
+    // is told to who waits.
+    assert!(room.fail(dial));
+    assert_eq!(room.acts(), [Act::Release]);
+    assert!(room.book.checkin(first, room.now, Return::Discard));
+    let acts = room.acts();
+    let [Act::Close(..), Act::Dial(dial)] = acts[..] else { panic!("{acts:?}") };
+    assert!(room.fail(dial));
+    assert!(room.acts().contains(&Act::Wake(waiter)));
+    assert!(matches!(room.book.claim(waiter, room.now), Claim::Failed(_)));
+}

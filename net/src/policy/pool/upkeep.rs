@@ -104,14 +104,16 @@ impl Book {
     #[must_use]
     pub fn next_maintenance(&self) -> Option<Duration> {
         let dialing = self.places.len(DIALING);
-        let refill = (dialing >= self.dials_for_waiters()
-            && dialing < self.dials_wanted()
-            && self.has_room_to_dial())
-        .then(|| self.refill.due());
+        let has_room = self.has_room_to_dial();
+        let refill =
+            (dialing >= self.dials_for_waiters() && dialing < self.dials_wanted() && has_room)
+                .then(|| self.refill.due());
+        let paused = (dialing < self.dials_for_waiters() && has_room).then(|| self.callers_due());
+        let paused = paused.filter(|due| *due > self.now);
         let hung = self.places.front(DIALING).filter(|_| dialing > self.dials_wanted());
         let hung =
             hung.and_then(|index| self.places[index].since.checked_add(self.limits.hung_after));
-        [self.due, self.idle_timeout_due(), refill, hung].into_iter().flatten().min()
+        [self.due, self.idle_timeout_due(), refill, paused, hung].into_iter().flatten().min()
     }
 
     // --------------------------------------------------------------------------- being asked
@@ -143,7 +145,7 @@ impl Book {
     /// Dials that callers wait for and that only tokens are missing for.
     #[must_use]
     pub fn lacks(&self) -> u32 {
-        if !self.has_room_to_dial() {
+        if !self.has_room_to_dial() || self.now < self.callers_due() {
             return 0;
         }
         let dialing = self.places.len(DIALING);

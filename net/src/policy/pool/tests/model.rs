@@ -66,6 +66,8 @@ struct Model {
     arrivals: usize,
     is_draining: bool,
     has_failed: bool,
+    /// When the dial failed behind which there may be a pause; none since one went well.
+    failed_at: Option<Duration>,
     stale: u64,
 }
 
@@ -251,6 +253,7 @@ impl Rig {
             arrivals: 0,
             is_draining: false,
             has_failed: false,
+            failed_at: None,
             stale: 0,
         };
         Self {
@@ -395,6 +398,7 @@ impl Rig {
         conn.lifetime = limits.max_lifetime.map(|span| less(span, 0.25));
         conn.keep_alive = limits.keep_alive.map(|span| less(span, 0.2));
         assert!(self.book.last_dial_error().is_none());
+        self.model.failed_at = None;
         self.model.offer(place);
     }
 
@@ -415,7 +419,11 @@ impl Rig {
         assert!(self.book.last_dial_error().is_some());
         let model = &mut self.model;
         model.has_failed = true;
-        let hopes = model.count(State::Dialing) + model.count(State::Validating) + model.idle.len();
+        model.failed_at = Some(model.now);
+        let hopes = model.count(State::Dialing)
+            + model.count(State::Validating)
+            + model.count(State::CheckedOut)
+            + model.idle.len();
         let waiting = model.waiting();
         if waiting.len() > hopes {
             model.tickets.get_mut(&waiting[0]).expect("there").3 = Had::Error;
@@ -674,9 +682,21 @@ impl Rig {
         if waiting > model.count(State::Validating) {
             assert!(model.idle.is_empty(), "somebody waits beside an idle connection");
         }
+        // How long that is was drawn: it may be over before.
+        let pause = |failed_at: Duration| failed_at.saturating_add(model.limits.refill.most);
+        let paused_until = model.failed_at.map_or(Duration::ZERO, pause);
+        let is_pausing = model.count(State::CheckedOut) > 0 && model.now < paused_until;
         if dialing < model.for_waiters() && model.has_room() {
-            assert_eq!(self.free, 0, "somebody waits, and there is room");
-            assert!(self.book.lacks() > 0, "it does not say that it lacks tokens");
+            if is_pausing && self.book.lacks() == 0 {
+                let due = self.book.next_maintenance();
+                assert!(
+                    due.is_some_and(|due| due <= paused_until),
+                    "nobody comes back to it: {due:?}"
+                );
+            } else {
+                assert_eq!(self.free, 0, "somebody waits, and there is room");
+                assert!(self.book.lacks() > 0, "it does not say that it lacks tokens");
+            }
         } else {
             assert_eq!(self.book.lacks(), 0);
         }
