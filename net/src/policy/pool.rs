@@ -25,6 +25,7 @@
 //! | `Checkout::Hit(place)` | takes the connection out of its array and hands it over; `checkin` when it comes back |
 //! | `Checkout::Wait(ticket)` | waits to be woken, or for its timer; then `claim`, or `expire`; `leave` when dropped |
 //! | `Checkout::Saturated`, `Draining` | fails the checkout |
+//! | `granted`: a place | looks at the connection before it claims it: one that is dead has `ended`, and it waits on |
 //! | `Claim::Place` | as `Hit`; all others but `Wait` end the checkout with an error |
 //! | `Act::Wake(ticket)` | wakes that task |
 //! | `Act::Dial(place)` | dials, not for anybody: `dialed` or `dial_failed`, also if who waited is gone |
@@ -37,7 +38,9 @@
 //!
 //! *Tokens.* A place that is not free holds one token of a cap that reactors share. `may_grow` takes one, and is asked
 //! only if a dial is wanted. The token of a place that becomes free goes to the next dial if one is wanted, without
-//! being shown to others in between; else it is released.
+//! being shown to others in between; else it is released. That of a connection given up for another reactor
+//! ([`Cause::GivenUp`]) is *owed*: it is released before anything is dialed here, whoever waits. Whether callers here
+//! may then take one again is `may_grow`'s to say: it knows who else waits for one.
 //!
 //! *Why a waiter is given its connection when it claims it*, and not when it is woken: a task that is woken may be
 //! dropped before it is polled, and the connection may end. Until then it is the book's to give to somebody else, and
@@ -116,7 +119,7 @@ struct Kept {
     is_ended: bool,
     /// What it is looked at for: a ping, nobody waits for it.
     is_pinged: bool,
-    /// Why it is closing.
+    /// Why it is closing; of no meaning before.
     cause: Cause,
 }
 
@@ -147,8 +150,10 @@ pub struct Book {
     limits: PoolLimits,
     places: Lists<Kept, 10>,
     waiters: Waiters,
-    /// Tokens of places that have become free.
+    /// Tokens of places that have become free, for the next dials.
     spare: u32,
+    /// Those of them that are for other reactors.
+    owed: u32,
     refill: Refill,
     last_dial_error: Option<Arc<Error>>,
     counters: PoolCounters,
@@ -171,6 +176,7 @@ impl Book {
             places: Lists::new(),
             waiters: Waiters::new(),
             spare: 0,
+            owed: 0,
             refill: Refill::new(&limits.refill),
             last_dial_error: None,
             counters: PoolCounters::default(),
@@ -272,6 +278,7 @@ impl Book {
             Return::Clean => self.offer(index),
             Return::Unclean => self.retire(index, Cause::Unclean),
             Return::Discard => self.retire(index, Cause::Discarded),
+            Return::Yielded => self.give_up(index),
         }
         true
     }
@@ -381,16 +388,15 @@ impl Book {
     // --------------------------------------------------------------------------- the owner
 
     /// Another reactor wants a token: closes the connection that is idle for longest, if nobody waits here. Whether
-    /// there was one. The pool dials none of its own for as long as its longest pause: it would take
-    /// the token back.
+    /// there was one. Its token is released, also if somebody waits by then. The pool dials none of its own for as long
+    /// as its longest pause: it would take the token back.
     pub fn give_up_idle(&mut self, now: Duration) -> bool {
         self.see(now);
         if self.waiters.len() > 0 {
             return false;
         }
         let Some(index) = self.places.back(IDLE) else { return false };
-        self.retire(index, Cause::GivenUp);
-        self.refill.put_off(self.now);
+        self.give_up(index);
         true
     }
 
@@ -514,9 +520,16 @@ impl Book {
         self.counters.closes[cause as usize] += 1;
     }
 
+    /// For another reactor.
+    fn give_up(&mut self, index: u32) {
+        self.retire(index, Cause::GivenUp);
+        self.refill.put_off(self.now);
+    }
+
     fn free(&mut self, index: u32) {
+        let is_owed = self.places[index].cause == Cause::GivenUp;
+        *(if is_owed { &mut self.owed } else { &mut self.spare }) += 1;
         self.places.free(index);
-        self.spare += 1;
     }
 
     // --------------------------------------------------------------------------- sums
@@ -545,6 +558,7 @@ impl fmt::Debug for Book {
             .field("snapshot", &self.snapshot(self.now))
             .field("is_draining", &self.is_draining)
             .field("spare", &self.spare)
+            .field("owed", &self.owed)
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }

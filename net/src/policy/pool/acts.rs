@@ -28,6 +28,11 @@ impl Book {
             self.places.move_back(index, CLOSING);
             return Some(Act::Close(self.place(index), self.places[index].cause));
         }
+        // Before a dial, which would take it.
+        if self.owed > 0 {
+            self.owed -= 1;
+            return Some(Act::Release);
+        }
         if let Some(act) = self.poll_dial(may_grow).or_else(|| self.poll_cancel()) {
             return Some(act);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{
     Book, CLOSING, Cause, DIALING, Error, IDLE, LEAKED, OUT, Place, PoolCounters, PoolLimits,
-    PoolSnapshot, State, TO_CLOSE, TO_PING, TO_WARN, VALIDATING,
+    PoolSnapshot, State, TO_CLOSE, TO_PING, TO_WARN, Ticket, VALIDATING,
 };
 
 impl Book {
@@ -128,6 +128,14 @@ impl Book {
             VALIDATING | TO_PING => State::Validating,
             _ => State::Closing,
         })
+    }
+
+    /// Which place was given to who waits with this ticket and has not claimed it yet; `None`: none, or there is no
+    /// such ticket. For a look at the connection before it is claimed. If it is dead, say [`ended`](Self::ended): who
+    /// waits waits on where it stood, and has lost nothing but the time.
+    #[must_use]
+    pub fn granted(&self, ticket: Ticket) -> Option<Place> {
+        self.waiters.granted(ticket)
     }
 
     /// Places that are not free. So many tokens the pool holds, when [`poll_act`](Self::poll_act) has nothing to do.

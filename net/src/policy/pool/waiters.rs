@@ -98,6 +98,15 @@ impl Waiters {
         Some(list == WAITING)
     }
 
+    /// What was given to who waited with this ticket.
+    pub(super) fn granted(&self, ticket: Ticket) -> Option<Place> {
+        self.lists.list(ticket.index, ticket.generation)?;
+        match self.lists[ticket.index].outcome {
+            Outcome::Granted(place) => Some(place),
+            Outcome::None | Outcome::Failed(_) | Outcome::Draining => None,
+        }
+    }
+
     /// Ends a ticket; what had come of it.
     pub(super) fn remove(&mut self, ticket: Ticket) -> Outcome {
         let outcome = std::mem::replace(&mut self.lists[ticket.index].outcome, Outcome::None);

@@ -87,6 +87,9 @@ pub enum Return {
     Unclean,
     /// Not to be used again, says who had it.
     Discard,
+    /// Another reactor waits for a token, and this one has more than its share: closed ([`Cause::GivenUp`]), also if
+    /// callers wait here, and its token is released. The pool dials none of its own for as long as its longest pause.
+    Yielded,
 }
 
 /// What the room has to do. The table is at the top of [`Book`](super::Book)'s module.
@@ -135,7 +138,7 @@ pub enum Cause {
     Ended,
     /// There may be fewer now.
     Shrunk,
-    /// Another reactor needs its token.
+    /// Another reactor needs its token, and gets it: nothing is dialed here in between.
     GivenUp,
     /// The pool drains.
     Drained,

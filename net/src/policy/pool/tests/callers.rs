@@ -177,6 +177,36 @@ fn what_was_granted_just_in_time_is_taken() {
     assert_eq!((room.book.counters().timeouts, room.book.counters().claimed), (0, 2));
 }
 
+/// The room looks at what was given before it claims it.
+#[test]
+fn what_was_granted_is_told_until_it_is_claimed_or_taken_back() {
+    let mut room = Room::of(up_to(1));
+    let place = room.out(1)[0];
+    let (first, second) = (room.wait(), room.wait());
+    assert_eq!(room.book.granted(first), None, "it waits");
+    room.checkin(place);
+    assert_eq!((room.book.granted(first), room.book.granted(second)), (Some(place), None));
+    assert_eq!(room.acts(), [Act::Wake(first)]);
+    assert_eq!(room.book.granted(first), Some(place), "woken or not");
+    // It looks, and the connection is dead.
+    assert!(room.book.ended(place, room.now));
+    assert_eq!(room.book.granted(first), None);
+    assert_eq!(room.acts(), [Act::Close(place, Cause::Ended)]);
+    assert!(room.book.closed(place, room.now));
+    let dial = room.dials()[0];
+    room.dialed(dial);
+    assert_eq!(room.book.granted(first), Some(dial), "it stood before the second");
+    assert_eq!(room.claim(first), dial);
+    assert_eq!(room.book.granted(first), None, "such a ticket is no more");
+    assert!(room.book.checkin(dial, room.now, Return::Discard));
+    assert_eq!(room.acts().len(), 1);
+    assert!(room.book.closed(dial, room.now));
+    let dial = room.dials()[0];
+    assert!(room.fail(dial));
+    assert_eq!(room.book.granted(second), None, "an error is no place");
+    assert!(matches!(room.book.claim(second, room.now), Claim::Failed(_)));
+}
+
 #[test]
 fn a_grant_that_ended_is_taken_back_and_who_had_it_waits_where_it_stood() {
     let mut room = Room::of(up_to(2));

@@ -62,6 +62,7 @@ impl Rig {
             tickets: BTreeMap::new(),
             to_wake: BTreeSet::new(),
             spare: 0,
+            owed: 0,
             arrivals: 0,
             is_draining: false,
             has_failed: false,
@@ -90,7 +91,11 @@ impl Rig {
     fn free_place(&mut self, place: Place) {
         let conn = self.model.conns.remove(&place).expect("there");
         assert_ne!(conn.state, State::Idle);
-        self.model.spare += 1;
+        if conn.cause == Some(Cause::GivenUp) {
+            self.model.owed += 1;
+        } else {
+            self.model.spare += 1;
+        }
         self.gone_places.push(place);
     }
 
@@ -191,6 +196,10 @@ impl Rig {
             Return::Clean => self.model.offer(place),
             Return::Unclean => self.model.close(place, Cause::Unclean),
             Return::Discard => self.model.close(place, Cause::Discarded),
+            Return::Yielded => {
+                self.model.close(place, Cause::GivenUp);
+                self.model.has_failed = true;
+            }
         }
     }
 
@@ -431,6 +440,7 @@ impl Rig {
                 let as_it_is = match how % 16 {
                     0 => Return::Unclean,
                     1 => Return::Discard,
+                    2 => Return::Yielded,
                     _ => Return::Clean,
                 };
                 self.checkin(place, as_it_is);

@@ -48,6 +48,85 @@ fn the_one_idle_for_longest_is_given_up_and_not_dialed_again_at_once() {
     assert!(!room.book.give_up_idle(room.now), "nothing is idle, and somebody waits");
 }
 
+/// It is the other reactor that needs the token, so it does not become that of a dial here.
+#[test]
+fn the_token_of_one_given_up_is_released_before_anything_is_dialed() {
+    let mut room = Room::of(up_to(1));
+    let place = room.idle(1)[0];
+    assert!(room.book.give_up_idle(room.now));
+    room.wait();
+    assert_eq!(room.acts(), [Act::Close(place, Cause::GivenUp)], "no room yet");
+    // It ends by itself meanwhile, which changes nothing.
+    assert!(room.book.ended(place, room.now) && room.book.closed(place, room.now));
+    let act = room.book.poll_act(room.now, || panic!("asked before it gave"));
+    assert_eq!(act, Some(Act::Release));
+    assert_eq!(room.book.poll_act(room.now, || false), None);
+    assert_eq!((room.book.lacks(), room.book.held()), (1, 0));
+    assert_eq!(room.dials().len(), 1, "there was another token");
+}
+
+/// Three come free together: each has the token that its cause says.
+#[test]
+fn tokens_that_are_owed_and_tokens_that_are_not_are_counted_apart() {
+    let mut room = Room::of(up_to(4));
+    let places = room.out(4);
+    for (place, as_it_is) in
+        places.iter().zip([Return::Yielded, Return::Discard, Return::Yielded, Return::Unclean])
+    {
+        assert!(room.book.checkin(*place, room.now, as_it_is));
+    }
+    assert_eq!(room.acts().len(), 4, "closed");
+    for place in &places {
+        assert!(room.book.closed(*place, room.now));
+    }
+    let _ = [room.wait(), room.wait(), room.wait()];
+    let mut has_asked = 0;
+    let acts: Vec<_> = std::iter::from_fn(|| {
+        room.book.poll_act(room.now, || {
+            has_asked += 1;
+            false
+        })
+    })
+    .collect();
+    assert!(
+        matches!(acts[..], [Act::Release, Act::Release, Act::Dial(_), Act::Dial(_)]),
+        "{acts:?}"
+    );
+    assert_eq!((has_asked, room.book.lacks()), (1, 1), "the third has none");
+}
+
+#[test]
+fn what_is_yielded_goes_to_the_other_reactor_also_if_callers_wait_here() {
+    let mut room = Room::of(up_to(1));
+    let place = room.out(1)[0];
+    let ticket = room.wait();
+    room.now += SECOND;
+    assert!(room.book.checkin(place, room.now, Return::Yielded));
+    assert_eq!(room.acts(), [Act::Close(place, Cause::GivenUp)]);
+    assert!(room.waits(ticket));
+    assert!(room.book.closed(place, room.now));
+    assert_eq!(room.book.poll_act(room.now, || panic!("asked")), Some(Act::Release));
+    assert_eq!(room.book.poll_act(room.now, || false), None, "the other one has it");
+    let dial = room.dials()[0];
+    room.dialed(dial);
+    assert_eq!(room.claim(ticket), dial);
+    assert_eq!(room.book.counters().closed(Cause::GivenUp), 1);
+}
+
+#[test]
+fn what_is_yielded_is_not_dialed_again_at_once_for_nobody() {
+    let mut room = Room::of(Mode::Fixed(1));
+    let dial = room.dials()[0];
+    room.dialed(dial);
+    let taken = room.hit();
+    assert!(room.book.checkin(taken, room.now, Return::Yielded));
+    assert_eq!(room.acts(), [Act::Close(taken, Cause::GivenUp)]);
+    assert!(room.book.closed(taken, room.now));
+    assert_eq!(room.acts(), [Act::Release]);
+    assert_eq!(room.pass(SECOND * 4), []);
+    assert!(matches!(room.pass(SECOND)[..], [Act::Dial(_)]));
+}
+
 #[test]
 fn a_smaller_pool_closes_what_is_idle_then_dials_then_what_comes_back() {
     let mut room = Room::of(up_to(6));

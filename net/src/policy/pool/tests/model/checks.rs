@@ -14,6 +14,7 @@ impl Rig {
             });
             // Who waits is served from what is idle first.
             self.serve();
+            assert!(!asked || self.model.owed == 0, "asks for one, and owes one");
             let took = asked && free > 0;
             if asked && !took {
                 self.is_refused = true;
@@ -41,6 +42,7 @@ impl Rig {
                 assert!(model.has_room(), "a dial too many");
                 assert!(dialing < model.dials_wanted(), "nobody wants a dial");
                 assert!(!self.gone_places.contains(&place), "{place:?} once more");
+                assert_eq!(model.owed, 0, "dialed before it gave what it owes");
                 if !took {
                     model.spare = model.spare.checked_sub(1).expect("a dial without a token");
                 }
@@ -101,7 +103,13 @@ impl Rig {
                 conn.is_told = true;
             }
             Act::Release => {
-                model.spare = model.spare.checked_sub(1).expect("no token to give back");
+                if model.owed > 0 {
+                    model.owed -= 1;
+                } else {
+                    let is_wanted = dialing < model.for_waiters() && model.has_room();
+                    assert!(!is_wanted || model.may_pause(), "given back, and a dial is wanted");
+                    model.spare = model.spare.checked_sub(1).expect("no token to give back");
+                }
                 self.free += 1;
                 self.taken -= 1;
             }
@@ -112,7 +120,8 @@ impl Rig {
         let model = &mut self.model;
         assert!(model.to_wake.is_empty(), "not woken: {:?}", model.to_wake);
         assert!(model.conns.values().all(|conn| conn.is_told), "not told: {:?}", model.conns);
-        assert_eq!((model.spare, model.conns.len()), (0, self.taken), "tokens are lost, or made");
+        assert_eq!((model.spare, model.owed), (0, 0), "tokens not given back");
+        assert_eq!(model.conns.len(), self.taken, "tokens are lost, or made");
         let (dialing, waiting) = (model.count(State::Dialing), model.waiting().len());
         if waiting > 0 {
             assert_eq!(model.fresh_top(), None, "somebody waits beside an idle connection");
@@ -120,15 +129,11 @@ impl Rig {
         if waiting > model.count(State::Validating) {
             assert!(model.idle.is_empty(), "somebody waits beside an idle connection");
         }
-        // How long that is was drawn: it may be over before.
-        let pause = |failed_at: Duration| failed_at.saturating_add(model.limits.refill.most);
-        let paused_until = model.failed_at.map_or(Duration::ZERO, pause);
-        let is_pausing = model.count(State::CheckedOut) > 0 && model.now < paused_until;
         if dialing < model.for_waiters() && model.has_room() {
-            if is_pausing && self.book.lacks() == 0 {
+            if model.may_pause() && self.book.lacks() == 0 {
                 let due = self.book.next_maintenance();
                 assert!(
-                    due.is_some_and(|due| due <= paused_until),
+                    due.is_some_and(|due| due <= model.paused_until()),
                     "nobody comes back to it: {due:?}"
                 );
             } else {
@@ -182,6 +187,13 @@ impl Rig {
         let out = model.conns.values().filter(|conn| conn.state == State::CheckedOut);
         let oldest = out.map(|conn| model.now - conn.since).max();
         assert_eq!(snapshot.oldest_checkout, oldest.unwrap_or_default());
+        for (ticket, (.., had)) in &model.tickets {
+            let place = if let Had::Place(place) = had { Some(*place) } else { None };
+            assert_eq!(book.granted(*ticket), place, "{ticket:?} has {had:?}");
+        }
+        for ticket in self.gone_tickets.iter().rev().take(8) {
+            assert_eq!(book.granted(*ticket), None, "{ticket:?} is no more");
+        }
         let counters = book.counters();
         let served = counters.hits + counters.waits + counters.saturated + counters.refused;
         assert_eq!(served, self.checkouts);

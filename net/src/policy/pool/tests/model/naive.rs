@@ -38,6 +38,8 @@ pub(super) struct Model {
     pub(super) tickets: BTreeMap<Ticket, (usize, Duration, &'static Location<'static>, Had)>,
     pub(super) to_wake: BTreeSet<Ticket>,
     pub(super) spare: usize,
+    /// Tokens for other reactors.
+    pub(super) owed: usize,
     pub(super) arrivals: usize,
     pub(super) is_draining: bool,
     pub(super) has_failed: bool,
@@ -91,6 +93,16 @@ impl Model {
         self.conns.len() < self.max()
             && self.count(State::Dialing) < self.limits.dials_max as usize
             && !self.is_draining
+    }
+
+    /// Whether callers' dials may be held up. For how long was drawn: it may be over before.
+    pub(super) fn may_pause(&self) -> bool {
+        self.count(State::CheckedOut) > 0 && self.now < self.paused_until()
+    }
+
+    pub(super) fn paused_until(&self) -> Duration {
+        let pause = |failed_at: Duration| failed_at.saturating_add(self.limits.refill.most);
+        self.failed_at.map_or(Duration::ZERO, pause)
     }
 
     pub(super) fn unfit(&self, place: Place) -> Option<Cause> {
