@@ -36,8 +36,8 @@
 //! This file is the handle; `conn/futures.rs` are its waits, `conn/memory.rs` how it waits for memory, `conn/shell.rs`
 //! is what a slot keeps for it, `conn/service.rs` the handler beneath, `conn/split.rs` its halves, `conn/copying.rs`
 //! how bytes of the caller's memory go into it, `conn/failing.rs` its ends as `io::Error`s, `conn/busy.rs` what a drain
-//! is told, `conn/dialing.rs` how one is dialed, `conn/relaying.rs` how two are bridged, `conn/serve.rs` a runtime that
-//! serves.
+//! is told, `conn/resting.rs` what a pool asks, `conn/dialing.rs` how one is dialed, `conn/relaying.rs` how two are
+//! bridged, `conn/serve.rs` a runtime that serves.
 
 mod busy;
 mod copying;
@@ -47,6 +47,7 @@ mod failing;
 mod futures;
 mod memory;
 mod relaying;
+mod resting;
 mod serve;
 mod service;
 mod shell;
@@ -70,7 +71,7 @@ pub use dialing::{DialError, dial, dial_with};
 pub(crate) use failing::kind_of;
 pub use failing::{End, SendError};
 pub use futures::{Closing, Receiving, ReceivingInto, Sending};
-use memory::{Retry, bytes_at_once};
+use memory::Retry;
 pub use relaying::{Relayed, Relaying, relay};
 #[cfg(feature = "tower")]
 pub(crate) use serve::start;
@@ -297,8 +298,7 @@ impl Conn {
     /// # Errors
     /// [`SendError`]; how many of the pieces were taken is not told.
     pub async fn send_all(&mut self, bytes: &[u8]) -> Result<(), SendError> {
-        let most = self.with(|connections, _| bytes_at_once(connections));
-        for piece in bytes.chunks(PIECE_BYTES.min(most)) {
+        for piece in bytes.chunks(self.piece_bytes()) {
             self.send(piece.to_vec()).await?;
         }
         Ok(())

@@ -35,6 +35,7 @@
 #[cfg(any(feature = "futures-io", feature = "tokio-io", feature = "hyper", feature = "tower"))]
 pub mod adapters;
 pub mod conn;
+pub mod connector;
 pub mod failure;
 pub mod policy;
 mod relay;

@@ -354,6 +354,11 @@ impl Shell {
         self.is_ended && self.inbox.is_empty()
     }
 
+    /// Whether bytes came that nobody has taken.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
     /// Bytes came: whoever waits for them.
     #[inline]
     pub(super) fn receive(

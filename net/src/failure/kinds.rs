@@ -51,6 +51,9 @@ pub enum Dial {
     /// There is no way there (EHOSTUNREACH, ENETUNREACH).
     #[error("there is no route to it")]
     Unreachable,
+    /// The addresses to come from are given, and none is of the family of the address to go to.
+    #[error("no source address is of its family; add one (ConnectorBuilder::sources)")]
+    NoSource,
     /// The kernel ended it otherwise.
     #[error("connecting failed: {0}")]
     Failed(Fault),
@@ -209,6 +212,9 @@ pub enum Transfer {
     /// The stream ended before what was expected of it had come.
     #[error("the stream ended too early")]
     UnexpectedEof,
+    /// More bytes at once than can ever wait to be sent; nothing of them was taken.
+    #[error("more bytes at once than an outbox may hold; cut them, as `send_all` does")]
+    TooLarge,
     /// It moved no byte for the idle timeout.
     #[error("idle for too long")]
     IdleTimeout,
@@ -323,8 +329,10 @@ impl Kind {
     pub(super) fn side(&self) -> Side {
         match self {
             Self::Resolve(_) | Self::Tls(_) => Side::Upstream,
-            Self::Dial(Dial::Denied | Dial::GivenUp(_)) => Side::Local,
-            Self::Transfer(Transfer::IdleTimeout | Transfer::Ended(_)) => Side::Local,
+            Self::Dial(Dial::Denied | Dial::NoSource | Dial::GivenUp(_)) => Side::Local,
+            Self::Transfer(Transfer::TooLarge | Transfer::IdleTimeout | Transfer::Ended(_)) => {
+                Side::Local
+            }
             Self::Dial(_) | Self::Transfer(_) | Self::Upstream(_) => Side::Upstream,
             Self::ProxyHeader(_) => Side::Downstream,
             Self::Admit(_)

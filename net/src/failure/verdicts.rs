@@ -5,12 +5,13 @@
 //! | name: server failed, timeout | later | yes | no |
 //! | name: not there, no address, not public | no | | no |
 //! | dial: timeout, refused, unreachable, failed | elsewhere, at once | yes | yes |
-//! | dial: denied; given up | elsewhere; no | yes | no |
+//! | dial: denied, no source address; given up | elsewhere; no | yes | no |
 //! | TLS: timeout / certificate, name, alert, protocol | elsewhere / no | yes | yes / no |
 //! | limits, lack of something, pool | later, or the caller's | yes | no |
 //! | transfer: given up while kept | once, on a fresh connection | no | no |
 //! | transfer: reset before the reply, eof, stall, no answer | if idempotent | no | yes |
 //! | transfer: read timeout | if idempotent | no | no |
+//! | transfer: too large, idle, ended by us | no | | no |
 //! | transfer: a byte of the reply has come | no | | by its kind |
 //! | none healthy / breaker open / draining | later / then / elsewhere | yes | no |
 //! | retry budget empty | no | | no |
@@ -119,7 +120,7 @@ impl Error {
     #[must_use]
     pub fn counts_for_breaker(&self) -> bool {
         match self.kind() {
-            Kind::Dial(Dial::Denied | Dial::GivenUp(_)) => false,
+            Kind::Dial(Dial::Denied | Dial::NoSource | Dial::GivenUp(_)) => false,
             Kind::Dial(_) | Kind::Tls(Tls::Timeout | Tls::Truncated) => true,
             Kind::Transfer(transfer) => matches!(
                 transfer,
@@ -162,7 +163,9 @@ impl Kind {
             Self::Tls(_) | Self::ProxyHeader(_) | Self::Admit(Admit::AclDenied) => r#final,
             Self::Admit(_) | Self::Resource(_) | Self::Checkout(_) => Repeat::Later,
             Self::Transfer(Transfer::StaleReuse) => Repeat::Fresh,
-            Self::Transfer(Transfer::Reset | Transfer::IdleTimeout | Transfer::Ended(_)) => r#final,
+            Self::Transfer(
+                Transfer::Reset | Transfer::TooLarge | Transfer::IdleTimeout | Transfer::Ended(_),
+            ) => r#final,
             Self::Transfer(_) => Repeat::Elsewhere,
             Self::Upstream(Upstream::Empty | Upstream::NoneHealthy { .. }) => Repeat::Later,
             Self::Breaker(Breaker::Open { until }) => Repeat::At(*until),
@@ -182,6 +185,7 @@ impl Kind {
             Self::Dial(Dial::Refused) => "refused",
             Self::Dial(Dial::Denied) => "denied",
             Self::Dial(Dial::Unreachable) => "unreachable",
+            Self::Dial(Dial::NoSource) => "no_source",
             Self::Dial(Dial::Failed(_)) => "connect_failed",
             Self::Dial(Dial::GivenUp(_)) => "connect_given_up",
             Self::Tls(Tls::Timeout) => "tls_timeout",
@@ -215,6 +219,7 @@ impl Kind {
             Self::Transfer(Transfer::ResetEarly) => "reset_early",
             Self::Transfer(Transfer::Reset) => "reset",
             Self::Transfer(Transfer::UnexpectedEof) => "eof_early",
+            Self::Transfer(Transfer::TooLarge) => "too_large",
             Self::Transfer(Transfer::IdleTimeout) => "idle",
             Self::Transfer(Transfer::Ended(_)) => "ended",
             Self::Upstream(Upstream::Empty) => "no_endpoints",

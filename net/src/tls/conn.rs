@@ -123,6 +123,25 @@ impl TlsConn {
         }
     }
 
+    /// Ready as soon as application data lies there, or the stream has ended, failed, or is being closed by anybody;
+    /// what came stays there. Tickets and changes of keys are seen to and are none of it. No read deadline counts. Of a
+    /// record that has not come whole nobody can say what it is: it is waited for.
+    pub(crate) fn poll_stir(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.machine.is_closed() || !self.conn.may_send() {
+            return Poll::Ready(());
+        }
+        if let Ok(Some(lease)) = ready!(self.poll_plain(cx)) {
+            self.unrecv(lease);
+        }
+        Poll::Ready(())
+    }
+
+    /// Nobody waits for anything on it any more.
+    pub(crate) fn forget_waits(&self) {
+        self.conn.forget_reader();
+        self.conn.forget_writer();
+    }
+
     /// Puts back what was received last, or the rest of it.
     pub fn unrecv(&mut self, lease: Lease) {
         if !lease.is_empty() {
@@ -223,6 +242,12 @@ impl TlsConn {
     }
 
     async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), TlsError> {
+        self.take_bytes(bytes).await?;
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Waits for room and encrypts: from then on they go out, whoever is dropped.
+    pub(crate) async fn take_bytes(&mut self, bytes: &[u8]) -> Result<(), TlsError> {
         let most = self.room();
         let sealed = Machine::sealed_bytes(bytes.len());
         if sealed > most {
@@ -230,8 +255,7 @@ impl TlsConn {
         }
         self.check_memory(bytes.len())?;
         poll_fn(|cx| self.poll_room(sealed, cx)).await?;
-        self.machine.seal(bytes)?;
-        poll_fn(|cx| self.poll_flush(cx)).await
+        self.machine.seal(bytes)
     }
 
     /// Whether there may ever be memory for the records of so many bytes.
