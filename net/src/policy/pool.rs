@@ -13,6 +13,8 @@
 //!      +-------> free <---+
 //! ```
 //!
+//! A place dialed for one caller alone (`dial_fresh`) goes from `Dialing` to `CheckedOut`, or is free when it is left.
+//!
 //! Is: numbers of the places of one pool, for one endpoint, on one reactor; each is in exactly one [`State`], and each
 //! state is a list. Is not: the connections. Those are the room's, in an array by the same numbers; nor timers: the
 //! room wakes who waits for too long and calls [`Book::expire`].
@@ -27,6 +29,8 @@
 //! | `Checkout::Saturated`, `Draining` | fails the checkout |
 //! | `granted`: a place | looks at the connection before it claims it: one that is dead has `ended`, and it waits on |
 //! | `Claim::Place` | as `Hit`; all others but `Wait` end the checkout with an error |
+//! | `dial_fresh`: a place | dials, for that caller alone: `dialed`, `dial_failed`, or `leave_fresh` when dropped |
+//! | `dial_fresh`: `None` | calls `distrust`, and then `checkout`, as any other caller |
 //! | `Act::Wake(ticket)` | wakes that task |
 //! | `Act::Dial(place)` | dials, not for anybody: `dialed` or `dial_failed`, also if who waited is gone |
 //! | `Act::Validate(place)`, `Ping(place)` | looks, within `validate_timeout`: `validated` |
@@ -51,9 +55,10 @@
 //!
 //! *Cost.* All is O(1), and a hit allocates nothing, with these exceptions: [`Book::maintain`] looks at all places when
 //! something may be due; a connection that was pinged goes back behind those idle for less, past those idle for
-//! longer; [`Book::drain`] and [`Book::set_limits`] close what they have to.
+//! longer; [`Book::drain`], [`Book::set_limits`] and [`Book::distrust`] close what they have to.
 
 mod acts;
+mod fresh;
 mod limits;
 mod lists;
 mod refill;
@@ -98,6 +103,8 @@ const LEAKED: usize = FREE + 7;
 /// Closing, and the closing is to be asked for.
 const TO_CLOSE: usize = FREE + 8;
 const CLOSING: usize = FREE + 9;
+/// Dialing, for one caller alone.
+const FRESH: usize = FREE + 10;
 
 /// What is known of a place.
 struct Kept {
@@ -148,7 +155,7 @@ struct Kept {
 /// ```
 pub struct Book {
     limits: PoolLimits,
-    places: Lists<Kept, 10>,
+    places: Lists<Kept, 11>,
     waiters: Waiters,
     /// Tokens of places that have become free, for the next dials.
     spare: u32,
@@ -285,10 +292,12 @@ impl Book {
 
     // --------------------------------------------------------------------------- connections
 
-    /// A dial has led to a connection. `false`: it was cancelled before; close the connection, then say `closed`.
+    /// A dial has led to a connection. `false`: it was cancelled before; close the connection, then say `closed`. One
+    /// of [`dial_fresh`](Self::dial_fresh) is in use by its caller from now on.
     pub fn dialed(&mut self, place: Place, now: Duration, rng: &mut fastrand::Rng) -> bool {
         self.see(now);
-        if self.list(place) != Some(DIALING) {
+        let list = self.list(place);
+        if !matches!(list, Some(DIALING | FRESH)) {
             return self.is_stale();
         }
         let (now, limits) = (self.now, self.limits);
@@ -299,13 +308,18 @@ impl Book {
         kept.keep_alive = limits.keep_alive.map(|span| shorter(span, KEEP_ALIVE_DRAWN));
         self.refill.succeeded();
         self.last_dial_error = None;
-        self.offer(place.index);
+        if list == Some(FRESH) {
+            self.hand_over(place.index);
+        } else {
+            self.offer(place.index);
+        }
         true
     }
 
     /// A dial has failed. If more wait now than there is something to hope for, under way or in use, the first of them
     /// is told so: the error is its own to judge, and others have their own dials. As long as some are in use, an
-    /// upstream that lets no more in is no reason to fail who waits: one comes back, or the wait ends.
+    /// upstream that lets no more in is no reason to fail who waits: one comes back, or the wait ends. A dial of
+    /// [`dial_fresh`](Self::dial_fresh) is nobody's hope, and its error its caller's alone.
     pub fn dial_failed(
         &mut self,
         place: Place,
@@ -314,8 +328,9 @@ impl Book {
         rng: &mut fastrand::Rng,
     ) -> bool {
         self.see(now);
-        match self.list(place) {
-            Some(DIALING) => {}
+        let list = self.list(place);
+        match list {
+            Some(DIALING | FRESH) => {}
             // Cancelled: it says nothing of the endpoint.
             Some(CLOSING) if self.places[place.index].opened_at.is_none() => {
                 return self.closed(place, now);
@@ -328,7 +343,7 @@ impl Book {
         self.free(place.index);
         let under_way = self.places.len(DIALING) + self.validating();
         let hopes = under_way + self.places.len(IDLE) + self.in_use();
-        if self.waiters.len() > hopes {
+        if list == Some(DIALING) && self.waiters.len() > hopes {
             self.waiters.settle_first(Outcome::Failed(error));
         }
         true
@@ -351,10 +366,10 @@ impl Book {
 
     /// A connection has ended by itself, or something came that nobody asked for. It is given to nobody any more. Who
     /// has it keeps it, until it comes back; who was given it and has not come for it waits on. A dial ends by
-    /// [`dial_failed`](Self::dial_failed) only.
+    /// [`dial_failed`](Self::dial_failed) or [`leave_fresh`](Self::leave_fresh) only.
     pub fn ended(&mut self, place: Place, now: Duration) -> bool {
         self.see(now);
-        let Some(list) = self.list(place).filter(|list| *list != DIALING) else {
+        let Some(list) = self.list(place).filter(|list| ![DIALING, FRESH].contains(list)) else {
             return self.is_stale();
         };
         let kept = &mut self.places[place.index];

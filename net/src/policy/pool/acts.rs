@@ -3,11 +3,12 @@
 //! Why not a queue of things to do: what was put there might be out of date when it is taken. A place that is to be
 //! pinged and ends is not pinged; a caller that leaves wants no dial.
 
+use std::panic::Location;
 use std::time::Duration;
 
 use super::{
-    Act, Book, CLOSING, Cause, DIALING, IDLE, Kept, LEAKED, OUT, TO_CLOSE, TO_PING, TO_WARN,
-    VALIDATING,
+    Act, Book, CLOSING, Cause, DIALING, FRESH, IDLE, Kept, LEAKED, OUT, Place, TO_CLOSE, TO_PING,
+    TO_WARN, VALIDATING,
 };
 
 impl Book {
@@ -76,16 +77,34 @@ impl Book {
         if self.now < if is_refill { self.refill.due() } else { self.callers_due() } {
             return None;
         }
-        if self.spare > 0 {
-            self.spare -= 1;
-        } else if !may_grow() {
+        if !self.take_token(may_grow) {
             if is_refill {
                 self.refill.put_off(self.now);
             }
             return None;
         }
-        self.counters.dials += 1;
         self.counters.refills += u64::from(is_refill);
+        Some(Act::Dial(self.begin_dial(DIALING, None)))
+    }
+
+    /// One of a place that has become free, if there is one.
+    pub(super) fn take_token(&mut self, may_grow: impl FnOnce() -> bool) -> bool {
+        match self.spare.checked_sub(1) {
+            Some(spare) => {
+                self.spare = spare;
+                true
+            }
+            None => may_grow(),
+        }
+    }
+
+    /// A place for which there is a token.
+    pub(super) fn begin_dial(
+        &mut self,
+        list: usize,
+        at: Option<&'static Location<'static>>,
+    ) -> Place {
+        self.counters.dials += 1;
         let kept = Kept {
             since: self.now,
             opened_at: None,
@@ -93,14 +112,14 @@ impl Book {
             seen_at: self.now,
             max_lifetime: None,
             keep_alive: None,
-            at: None,
+            at,
             ticket: None,
             is_ended: false,
             is_pinged: false,
             cause: Cause::Ended,
         };
-        let index = self.places.insert(kept, DIALING);
-        Some(Act::Dial(self.place(index)))
+        let index = self.places.insert(kept, list);
+        self.place(index)
     }
 
     /// Where there may be fewer, the last one: it has the longest way to go. Where nobody needs it, the first, if it
@@ -141,16 +160,21 @@ impl Book {
 
     /// Those in use, or on the way to it: all but what is closing.
     pub(super) fn live(&self) -> u32 {
-        self.sum(&[DIALING, IDLE, VALIDATING, TO_PING, OUT, TO_WARN, LEAKED])
+        self.sum(&[DIALING, FRESH, IDLE, VALIDATING, TO_PING, OUT, TO_WARN, LEAKED])
     }
 
     pub(super) fn is_above_max(&self) -> bool {
         self.live() > self.limits.mode.max()
     }
 
+    /// Dials under way, for the pool and for one caller alone. What waiters hope for are the former only.
+    pub(super) fn dials(&self) -> u32 {
+        self.sum(&[DIALING, FRESH])
+    }
+
     pub(super) fn has_room_to_dial(&self) -> bool {
         !self.is_draining
-            && self.places.len(DIALING) < self.limits.dials_max
+            && self.dials() < self.limits.dials_max
             && self.held() < self.limits.mode.max()
     }
 

@@ -5,6 +5,7 @@ mod callers;
 mod cells;
 mod connections;
 mod dials;
+mod fresh;
 mod knobs;
 mod model;
 mod owner;

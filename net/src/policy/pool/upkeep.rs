@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Book, CLOSING, Cause, DIALING, Error, IDLE, LEAKED, OUT, Place, PoolCounters, PoolLimits,
-    PoolSnapshot, State, TO_CLOSE, TO_PING, TO_WARN, Ticket, VALIDATING,
+    Book, CLOSING, Cause, DIALING, Error, FRESH, IDLE, LEAKED, OUT, Place, PoolCounters,
+    PoolLimits, PoolSnapshot, State, TO_CLOSE, TO_PING, TO_WARN, Ticket, VALIDATING,
 };
 
 impl Book {
@@ -122,7 +122,7 @@ impl Book {
     #[must_use]
     pub fn state(&self, place: Place) -> Option<State> {
         Some(match self.list(place)? {
-            DIALING => State::Dialing,
+            DIALING | FRESH => State::Dialing,
             IDLE => State::Idle,
             OUT | TO_WARN | LEAKED => State::CheckedOut,
             VALIDATING | TO_PING => State::Validating,
@@ -156,9 +156,8 @@ impl Book {
         if !self.has_room_to_dial() || self.now < self.callers_due() {
             return 0;
         }
-        let dialing = self.places.len(DIALING);
-        let room = (self.limits.dials_max - dialing).min(self.limits.mode.max() - self.held());
-        self.dials_for_waiters().saturating_sub(dialing).min(room)
+        let room = (self.limits.dials_max - self.dials()).min(self.limits.mode.max() - self.held());
+        self.dials_for_waiters().saturating_sub(self.places.len(DIALING)).min(room)
     }
 
     /// The limits it keeps.
@@ -203,7 +202,7 @@ impl Book {
         };
         PoolSnapshot {
             max: self.limits.mode.max(),
-            dialing: self.places.len(DIALING),
+            dialing: self.dials(),
             idle: self.places.len(IDLE),
             checked_out: self.sum(&[OUT, TO_WARN, LEAKED]),
             validating: self.validating(),
@@ -224,7 +223,7 @@ impl Book {
         let lens = self.places.census();
         let sum = |lists: &[usize]| lists.iter().map(|list| lens[*list]).sum();
         PoolSnapshot {
-            dialing: lens[DIALING],
+            dialing: sum(&[DIALING, FRESH]),
             idle: lens[IDLE],
             checked_out: sum(&[OUT, TO_WARN, LEAKED]),
             validating: sum(&[VALIDATING, TO_PING]),

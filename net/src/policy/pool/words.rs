@@ -130,6 +130,8 @@ pub enum Cause {
     Lifetime,
     /// It did not pass a look, or a ping.
     Invalid,
+    /// It was quiet for as long as another one that turned out to be dead.
+    Distrusted,
     /// It came back with something on its way.
     Unclean,
     /// Who had it said so.
@@ -146,10 +148,11 @@ pub enum Cause {
 
 impl Cause {
     /// All there are.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::IdleTimeout,
         Self::Lifetime,
         Self::Invalid,
+        Self::Distrusted,
         Self::Unclean,
         Self::Discarded,
         Self::Ended,
@@ -165,6 +168,7 @@ impl Cause {
             Self::IdleTimeout => "idle",
             Self::Lifetime => "lifetime",
             Self::Invalid => "invalid",
+            Self::Distrusted => "distrusted",
             Self::Unclean => "unclean",
             Self::Discarded => "discarded",
             Self::Ended => "ended",
@@ -176,7 +180,8 @@ impl Cause {
 }
 
 /// How often what has happened, since the pool was made. `hits + waits + saturated + refused` are all checkouts;
-/// `claimed + failed + timeouts + left`, and those that wait still, are all waits.
+/// `claimed + failed + timeouts + left`, and those that wait still, are all waits. A connection dialed for one caller
+/// alone is neither a checkout nor a wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolCounters {
@@ -200,9 +205,11 @@ pub struct PoolCounters {
     pub dials: u64,
     /// Those of them that nobody waited for.
     pub refills: u64,
+    /// Those of them for one caller alone ([`Book::dial_fresh`](super::Book::dial_fresh)).
+    pub fresh: u64,
     /// Dials that failed.
     pub dials_failed: u64,
-    /// Dials that were cancelled.
+    /// Dials that were cancelled, or left by the one caller they were for.
     pub dials_cancelled: u64,
     /// Looks at connections before they were given out.
     pub validations: u64,

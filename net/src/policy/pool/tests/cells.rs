@@ -2,7 +2,8 @@
 
 use super::*;
 
-const CALLS: [&str; 6] = ["dialed", "dial_failed", "validated", "checkin", "ended", "closed"];
+const CALLS: [&str; 7] =
+    ["dialed", "dial_failed", "validated", "checkin", "ended", "closed", "leave_fresh"];
 
 /// Puts a place into a state.
 type Make<'a> = &'a dyn Fn(&mut Room) -> Place;
@@ -25,13 +26,18 @@ fn states() -> Vec<(&'static str, Room, Place)> {
         (ticket, room.dials()[0])
     };
     let idle = |room: &mut Room| room.idle(1)[0];
-    let made: [(&str, Make<'_>); 11] = [
+    let made: [(&str, Make<'_>); 12] = [
         ("dialing", &|room| dial(room).1),
         ("cancelled", &|room| {
             let (ticket, place) = dial(room);
             assert!(room.book.leave(ticket, room.now));
             assert_eq!(room.acts(), [Act::CancelDial(place)]);
             place
+        }),
+        ("fresh", &|room| {
+            let place = room.book.dial_fresh(room.now, Location::caller(), || true);
+            assert_eq!(room.acts(), []);
+            place.expect("there is room")
         }),
         ("idle", &idle),
         ("granted", &|room| {
@@ -89,6 +95,7 @@ fn call(room: &mut Room, what: &str, place: Place) -> bool {
         "validated" => room.book.validated(place, true, room.now),
         "checkin" => room.book.checkin(place, room.now, Return::Clean),
         "ended" => room.book.ended(place, room.now),
+        "leave_fresh" => room.book.leave_fresh(place, room.now),
         "closed" => room.book.closed(place, room.now),
         _ => unreachable!("no such call"),
     }
@@ -98,18 +105,19 @@ fn call(room: &mut Room, what: &str, place: Place) -> bool {
 #[test]
 fn every_state_takes_every_call() {
     let table = "
-        state       dialed  dial_failed validated checkin ended   closed
-        dialing     out     free        -         -       -       -
-        cancelled   -       free        -         -       closing free
-        idle        -       -           -         -       closing -
-        granted     -       -           -         -       closing -
-        out         -       -           -         idle    out     -
-        leaked      -       -           -         idle    out     -
-        validating  -       -           out       -       closing -
-        to_ping     -       -           -         -       closing -
-        to_close    -       -           -         -       closing free
-        closing     -       -           -         -       closing free
-        free        -       -           -         -       -       -";
+        state       dialed  dial_failed validated checkin ended   closed  leave_fresh
+        dialing     out     free        -         -       -       -       -
+        cancelled   -       free        -         -       closing free    -
+        fresh       out     free        -         -       -       -       free
+        idle        -       -           -         -       closing -       -
+        granted     -       -           -         -       closing -       -
+        out         -       -           -         idle    out     -       -
+        leaked      -       -           -         idle    out     -       -
+        validating  -       -           out       -       closing -       -
+        to_ping     -       -           -         -       closing -       -
+        to_close    -       -           -         -       closing free    -
+        closing     -       -           -         -       closing free    -
+        free        -       -           -         -       -       -       -";
     let mut rows = table.lines().skip(2).map(|row| row.split_whitespace().collect::<Vec<_>>());
     for (name, ..) in states() {
         let row = rows.next().expect("a row for each state");

@@ -7,6 +7,7 @@
 //! or pinged), and the tokens that were taken are the places that are not free.
 
 mod checks;
+mod fresh;
 mod naive;
 mod sequences;
 
@@ -50,6 +51,10 @@ struct Rig {
     off: u16,
     /// Grants taken back, as the connection ended before anybody came for it.
     withdrawn: u64,
+    /// Dials for one caller alone, those of them that it left, and all dials that went well.
+    fresh: u64,
+    fresh_left: u64,
+    established: u64,
 }
 
 impl Rig {
@@ -81,6 +86,9 @@ impl Rig {
             checkouts: 0,
             off: 0,
             withdrawn: 0,
+            fresh: 0,
+            fresh_left: 0,
+            established: 0,
         }
     }
 
@@ -219,8 +227,12 @@ impl Rig {
         conn.lifetime = limits.max_lifetime.map(|span| less(span, 0.25));
         conn.keep_alive = limits.keep_alive.map(|span| less(span, 0.2));
         assert!(self.book.last_dial_error().is_none());
+        self.established += 1;
         self.model.failed_at = None;
-        self.model.offer(place);
+        match self.model.conns[&place] {
+            Conn { is_fresh: true, at: Some(at), .. } => self.model.take(place, at, None),
+            _ => self.model.offer(place),
+        }
     }
 
     fn dial_failed(&mut self, place: Place) {
@@ -232,7 +244,8 @@ impl Rig {
         if !self.fits(place, said, was_dial) {
             return;
         }
-        let is_cancelled = self.model.conns[&place].state == State::Closing;
+        let Conn { state, is_fresh, .. } = self.model.conns[&place];
+        let is_cancelled = state == State::Closing;
         self.free_place(place);
         if is_cancelled {
             return;
@@ -241,12 +254,12 @@ impl Rig {
         let model = &mut self.model;
         model.has_failed = true;
         model.failed_at = Some(model.now);
-        let hopes = model.count(State::Dialing)
+        let hopes = model.dialing()
             + model.count(State::Validating)
             + model.count(State::CheckedOut)
             + model.idle.len();
         let waiting = model.waiting();
-        if waiting.len() > hopes {
+        if !is_fresh && waiting.len() > hopes {
             model.tickets.get_mut(&waiting[0]).expect("there").3 = Had::Error;
             model.to_wake.insert(waiting[0]);
         }
@@ -361,7 +374,7 @@ impl Rig {
     fn next_due(&self) -> Option<Duration> {
         let model = &self.model;
         let more_than_min = model.resting() > model.limits.mode.min_idle() as usize;
-        let surplus = model.count(State::Dialing) > model.dials_wanted();
+        let surplus = model.dialing() > model.dials_wanted();
         let dues = model.conns.iter().flat_map(|(place, conn)| {
             let is_first = model.idle.first() == Some(place);
             let after = |since: Duration, span: Option<Duration>| span.map(|span| since + span);
@@ -375,7 +388,7 @@ impl Rig {
                 State::CheckedOut if !conn.is_warned => {
                     [after(conn.since, model.limits.leak_after), None, None]
                 }
-                State::Dialing if surplus => {
+                State::Dialing if surplus && !conn.is_fresh => {
                     [Some(conn.since + model.limits.hung_after), None, None]
                 }
                 _ => [None; 3],
@@ -416,6 +429,7 @@ impl Rig {
             29..41 => {
                 self.pick(which, |conn| conn.state == State::CheckedOut && conn.ticket.is_none())
             }
+            63 => self.pick(which, |conn| conn.state == State::Dialing && conn.is_fresh),
             _ => self.pick(which, |conn| how.is_multiple_of(2) || conn.ticket.is_some()),
         };
         let ticket = self.pick_ticket(which);
@@ -425,6 +439,7 @@ impl Rig {
             17 if is_off(1) => 9,
             47..50 if is_off(2) => 41,
             58..62 if is_off(3) => 50,
+            57 if is_off(4) => 62,
             what => what,
         };
         match (what, place, ticket) {
@@ -453,6 +468,9 @@ impl Rig {
             (58, ..) if how.is_multiple_of(2) => self.give_up_idle(),
             (59, ..) if how.is_multiple_of(2) => self.set_limits(limits(which)),
             (60, ..) if how.is_multiple_of(24) => self.drain(),
+            (62, ..) => self.dial_fresh(here()),
+            (63, Some(place), _) if !how.is_multiple_of(6) => self.leave_fresh(place),
+            (63, ..) => self.distrust(ms(u64::from(which) % 4000)),
             (60..62, ..) => self.free = usize::from(which) % 7,
             _ => {}
         }
@@ -476,6 +494,7 @@ impl Rig {
             }
         }
         self.settle();
+        self.end_fresh();
         for place in self.model.conns.keys().copied().collect::<Vec<_>>() {
             if self.model.conns[&place].state == State::CheckedOut {
                 self.checkin(place, Return::Clean);

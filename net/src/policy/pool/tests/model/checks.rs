@@ -33,7 +33,7 @@ impl Rig {
 
     fn check(&mut self, act: Act, took: bool) {
         let model = &mut self.model;
-        let dialing = model.count(State::Dialing);
+        let dialing = model.dialing();
         match act {
             Act::Wake(ticket) => {
                 assert!(model.to_wake.remove(&ticket), "{ticket:?} woken for nothing");
@@ -46,23 +46,7 @@ impl Rig {
                 if !took {
                     model.spare = model.spare.checked_sub(1).expect("a dial without a token");
                 }
-                let conn = Conn {
-                    state: State::Dialing,
-                    is_told: true,
-                    since: model.now,
-                    opened: None,
-                    used: model.now,
-                    seen: model.now,
-                    lifetime: None,
-                    keep_alive: None,
-                    ticket: None,
-                    at: None,
-                    is_ended: false,
-                    is_warned: false,
-                    is_pinged: false,
-                    cause: None,
-                };
-                assert!(model.conns.insert(place, conn).is_none(), "{place:?} twice");
+                model.begin(place, None);
             }
             Act::Validate(place) => {
                 assert!(model.waiting().len() > model.count(State::Validating));
@@ -81,7 +65,7 @@ impl Rig {
                 let (is_above_max, is_draining) = (model.is_above_max(), model.is_draining);
                 let (now, hung_after) = (model.now, model.limits.hung_after);
                 let conn = model.conns.get_mut(&place).expect("there");
-                assert_eq!(conn.state, State::Dialing);
+                assert!(conn.state == State::Dialing && !conn.is_fresh, "{conn:?}");
                 let is_hung = now - conn.since >= hung_after;
                 assert!(
                     is_above_max || is_draining || (dialing > wanted && is_hung),
@@ -122,7 +106,7 @@ impl Rig {
         assert!(model.conns.values().all(|conn| conn.is_told), "not told: {:?}", model.conns);
         assert_eq!((model.spare, model.owed), (0, 0), "tokens not given back");
         assert_eq!(model.conns.len(), self.taken, "tokens are lost, or made");
-        let (dialing, waiting) = (model.count(State::Dialing), model.waiting().len());
+        let (dialing, waiting) = (model.dialing(), model.waiting().len());
         if waiting > 0 {
             assert_eq!(model.fresh_top(), None, "somebody waits beside an idle connection");
         }
@@ -138,7 +122,10 @@ impl Rig {
                 );
             } else {
                 assert_eq!(self.free, 0, "somebody waits, and there is room");
-                assert!(self.book.lacks() > 0, "it does not say that it lacks tokens");
+                let room = model.max() - model.conns.len();
+                let room = room.min(model.limits.dials_max as usize - model.count(State::Dialing));
+                let lacks = (model.for_waiters() - dialing).min(room);
+                assert_eq!(self.book.lacks() as usize, lacks, "it says that it lacks others");
             }
         } else {
             assert_eq!(self.book.lacks(), 0);
@@ -150,7 +137,8 @@ impl Rig {
         {
             assert_eq!(self.free, 0, "fewer idle than there should be, and there is room");
         }
-        let oldest = model.conns.values().filter(|conn| conn.state == State::Dialing);
+        let oldest = model.conns.values();
+        let oldest = oldest.filter(|conn| conn.state == State::Dialing && !conn.is_fresh);
         let oldest = oldest.map(|conn| model.now - conn.since).max();
         let is_hung = oldest.is_some_and(|age| age >= model.limits.hung_after);
         assert!(dialing <= model.dials_wanted() || !is_hung, "a hung dial that nobody needs");
@@ -200,6 +188,9 @@ impl Rig {
         let over = counters.claimed + counters.failed + counters.timeouts + counters.left;
         assert_eq!(counters.waits, over + model.tickets.len() as u64);
         assert_eq!(counters.stale, model.stale);
+        assert_eq!(counters.fresh, self.fresh);
+        let ended = self.established + counters.dials_failed + counters.dials_cancelled;
+        assert_eq!(counters.dials, ended + u64::from(snapshot.dialing));
     }
 
     // ----------------------------------------------------------------------- one step

@@ -14,6 +14,8 @@ pub(super) struct Conn {
     pub(super) keep_alive: Option<Duration>,
     pub(super) ticket: Option<Ticket>,
     pub(super) at: Option<&'static Location<'static>>,
+    /// Dialed for one caller alone.
+    pub(super) is_fresh: bool,
     pub(super) is_ended: bool,
     pub(super) is_warned: bool,
     pub(super) is_pinged: bool,
@@ -51,6 +53,33 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn count(&self, state: State) -> usize {
         self.conns.values().filter(|conn| conn.state == state).count()
+    }
+
+    /// Dials that are the pool's.
+    pub(super) fn dialing(&self) -> usize {
+        self.conns.values().filter(|conn| conn.state == State::Dialing && !conn.is_fresh).count()
+    }
+
+    /// One whose dial has just been begun.
+    pub(super) fn begin(&mut self, place: Place, for_one_at: Option<&'static Location<'static>>) {
+        let conn = Conn {
+            state: State::Dialing,
+            is_told: true,
+            since: self.now,
+            opened: None,
+            used: self.now,
+            seen: self.now,
+            lifetime: None,
+            keep_alive: None,
+            ticket: None,
+            at: for_one_at,
+            is_fresh: for_one_at.is_some(),
+            is_ended: false,
+            is_warned: false,
+            is_pinged: false,
+            cause: None,
+        };
+        assert!(self.conns.insert(place, conn).is_none(), "{place:?} twice");
     }
 
     /// In the order of arrival.

@@ -56,7 +56,7 @@ proptest! {
 #[test]
 fn sequences_reach_everything() {
     let mut sum = PoolCounters::default();
-    let mut withdrawn = 0;
+    let (mut withdrawn, mut fresh_left) = (0, 0);
     for seed in 0..400 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut rig = Rig::new(limits(rng.u16(..)), rng.usize(0..8));
@@ -68,6 +68,7 @@ fn sequences_reach_everything() {
         rig.settle();
         rig.end();
         withdrawn += rig.withdrawn;
+        fresh_left += rig.fresh_left;
         let counters = rig.book.counters();
         for (of, by) in sum.closes.iter_mut().zip(counters.closes) {
             *of += by;
@@ -84,6 +85,7 @@ fn sequences_reach_everything() {
             (&mut sum.left, counters.left),
             (&mut sum.dials, counters.dials),
             (&mut sum.refills, counters.refills),
+            (&mut sum.fresh, counters.fresh),
             (&mut sum.dials_failed, counters.dials_failed),
             (&mut sum.dials_cancelled, counters.dials_cancelled),
             (&mut sum.validations, counters.validations),
@@ -94,7 +96,7 @@ fn sequences_reach_everything() {
             *of += by;
         }
     }
-    let text = format!("{sum:?}, {withdrawn} withdrawn");
+    let text = format!("{sum:?}, {withdrawn} withdrawn, {fresh_left} left");
     let PoolCounters { closes, .. } = sum;
     assert!(closes.iter().all(|count| *count > 20), "{text}");
     for count in [
@@ -108,6 +110,7 @@ fn sequences_reach_everything() {
         sum.left,
         sum.dials,
         sum.refills,
+        sum.fresh,
         sum.dials_failed,
         sum.dials_cancelled,
         sum.validations,
@@ -115,6 +118,7 @@ fn sequences_reach_everything() {
         sum.leaks,
         sum.stale,
         withdrawn,
+        fresh_left,
     ] {
         assert!(count > 20, "{text}");
     }
