@@ -262,6 +262,12 @@ impl Admission {
         self.dialed_cap
     }
 
+    /// Reactors that share it.
+    #[must_use]
+    pub fn reactors(&self) -> usize {
+        self.reactors
+    }
+
     /// Rings every reactor.
     pub fn ring_all(&self) {
         (0..self.reactors).for_each(|reactor| self.ring_one(reactor));

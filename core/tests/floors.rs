@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! 9 composition   net: upstream drain admin
-//! 8 kept          net: resolve connector pool health faults
+//! 8 kept          net: cap resolve connector pool health faults
 //! 7 established   net: conn tls proxy_protocol relay adapters
 //! 6 tasks         net: tasks
 //! 5 verdicts      net: failure, policy/*                 (words only)
@@ -170,7 +170,7 @@ const NET: &[Row] = &[
     },
     Row {
         floor: 8,
-        modules: &["resolve", "connector", "pool", "health", "faults"],
+        modules: &["cap", "resolve", "connector", "pool", "health", "faults"],
         floors: &[5, 6, 7, 8],
         also: &[],
         crates: &[ANY],

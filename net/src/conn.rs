@@ -73,6 +73,7 @@ pub use failing::{End, SendError};
 pub use futures::{Closing, Receiving, ReceivingInto, Sending};
 use memory::Retry;
 pub use relaying::{Relayed, Relaying, relay};
+pub use resting::Stir;
 #[cfg(feature = "tower")]
 pub(crate) use serve::start;
 pub use serve::{Serve, Serving, serve};

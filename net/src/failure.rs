@@ -28,6 +28,7 @@ mod verdicts;
 use std::error::Error as StdError;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use slipring_core::{CloseReason, Fault};
@@ -85,9 +86,12 @@ pub struct Traffic {
     pub is_partial: bool,
 }
 
-/// Why something asked of an upstream did not come about. One pointer wide.
+/// Why something asked of an upstream did not come about. One pointer wide. Its clones are the same error, told to
+/// others.
+#[derive(Clone)]
 pub struct Error(Box<Parts>);
 
+#[derive(Clone)]
 struct Parts {
     kind: Kind,
     phase: Phase,
@@ -96,7 +100,7 @@ struct Parts {
     fault: Option<Fault>,
     elapsed: Duration,
     traffic: Traffic,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -171,7 +175,7 @@ impl Error {
     /// Because of this.
     #[must_use]
     pub fn over(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.0.source = Some(Box::new(source));
+        self.0.source = Some(Arc::new(source));
         self
     }
 

@@ -22,9 +22,9 @@
 //!
 //! This file is the table of tasks and their turn; `tasks/waking.rs` is how they are woken, `tasks/timers.rs` what they
 //! sleep by, `tasks/join.rs` and `tasks/scope.rs` how one waits for others, `tasks/ending.rs` how their ends are said
-//! to whoever waits, `tasks/entries.rs` what is kept for them while they wait, `tasks/catching.rs` how panics of users'
-//! code are caught, `tasks/remote.rs` what other threads reach them by, `tasks/blocking.rs` where work goes that would
-//! block them.
+//! to whoever waits, `tasks/entries.rs` what is kept for them while they wait, `tasks/rooms.rs` what lives beside them,
+//! `tasks/catching.rs` how panics of users' code are caught, `tasks/remote.rs` what other threads reach them by,
+//! `tasks/blocking.rs` where work goes that would block them.
 
 mod blocking;
 mod catching;
@@ -32,6 +32,7 @@ mod ending;
 mod entries;
 mod join;
 mod remote;
+mod rooms;
 mod scope;
 mod time;
 mod timers;
@@ -56,11 +57,10 @@ pub use blocking::{
     BlockingLimits, BlockingLimitsError, BlockingSnapshot, blocking_snapshot, set_blocking_limits,
     unblock,
 };
-#[cfg(feature = "tower")]
-pub(crate) use join::keep;
 pub use join::{JoinError, JoinHandle, spawn_local};
-pub(crate) use join::{note, put_aside};
+pub(crate) use join::{keep, note, put_aside};
 pub use remote::{RemoteJoin, Spawner};
+pub(crate) use rooms::{Room, new_number};
 pub use scope::Scope;
 #[cfg(feature = "hyper")]
 pub(crate) use time::instants;
@@ -72,6 +72,7 @@ pub(crate) use waking::{drop_waiters, wake_waiter};
 use catching::{catch, drop_each};
 use entries::{Entries, Kept};
 use remote::{ExecutorId, Remote};
+use rooms::Rooms;
 use timers::Timers;
 use waking::{TaskId, TaskWake};
 
@@ -185,6 +186,8 @@ pub(crate) struct Executor {
     remote: Arc<Remote>,
     /// Who is polled, for others to see. There once its reactor is.
     notes: OnceCell<TaskNotes>,
+    /// What wakes its reactor. There once that is.
+    bell: OnceCell<Doorbell>,
     generation: Cell<u32>,
     /// Tasks that serve.
     serving: Cell<usize>,
@@ -197,6 +200,7 @@ pub(crate) struct Executor {
     aside: RefCell<Vec<Waker>>,
     /// What was to be done while nothing was lent.
     later: RefCell<Vec<Box<dyn FnOnce()>>>,
+    rooms: Rooms,
     now_us: Cell<u64>,
     /// Blocking work runs on this thread, and takes so long.
     inline_blocking: Cell<Option<Duration>>,
@@ -214,6 +218,7 @@ impl Executor {
             timers: RefCell::default(),
             remote,
             notes: OnceCell::new(),
+            bell: OnceCell::new(),
             generation: Cell::new(generation),
             serving: Cell::new(0),
             is_unwinding: Cell::new(false),
@@ -222,6 +227,7 @@ impl Executor {
             drain_waiters: RefCell::default(),
             aside: RefCell::default(),
             later: RefCell::default(),
+            rooms: Rooms::default(),
             now_us: Cell::new(0),
             inline_blocking: Cell::new(None),
             #[cfg(feature = "hyper")]
@@ -277,9 +283,9 @@ impl Executor {
 
     /// Other threads reach it from now on.
     pub(crate) fn connect(&self, bell: Doorbell, notes: TaskNotes) {
-        self.remote.connect(bell);
+        self.remote.connect(bell.clone());
         // It starts once.
-        let _ = self.notes.set(notes);
+        let _ = (self.notes.set(notes), self.bell.set(bell));
     }
 
     /// Runs what is of one task, named meanwhile.
@@ -542,7 +548,7 @@ impl Executor {
         }
     }
 
-    /// Drops all tasks, and those that they spawn meanwhile.
+    /// Drops all tasks, and those that they spawn meanwhile, and then the rooms.
     pub(crate) fn clear(self: &Rc<Self>) {
         let incoming = self.remote.close();
         self.enter(|| {
@@ -552,12 +558,15 @@ impl Executor {
             for _ in 0..ROUNDS_OF_DROPS_MAX {
                 let tasks = std::mem::take(&mut self.table.borrow_mut().tasks);
                 if tasks.is_empty() {
-                    return;
+                    break;
                 }
                 self.serving.set(0);
                 tasks.into_iter().filter_map(|(_, task)| task.future).for_each(|future| {
                     self.drop_future(future);
                 });
+            }
+            if catch(|| self.rooms.end()).is_none() {
+                self.note_panic();
             }
         });
     }

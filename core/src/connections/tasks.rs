@@ -24,6 +24,18 @@ impl Doorbell {
     pub fn ring(&self) {
         self.admission.ring_one(self.reactor);
     }
+
+    /// The number of the reactor that it rings, and how many there are in its runtime.
+    #[must_use]
+    pub fn reactor(&self) -> (usize, usize) {
+        (self.reactor, self.admission.reactors())
+    }
+
+    /// Whether both ring reactors of one runtime.
+    #[must_use]
+    pub fn is_of_the_same_runtime(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.admission, &other.admission)
+    }
 }
 
 impl fmt::Debug for Doorbell {

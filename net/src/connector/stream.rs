@@ -15,7 +15,7 @@ use std::time::Duration;
 use slipring_core::{CloseReason, Key, Lease, Outgoing, Timeout};
 
 use super::failing;
-use crate::conn::{BusyFlag, Conn, End};
+use crate::conn::{BusyFlag, Conn, End, Stir};
 use crate::failure::{Error, Phase, Traffic};
 #[cfg(feature = "tls")]
 use crate::tls::{Agreed, TlsConn};
@@ -310,6 +310,11 @@ impl Stream {
     /// To be asked by a pool once more when it gives the connection away: that somebody closes it wakes nobody before
     /// it is closed. [`begin_request`](Self::begin_request) ends the wait.
     pub fn poll_unfit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_stir(cx).map(drop)
+    }
+
+    /// [`poll_unfit`](Self::poll_unfit), and what it is that makes it so.
+    pub fn poll_stir(&mut self, cx: &mut Context<'_>) -> Poll<Stir> {
         match &mut self.carrier {
             Carrier::Plain(conn) => conn.poll_stir(cx),
             #[cfg(feature = "tls")]
@@ -317,7 +322,7 @@ impl Stream {
         }
     }
 
-    fn forget_waits(&self) {
+    pub(crate) fn forget_waits(&self) {
         match &self.carrier {
             Carrier::Plain(conn) => {
                 conn.forget_reader();

@@ -129,6 +129,12 @@ pub enum Admit {
         /// How many that is.
         limit: u32,
     },
+    /// As many as may wait for the upstream.
+    #[error("as many requests wait for the upstream as may (limit {limit})")]
+    PendingLimit {
+        /// How many that is.
+        limit: u32,
+    },
     /// The list of addresses forbids it.
     #[error("forbidden by the access list")]
     AclDenied,

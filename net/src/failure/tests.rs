@@ -48,6 +48,7 @@ fn all() -> Vec<Kind> {
         Admit::SourceLimit.into(),
         Admit::RateLimit.into(),
         Admit::UpstreamLimit { limit: 7 }.into(),
+        Admit::PendingLimit { limit: 7 }.into(),
         Admit::AclDenied.into(),
         Admit::Overloaded.into(),
         Resource::FdProcess.into(),
@@ -119,16 +120,12 @@ fn a_breaker_counts_what_speaks_against_the_upstream_and_nothing_of_ours() {
             "eof_early",
         ]
     );
-    let of_dials: Vec<_> = all()
-        .into_iter()
-        .map(Error::new)
-        .filter(|error| error.outcome() == Outcome::DialFailure)
-        .map(|error| error.label())
-        .collect();
-    assert_eq!(
-        of_dials,
-        ["connect_timeout", "refused", "unreachable", "connect_failed", "tls_timeout"]
-    );
+    let of = |outcome| -> Vec<_> {
+        let errors = all().into_iter().map(Error::new);
+        errors.filter(|error| error.outcome() == outcome).map(|error| error.label()).collect()
+    };
+    assert_eq!(of(Outcome::DialFailure), ["refused", "unreachable", "connect_failed"]);
+    assert_eq!(of(Outcome::DialTimeout), ["connect_timeout", "tls_timeout"]);
     for error in all().into_iter().map(Error::new) {
         assert_eq!(error.outcome().is_failure(), error.counts_for_breaker());
     }

@@ -139,7 +139,8 @@ impl Error {
     pub fn outcome(&self) -> Outcome {
         match self.kind() {
             _ if !self.counts_for_breaker() => Outcome::Ignored,
-            Kind::Dial(_) | Kind::Tls(Tls::Timeout) => Outcome::DialFailure,
+            Kind::Dial(Dial::Timeout) | Kind::Tls(Tls::Timeout) => Outcome::DialTimeout,
+            Kind::Dial(_) => Outcome::DialFailure,
             _ => Outcome::Failure,
         }
     }
@@ -204,6 +205,7 @@ impl Kind {
             Self::Admit(Admit::SourceLimit) => "limit_source",
             Self::Admit(Admit::RateLimit) => "limit_rate",
             Self::Admit(Admit::UpstreamLimit { .. }) => "limit_upstream",
+            Self::Admit(Admit::PendingLimit { .. }) => "limit_pending",
             Self::Admit(Admit::AclDenied) => "acl",
             Self::Admit(Admit::Overloaded) => "shed",
             Self::Resource(Resource::FdProcess) => "emfile",

@@ -347,7 +347,9 @@ impl Balancer {
         let latency = match outcome {
             Outcome::Ignored => return,
             Outcome::Success => latency,
-            Outcome::Failure | Outcome::DialFailure => latency.max(self.limits.failure),
+            Outcome::Failure | Outcome::DialFailure | Outcome::DialTimeout => {
+                latency.max(self.limits.failure)
+            }
         };
         endpoints.note(endpoint, micros(self.latest), micros(latency), micros(self.limits.decay));
     }

@@ -403,7 +403,7 @@ impl Breaker {
                 self.keep_to(epoch);
                 let (successes, failures) = match outcome {
                     Outcome::Success => (1, 0),
-                    Outcome::Failure | Outcome::DialFailure => (0, 1),
+                    Outcome::Failure | Outcome::DialFailure | Outcome::DialTimeout => (0, 1),
                     Outcome::Ignored => return None,
                 };
                 self.window.add(now, Calls { successes, failures });

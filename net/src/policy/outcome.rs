@@ -9,6 +9,8 @@ pub enum Outcome {
     Failure,
     /// There was no connection to be had, which speaks against it likewise: dialing failed, or the handshake of TLS.
     DialFailure,
+    /// The same, and it took all the time that it may: the next one would cost that much again.
+    DialTimeout,
     /// It says nothing of the upstream: cut short by us or by the client, a limit of ours, a question of patience.
     Ignored,
 }
@@ -17,6 +19,6 @@ impl Outcome {
     /// Whether it speaks against the upstream.
     #[must_use]
     pub fn is_failure(self) -> bool {
-        matches!(self, Self::Failure | Self::DialFailure)
+        matches!(self, Self::Failure | Self::DialFailure | Self::DialTimeout)
     }
 }

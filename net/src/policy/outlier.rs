@@ -59,6 +59,9 @@ use super::outcome::Outcome;
 pub struct OutlierLimits {
     /// Failures in a row, on one reactor. From 1. Default 5 (Envoy).
     pub failures: u32,
+    /// Whether one dial that timed out is enough: the next one would cost a client as much time again, and an endpoint
+    /// ejected for dials only is back at the first that succeeds ([`Ejections::probed`]). Default true †.
+    pub ejects_on_dial_timeout: bool,
     /// How long the first ejection lasts, and in what time one is forgotten. More than zero. Default 30 s (Envoy).
     pub base: Duration,
     /// The longest. Not less than the base. Default 300 s (Envoy).
@@ -72,6 +75,7 @@ impl Default for OutlierLimits {
     fn default() -> Self {
         Self {
             failures: 5,
+            ejects_on_dial_timeout: true,
             base: Duration::from_secs(30),
             longest: Duration::from_secs(300),
             ejected_max_percent: 50,
@@ -117,7 +121,7 @@ impl OutlierLimits {
     /// # Errors
     /// [`OutlierLimitsError`], for the first that does not.
     pub fn check(&self) -> Result<(), OutlierLimitsError> {
-        let Self { failures, base, longest, ejected_max_percent: percent } = *self;
+        let Self { failures, base, longest, ejected_max_percent: percent, .. } = *self;
         if failures == 0 {
             return Err(OutlierLimitsError::Failures);
         }
@@ -137,6 +141,7 @@ impl OutlierLimits {
         let base = self.base.max(Duration::from_millis(1));
         Self {
             failures: self.failures.max(1),
+            ejects_on_dial_timeout: self.ejects_on_dial_timeout,
             base,
             longest: self.longest.max(base),
             ejected_max_percent: self.ejected_max_percent.min(100),
@@ -392,7 +397,7 @@ impl Outlier {
                 return None;
             }
             Outcome::Failure => false,
-            Outcome::DialFailure => true,
+            Outcome::DialFailure | Outcome::DialTimeout => true,
         };
         let is_ejected = shared.is_ejected(endpoint, self.latest);
         let state = shared.state(endpoint)?;
@@ -409,7 +414,9 @@ impl Outlier {
         if row.failures == 0 || row.word != word {
             *row = Row { failures: 0, is_dials_only: true, word };
         }
-        row.failures = row.failures.saturating_add(1);
+        let is_enough = outcome == Outcome::DialTimeout && self.limits.ejects_on_dial_timeout;
+        let weight = if is_enough { self.limits.failures } else { 1 };
+        row.failures = row.failures.saturating_add(weight);
         row.is_dials_only &= is_dial;
         if row.failures < self.limits.failures {
             return None;

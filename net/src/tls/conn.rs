@@ -30,7 +30,7 @@ use super::handshake::Agreed;
 use super::inbox::{Inbox, RECORDS_KEPT};
 use super::machine::{Machine, Plain, RECORD_OVERHEAD};
 use super::records::PLAIN_MAX;
-use crate::conn::{BusyFlag, Conn, End, ReadDeadline, SendError};
+use crate::conn::{BusyFlag, Conn, End, ReadDeadline, SendError, Stir};
 use crate::tasks::{Executor, Sleep, sleep};
 
 /// Bytes for which there is no room, or no memory, try again after this long: nothing tells when there is some.
@@ -126,14 +126,17 @@ impl TlsConn {
     /// Ready as soon as application data lies there, or the stream has ended, failed, or is being closed by anybody;
     /// what came stays there. Tickets and changes of keys are seen to and are none of it. No read deadline counts. Of a
     /// record that has not come whole nobody can say what it is: it is waited for.
-    pub(crate) fn poll_stir(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_stir(&mut self, cx: &mut Context<'_>) -> Poll<Stir> {
         if self.machine.is_closed() || !self.conn.may_send() {
-            return Poll::Ready(());
+            return Poll::Ready(Stir::Ended);
         }
-        if let Ok(Some(lease)) = ready!(self.poll_plain(cx)) {
-            self.unrecv(lease);
-        }
-        Poll::Ready(())
+        Poll::Ready(match ready!(self.poll_plain(cx)) {
+            Ok(Some(lease)) => {
+                self.unrecv(lease);
+                Stir::Spoke
+            }
+            _ => Stir::Ended,
+        })
     }
 
     /// Nobody waits for anything on it any more.

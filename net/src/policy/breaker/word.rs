@@ -347,7 +347,9 @@ impl Word {
             return (self, None);
         }
         match outcome {
-            Outcome::Failure | Outcome::DialFailure => self.open(self.openings, now, rules),
+            Outcome::Failure | Outcome::DialFailure | Outcome::DialTimeout => {
+                self.open(self.openings, now, rules)
+            }
             Outcome::Success if half_open.successes + 1 >= rules.successes => {
                 let forgiven_ms = (ceil_ms(now) + rules.forgiving_ms).min(TIME_MAX_MS);
                 let closed = Kind::Closed { forgiven_ms };

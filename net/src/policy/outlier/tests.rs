@@ -101,6 +101,25 @@ fn ejection_is_not_shorter_for_the_word_and_not_longer_than_the_longest() {
 }
 
 #[test]
+fn one_dial_that_timed_out_is_enough_unless_that_is_switched_off() {
+    let shared = shared(4);
+    let mut row = outlier();
+    let ejected = row.note(&shared, 0, SEC, Outcome::DialTimeout).expect("at once");
+    assert!(ejected.is_dials_only && shared.probed(0, SEC * 2) && !shared.is_ejected(0, SEC * 2));
+    // Behind a failure of another kind, a connect alone does not bring it back.
+    assert_eq!(row.note(&shared, 1, SEC * 2, Outcome::Failure), None);
+    let ejected = row.note(&shared, 1, SEC * 2, Outcome::DialTimeout).expect("at once");
+    assert!(!ejected.is_dials_only && !shared.probed(1, SEC * 3));
+
+    let limits = OutlierLimits { ejects_on_dial_timeout: false, ..OutlierLimits::default() };
+    let mut row = Outlier::new(limits);
+    for _ in 0..4 {
+        assert_eq!(row.note(&shared, 2, SEC * 3, Outcome::DialTimeout), None);
+    }
+    assert!(row.note(&shared, 2, SEC * 3, Outcome::DialTimeout).is_some());
+}
+
+#[test]
 fn expiry_gives_the_place_back_once() {
     let (shared, mut outlier) = (shared(8), outlier());
     let until = fail(&mut outlier, &shared, 3, SEC).until;
@@ -396,6 +415,7 @@ proptest! {
     ) {
         let limits = OutlierLimits {
             failures: counts[0],
+            ejects_on_dial_timeout: counts[0] % 2 == 0,
             base: Duration::from_secs(secs[0]),
             longest: Duration::from_secs(secs[1]),
             ejected_max_percent: counts[1],

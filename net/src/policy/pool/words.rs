@@ -229,4 +229,29 @@ impl PoolCounters {
     pub fn closed(&self, cause: Cause) -> u64 {
         self.closes[cause as usize]
     }
+
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            hits: self.hits + other.hits,
+            waits: self.waits + other.waits,
+            saturated: self.saturated + other.saturated,
+            refused: self.refused + other.refused,
+            claimed: self.claimed + other.claimed,
+            failed: self.failed + other.failed,
+            timeouts: self.timeouts + other.timeouts,
+            left: self.left + other.left,
+            dials: self.dials + other.dials,
+            refills: self.refills + other.refills,
+            fresh: self.fresh + other.fresh,
+            dials_failed: self.dials_failed + other.dials_failed,
+            dials_cancelled: self.dials_cancelled + other.dials_cancelled,
+            validations: self.validations + other.validations,
+            pings: self.pings + other.pings,
+            leaks: self.leaks + other.leaks,
+            stale: self.stale + other.stale,
+            closes: std::array::from_fn(|cause| self.closes[cause] + other.closes[cause]),
+        }
+    }
 }

@@ -86,7 +86,7 @@ fn served(
 #[test]
 fn who_fails_fast_attracts_nothing_and_is_tried_again_one_day() {
     let ms = Duration::from_millis;
-    for bad in [Outcome::Failure, Outcome::DialFailure] {
+    for bad in [Outcome::Failure, Outcome::DialFailure, Outcome::DialTimeout] {
         let mut endpoints = table(&[1; 10]);
         let mut balancer = balancer(Algorithm::Ewma);
         let serve =

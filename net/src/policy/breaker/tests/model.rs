@@ -212,7 +212,9 @@ impl Slow {
                     return None;
                 }
                 match outcome {
-                    Outcome::Failure | Outcome::DialFailure => return self.open(now),
+                    Outcome::Failure | Outcome::DialFailure | Outcome::DialTimeout => {
+                        return self.open(now);
+                    }
                     Outcome::Success => *successes += 1,
                     Outcome::Ignored => {}
                 }
