@@ -34,18 +34,22 @@
 
 #[cfg(any(feature = "futures-io", feature = "tokio-io", feature = "hyper", feature = "tower"))]
 pub mod adapters;
+mod cap;
 pub mod conn;
 pub mod connector;
 pub mod failure;
+pub mod health;
 pub mod policy;
+pub mod pool;
 mod relay;
 mod tasks;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod upstream;
 
 pub use conn::{
-    BusyFlag, Conn, DialError, End, ReadHalf, Relayed, Relaying, SendError, Serve, Serving, Tasks,
-    WriteHalf, dial, dial_with, relay, serve, tasks,
+    BusyFlag, Conn, DialError, End, ReadHalf, Relayed, Relaying, SendError, Serve, Serving, Stir,
+    Tasks, WriteHalf, dial, dial_with, relay, serve, tasks,
 };
 pub use failure::{Error, Idempotency};
 pub use relay::Relay;

@@ -1,0 +1,219 @@
+//! The loop of retries, and what one attempt of each kind is.
+
+use std::panic::Location;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Request;
+use super::call::Call;
+use super::dialer::Counted;
+use super::lent::{Connected, Lent};
+use super::room::UpstreamRoom;
+use crate::connector::Stream;
+use crate::failure::{self, Error, Idempotency, Phase};
+use crate::policy::outcome::Outcome;
+use crate::policy::retry::{Attempts, Next, Wants, Why};
+use crate::tasks::{now, sleep_until, timeout};
+
+impl UpstreamRoom {
+    /// Attempts until one succeeds, or no further one is allowed. `deadline` is when all has to be over.
+    async fn attempt<T>(
+        &self,
+        request: &Request,
+        idempotency: Idempotency,
+        deadline: Option<Duration>,
+        mut one: impl AsyncFnMut(Call, Wants) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let started = now();
+        let mut attempts =
+            Attempts::new(&self.upstream.limits.retry, idempotency, started, deadline);
+        self.verdicts.borrow_mut().budget.note_first(started);
+        let (mut tried, mut wants) = (Vec::new(), Wants::Any);
+        loop {
+            let avoid = if wants == Wants::Other { &tried[..] } else { &[] };
+            let error = match self.begin(request, avoid) {
+                Ok(call) => {
+                    let endpoint = call.endpoint;
+                    match one(call, wants).await {
+                        Ok(done) => return Ok(done),
+                        Err(error) => {
+                            tried.push(endpoint);
+                            error
+                        }
+                    }
+                }
+                Err(error) => error,
+            };
+            let others = self.has_others(&tried);
+            let next = {
+                let verdicts = &mut *self.verdicts.borrow_mut();
+                attempts.failed(&error, others, now(), &mut verdicts.budget, &mut verdicts.rng)
+            };
+            match next {
+                Next::Retry { at, wants: what } => {
+                    tracing::debug!(upstream = %self.upstream.name, %error, ?what, "is tried again");
+                    wants = what;
+                    if at > now() {
+                        sleep_until(at).await;
+                    }
+                }
+                Next::GiveUp(Why::Budget) => {
+                    return Err(Error::new(failure::Retry::BudgetExhausted).over(error));
+                }
+                Next::GiveUp(_) => return Err(error),
+            }
+        }
+    }
+
+    /// What is waited for while a connection is got: the names, and then it, in all within the time.
+    async fn within<T>(
+        &self,
+        request: &Request,
+        get: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let within = request.within.unwrap_or(self.upstream.limits.connect_within);
+        let _pending = self.pend()?;
+        let begun = now();
+        let got = timeout(within, async {
+            self.known().await;
+            get.await
+        });
+        match got.await {
+            Ok(result) => result,
+            Err(_) => {
+                let error = match self.upstream.roster().is_known {
+                    true => Error::new(failure::Dial::Timeout),
+                    false => Error::new(failure::Resolve::Timeout),
+                };
+                Err(error.after(now().saturating_sub(begun)))
+            }
+        }
+    }
+
+    fn deadline(&self, request: &Request) -> Duration {
+        let within = request.within.unwrap_or(self.upstream.limits.connect_within);
+        now().saturating_add(within)
+    }
+
+    // ------------------------------------------------------------------------------ connect
+
+    pub(super) async fn connect(&self, request: &Request) -> Result<Connected, Error> {
+        let deadline = Some(self.deadline(request));
+        let get = self.attempt(request, Idempotency::ConnectOnly, deadline, async |call, _| {
+            self.dial(call, request).await
+        });
+        self.within(request, get).await
+    }
+
+    async fn dial(&self, mut call: Call, request: &Request) -> Result<Connected, Error> {
+        let token = self.connections.take().await;
+        let dials = Rc::clone(&call.dials);
+        let dial = dials.take().await;
+        let connected =
+            self.upstream.connector.connect(call.member.address(), &request.about).await;
+        drop(dial);
+        match connected {
+            Ok(stream) => {
+                call.judge(Outcome::Success, false);
+                Ok(Connected::new(Counted::new(stream, token), call))
+            }
+            Err(error) => {
+                call.failed(&error, false);
+                Err(error)
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------ checkout
+
+    pub(super) async fn checkout(
+        &self,
+        request: &Request,
+        at: &'static Location<'static>,
+    ) -> Result<Lent, Error> {
+        let deadline = self.deadline(request);
+        let get =
+            self.attempt(request, Idempotency::ConnectOnly, Some(deadline), async |call, wants| {
+                self.take(call, wants, at, deadline).await
+            });
+        self.within(request, get).await
+    }
+
+    async fn take(
+        &self,
+        mut call: Call,
+        wants: Wants,
+        at: &'static Location<'static>,
+        deadline: Duration,
+    ) -> Result<Lent, Error> {
+        let pool = &call.member.pool;
+        let left = deadline.saturating_sub(now());
+        let within = pool.limits().checkout_timeout.map_or(left, |own| own.min(left));
+        let taken = match wants {
+            Wants::Fresh => pool.take_fresh(at, within).await,
+            Wants::Any | Wants::Other => pool.take(at, within).await,
+        };
+        match taken {
+            Ok(mut pooled) => {
+                let is_reused = pooled.is_reused();
+                pooled.begin_request(is_reused);
+                Ok(Lent::new(pooled, call))
+            }
+            Err(error) => {
+                let is_a_dial = matches!(error.phase(), Phase::Dial | Phase::TlsHandshake);
+                call.failed(&error, is_a_dial);
+                Err(error)
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------ call
+
+    pub(super) async fn call<T>(
+        &self,
+        request: &Request,
+        idempotency: Idempotency,
+        at: &'static Location<'static>,
+        mut act: impl AsyncFnMut(&mut Stream) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let get_by = self.deadline(request);
+        let end_by = request.within.map(|within| now().saturating_add(within));
+        // Retries end when the request has to be over; without such a time, when a connection should have been had.
+        let deadline = end_by.or(Some(get_by));
+        // Until it has its first connection; who tries again has waited before.
+        let mut pending = Some(self.pend()?);
+        let left = get_by.saturating_sub(now());
+        if timeout(left, self.known()).await.is_err() {
+            return Err(Error::new(failure::Resolve::Timeout).after(left));
+        }
+        self.attempt(request, idempotency, deadline, async |call, wants| {
+            let lent = self.take(call, wants, at, get_by.max(now())).await;
+            drop(pending.take());
+            let mut lent = lent?;
+            lent.begins();
+            let acted = match end_by {
+                Some(end_by) => timeout(end_by.saturating_sub(now()), act(&mut lent)).await,
+                None => Ok(act(&mut lent).await),
+            };
+            match acted {
+                Ok(Ok(done)) => {
+                    lent.succeeded();
+                    Ok(done)
+                }
+                Ok(Err(error)) => {
+                    lent.failed(&error);
+                    Err(error)
+                }
+                Err(elapsed) => {
+                    let error = Error::new(failure::Transfer::ReadTimeout)
+                        .at(lent.peer())
+                        .after(elapsed.within)
+                        .with_traffic(lent.traffic());
+                    lent.failed(&error);
+                    Err(error)
+                }
+            }
+        })
+        .await
+    }
+}

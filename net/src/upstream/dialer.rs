@@ -1,0 +1,105 @@
+//! How the connections of an upstream's pools come about.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::sync::Weak;
+use std::task::{Context, Poll};
+
+use super::Shared;
+use crate::cap::Token;
+use crate::conn::Stir;
+use crate::connector::{About, Stream};
+use crate::failure::{self, Error};
+use crate::pool::{Establish, Keep};
+use crate::tasks::now;
+
+/// Establishes connections to one endpoint, within the caps of the upstream.
+pub struct Dialer {
+    upstream: Weak<Shared>,
+    number: u32,
+}
+
+impl Dialer {
+    pub(super) fn new(upstream: Weak<Shared>, number: u32) -> Self {
+        Self { upstream, number }
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialer").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+/// A connection of an upstream, and its place under the cap.
+#[derive(Debug)]
+pub struct Counted {
+    stream: Stream,
+    _token: Token,
+}
+
+impl Counted {
+    pub(super) fn new(stream: Stream, token: Token) -> Self {
+        Self { stream, _token: token }
+    }
+
+    /// Its stream, and its place under the cap, to be kept for as long as that is.
+    pub(super) fn into_parts(self) -> (Stream, Token) {
+        (self.stream, self._token)
+    }
+}
+
+impl Deref for Counted {
+    type Target = Stream;
+
+    fn deref(&self) -> &Stream {
+        &self.stream
+    }
+}
+
+impl DerefMut for Counted {
+    fn deref_mut(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+}
+
+impl Keep for Counted {
+    fn poll_stir(&mut self, cx: &mut Context<'_>) -> Poll<Stir> {
+        Keep::poll_stir(&mut self.stream, cx)
+    }
+
+    fn forget_stir(&mut self) {
+        Keep::forget_stir(&mut self.stream);
+    }
+
+    async fn close(self) {
+        let (stream, token) = self.into_parts();
+        Keep::close(stream).await;
+        drop(token);
+    }
+}
+
+impl Establish for Dialer {
+    type Connection = Counted;
+
+    async fn establish(&self, endpoint: SocketAddr) -> Result<Counted, Error> {
+        let Some(upstream) = self.upstream.upgrade() else {
+            return Err(Error::new(failure::Drain::Refusing).at(endpoint));
+        };
+        let room = Shared::room(&upstream);
+        let Some(token) = room.connections.try_take() else {
+            let limit = upstream.limits.connections_max;
+            return Err(Error::new(failure::Admit::UpstreamLimit { limit }).at(endpoint));
+        };
+        let _dial = match room.dials_of(self.number) {
+            Some(dials) => Some(dials.take().await),
+            None => None,
+        };
+        let begun = now();
+        let result = upstream.connector.connect(endpoint, &About::default()).await;
+        // A dial of the pool is nobody's call: what it says of the endpoint is said here.
+        room.note_dial(self.number, now().saturating_sub(begun), result.as_ref().err());
+        result.map(|stream| Counted::new(stream, token))
+    }
+}

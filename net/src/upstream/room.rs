@@ -1,0 +1,357 @@
+//! One reactor's side of an upstream: its verdicts, and who gets a call.
+//!
+//! *Seen anew before each choice*, by three loads that hardly ever find a change: who belongs to the upstream, who is
+//! ejected, what checks have found. Only then the table is gone through.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::{Rc, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::call::Call;
+use super::members::{Member, Roster};
+use super::{Request, Shared, Team};
+use crate::cap::{Line, Token};
+use crate::failure::{self, Error};
+use crate::policy::balancer::{Availability, Balancer, Endpoint, Endpoints, Wish};
+use crate::policy::breaker::{Breaker, Change};
+use crate::policy::budget::Budget;
+use crate::policy::outcome::Outcome;
+use crate::policy::outlier::Outlier;
+use crate::tasks::{Executor, JoinHandle, Room, now, spawn_local};
+
+/// Tiers that are told apart.
+const TIERS_MOST: usize = 1 << 8;
+
+/// What a reactor keeps of an endpoint, by its number in the table.
+pub(super) struct Slot {
+    pub(super) member: Arc<Member>,
+    /// Dials to it.
+    pub(super) dials: Rc<Line>,
+    /// It does not belong to the upstream any more; it leaves the table when its last call has ended.
+    pub(super) is_gone: bool,
+}
+
+/// What decides.
+pub(super) struct Verdicts {
+    pub(super) endpoints: Endpoints,
+    pub(super) slots: Vec<Option<Slot>>,
+    pub(super) balancer: Balancer,
+    pub(super) breaker: Breaker,
+    pub(super) outlier: Outlier,
+    pub(super) budget: Budget,
+    pub(super) rng: fastrand::Rng,
+}
+
+pub(crate) struct UpstreamRoom {
+    pub(super) upstream: Arc<Shared>,
+    pub(super) reactor: usize,
+    pub(super) reactors: usize,
+    me: Weak<Self>,
+    pub(super) verdicts: RefCell<Verdicts>,
+    pub(super) connections: Rc<Line>,
+    pending: Rc<Line>,
+    /// The roster, the ejections and the checks that the table shows.
+    seen: Cell<(u64, u64, u64)>,
+    /// Something has happened since the last time others were told.
+    pub(super) is_in_use: Cell<bool>,
+    pub(super) teller: RefCell<Option<Waker>>,
+    pub(super) is_over: Cell<bool>,
+    tasks: RefCell<Vec<JoinHandle<()>>>,
+}
+
+impl UpstreamRoom {
+    /// # Panics
+    /// If the upstream is used by two runtimes.
+    pub(super) fn open(upstream: &Arc<Shared>, executor: &Executor) -> Rc<Self> {
+        let team = upstream.team(executor.bell());
+        let (reactor, reactors) = executor.bell().reactor();
+        let limits = &upstream.limits;
+        let verdicts = Verdicts {
+            endpoints: Endpoints::new(),
+            slots: Vec::new(),
+            balancer: Balancer::new(limits.algorithm, limits.balancer),
+            breaker: Breaker::new(&limits.breaker),
+            outlier: Outlier::new(limits.outlier),
+            budget: Budget::new(&limits.retry.budget, reactor, reactors),
+            rng: fastrand::Rng::with_seed(upstream.seed ^ (reactor as u64) << 32),
+        };
+        let room = Rc::new_cyclic(|me| Self {
+            upstream: Arc::clone(upstream),
+            reactor,
+            reactors,
+            me: me.clone(),
+            verdicts: RefCell::new(verdicts),
+            connections: Line::new(Arc::clone(&team.connections), reactor),
+            pending: Line::new(Arc::clone(&team.pending), reactor),
+            seen: Cell::new((0, 0, 0)),
+            is_in_use: Cell::new(true),
+            teller: RefCell::default(),
+            is_over: Cell::new(false),
+            tasks: RefCell::default(),
+        });
+        room.refresh();
+        let telling = spawn_local(Rc::clone(&room).tell());
+        room.tasks.borrow_mut().push(telling);
+        room
+    }
+
+    pub(super) fn team(&self) -> &Team {
+        self.upstream.team.get().expect("it is there once there is a room")
+    }
+
+    pub(super) fn me(&self) -> Rc<Self> {
+        self.me.upgrade().expect("who calls has it")
+    }
+
+    /// A task of the upstream's, which ends with it.
+    pub(super) fn keep_task(&self, task: JoinHandle<()>) {
+        let mut tasks = self.tasks.borrow_mut();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task);
+    }
+
+    // ------------------------------------------------------------------------------ who there is
+
+    /// Waits until it is known where its names lead, if it has any.
+    pub(super) async fn known(&self) {
+        poll_fn(|cx| {
+            if self.upstream.roster().is_known {
+                return Poll::Ready(());
+            }
+            let waker = cx.waker().clone();
+            self.upstream.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
+            // It may have become known since.
+            if self.upstream.roster().is_known { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Brings the table up to date, if anything has changed.
+    #[inline]
+    pub(super) fn refresh(&self) {
+        let upstream = &self.upstream;
+        let latest = (
+            upstream.version.load(Ordering::SeqCst),
+            upstream.ejections.changes(),
+            upstream.health_changes.load(Ordering::SeqCst),
+        );
+        let seen = self.seen.get();
+        if seen != latest {
+            self.seen.set(latest);
+            self.see(seen.0 != latest.0);
+        }
+    }
+
+    #[cold]
+    fn see(&self, is_new_roster: bool) {
+        let verdicts = &mut *self.verdicts.borrow_mut();
+        let now = now();
+        if is_new_roster {
+            let roster = self.upstream.roster();
+            self.take_over(verdicts, &roster, now);
+        }
+        for number in 0..verdicts.slots.len() {
+            let Some(slot) = &verdicts.slots[number] else { continue };
+            let member = &slot.member;
+            let (availability, up_since) = if slot.is_gone {
+                (Availability::Draining, None)
+            } else if member.is_down() {
+                (Availability::Down, None)
+            } else if self.upstream.ejections.is_ejected(member.number, now) {
+                (Availability::Ejected, None)
+            } else {
+                (Availability::Up, Some(member.up_since().unwrap_or(now).max(now)))
+            };
+            let set = verdicts.endpoints.set_availability(number as u32, availability, up_since);
+            debug_assert!(set.is_ok(), "a slot is an endpoint of the table");
+        }
+        verdicts.balancer.rebuild(&verdicts.endpoints);
+    }
+
+    fn take_over(&self, verdicts: &mut Verdicts, roster: &Roster, now: Duration) {
+        let mut tiers: Vec<_> = roster.members.iter().map(|member| member.target.tier).collect();
+        tiers.sort_unstable();
+        tiers.dedup();
+        for slot in verdicts.slots.iter_mut().flatten() {
+            slot.is_gone = !roster.members.iter().any(|member| Arc::ptr_eq(member, &slot.member));
+        }
+        for member in &roster.members {
+            let is_known = |slot: &Slot| Arc::ptr_eq(&slot.member, member);
+            if verdicts.slots.iter().flatten().any(is_known) {
+                continue;
+            }
+            let tier = tiers.binary_search(&member.target.tier).unwrap_or(0).min(TIERS_MOST - 1);
+            let endpoint = Endpoint {
+                weight: u32::from(member.target.weight).clamp(1, 256),
+                tier: tier as u8,
+                up_since: (!member.is_of_the_first).then_some(now),
+                ..Endpoint::new(member.identity())
+            };
+            let number = match verdicts.endpoints.insert(endpoint) {
+                Ok(number) => number as usize,
+                Err(error) => {
+                    tracing::error!(upstream = %self.upstream.name, "an endpoint is left aside: {error}");
+                    continue;
+                }
+            };
+            let cap = member.dials(self.upstream.limits.dials_max, self.reactors);
+            let dials = Line::new(cap, self.reactor);
+            let slot = Slot { member: Arc::clone(member), dials, is_gone: false };
+            if verdicts.slots.len() <= number {
+                verdicts.slots.resize_with(number + 1, || None);
+            }
+            verdicts.slots[number] = Some(slot);
+        }
+    }
+
+    /// Those that do not belong to it any more, and on which nothing is under way, are forgotten.
+    pub(super) fn forget_the_gone(&self) {
+        let mut forgotten = Vec::new();
+        let verdicts = &mut *self.verdicts.borrow_mut();
+        for number in 0..verdicts.slots.len() {
+            let is_gone = verdicts.slots[number].as_ref().is_some_and(|slot| slot.is_gone);
+            if is_gone && verdicts.endpoints.remove(number as u32).is_ok() {
+                let slot = verdicts.slots[number].take();
+                verdicts.outlier.forget(slot.as_ref().map_or(0, |slot| slot.member.number));
+                // Dropped when nothing is borrowed any more: its pool may end with it.
+                forgotten.extend(slot);
+            }
+        }
+    }
+
+    /// The line for dials to the endpoint of this shared number.
+    pub(super) fn dials_of(&self, member: u32) -> Option<Rc<Line>> {
+        let verdicts = self.verdicts.borrow();
+        let mut slots = verdicts.slots.iter().flatten();
+        slots.find(|slot| slot.member.number == member).map(|slot| Rc::clone(&slot.dials))
+    }
+
+    // ------------------------------------------------------------------------------ calls
+
+    /// A place among those who wait.
+    pub(super) fn pend(&self) -> Result<Token, Error> {
+        let limit = self.upstream.limits.pending_max;
+        let token = self.pending.try_take();
+        token.ok_or_else(|| Error::new(failure::Admit::PendingLimit { limit }))
+    }
+
+    /// Chooses an endpoint that is not among those to be avoided, if there is one, for a call that begins now.
+    pub(super) fn begin(&self, request: &Request, avoid: &[u32]) -> Result<Call, Error> {
+        self.refresh();
+        self.note_use();
+        let now = now();
+        let verdicts = &mut *self.verdicts.borrow_mut();
+        let ticket = verdicts.breaker.admit(now, &self.upstream.breaker)?;
+        let Some(endpoint) = verdicts.pick(now, request.hash, avoid) else {
+            self.upstream.breaker.give_back(now, ticket);
+            return Err(self.nobody());
+        };
+        verdicts.endpoints.began(endpoint);
+        let slot = verdicts.slots[endpoint as usize].as_ref().expect("who is picked has a slot");
+        Ok(Call::new(
+            self.me(),
+            endpoint,
+            Arc::clone(&slot.member),
+            Rc::clone(&slot.dials),
+            ticket,
+            now,
+        ))
+    }
+
+    #[cold]
+    fn nobody(&self) -> Error {
+        let roster = self.upstream.roster();
+        match roster.failure {
+            Some(failure) => Error::new(failure),
+            None if roster.members.is_empty() => Error::new(failure::Upstream::Empty),
+            None => {
+                let endpoints = u32::try_from(roster.members.len()).unwrap_or(u32::MAX);
+                Error::new(failure::Upstream::NoneHealthy { endpoints })
+            }
+        }
+    }
+
+    /// Whether anybody takes calls who is not among these.
+    pub(super) fn has_others(&self, tried: &[u32]) -> bool {
+        self.refresh();
+        let verdicts = &mut *self.verdicts.borrow_mut();
+        let wish = Wish { hash: None, avoid: tried };
+        verdicts.balancer.pick(&verdicts.endpoints, now(), &mut verdicts.rng, wish).is_some()
+    }
+
+    #[inline]
+    fn note_use(&self) {
+        if !self.is_in_use.replace(true) {
+            let teller = self.teller.borrow().clone();
+            if let Some(teller) = teller {
+                teller.wake();
+            }
+        }
+    }
+
+    /// What a dial of a pool, or a call, says of an endpoint.
+    pub(super) fn note_dial(&self, member: u32, took: Duration, error: Option<&Error>) {
+        let outcome = error.map_or(Outcome::Success, Error::outcome);
+        tracing::trace!(upstream = %self.upstream.name, member, ?took, ?outcome, "dialed");
+        self.note_outcome(member, outcome);
+    }
+
+    pub(super) fn note_outcome(&self, member: u32, outcome: Outcome) {
+        let ejected = {
+            let verdicts = &mut *self.verdicts.borrow_mut();
+            verdicts.outlier.note(&self.upstream.ejections, member, self.now_or_before(), outcome)
+        };
+        if let Some(ejected) = ejected {
+            self.ejected(member, ejected);
+        }
+    }
+
+    pub(super) fn log_change(&self, change: Option<Change>) {
+        if let Some(change) = change {
+            tracing::warn!(upstream = %self.upstream.name, ?change, "the breaker has changed");
+        }
+    }
+
+    pub(super) fn now_or_before(&self) -> Duration {
+        Executor::with(|_| now()).unwrap_or_default()
+    }
+}
+
+impl Verdicts {
+    fn pick(&mut self, now: Duration, hash: Option<u64>, avoid: &[u32]) -> Option<u32> {
+        let Self { endpoints, slots, balancer, rng, .. } = self;
+        let mut pick = |avoid: &[u32]| {
+            balancer.pick(endpoints, now, rng, Wish { hash, avoid }).map(|pick| pick.endpoint)
+        };
+        let first = pick(avoid).or_else(|| if avoid.is_empty() { None } else { pick(&[]) })?;
+        let is_full = |endpoint: u32| {
+            slots[endpoint as usize].as_ref().is_some_and(|slot| slot.dials.is_full())
+        };
+        if !is_full(first) {
+            return Some(first);
+        }
+        // As many dials hang there as may: whoever is free is better.
+        let mut busy = avoid.to_vec();
+        busy.push(first);
+        Some(pick(&busy).filter(|second| !is_full(*second)).unwrap_or(first))
+    }
+}
+
+impl Room for UpstreamRoom {
+    fn end(&self) {
+        if self.is_over.replace(true) {
+            return;
+        }
+        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        tasks.iter().for_each(JoinHandle::cancel);
+        let slots = std::mem::take(&mut self.verdicts.borrow_mut().slots);
+        for slot in slots.iter().flatten() {
+            slot.member.end_checking(self.reactor);
+            let _ = slot.member.exchange(self.reactor, self.reactors, 0);
+        }
+    }
+}
