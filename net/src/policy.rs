@@ -16,5 +16,6 @@ pub mod names;
 pub mod outcome;
 pub mod outlier;
 pub mod pool;
+pub mod race;
 pub mod retry;
 mod window;
