@@ -41,6 +41,7 @@ pub mod failure;
 pub mod health;
 pub mod policy;
 pub mod pool;
+pub mod proxy_protocol;
 mod relay;
 mod tasks;
 #[cfg(feature = "tls")]
