@@ -33,6 +33,7 @@ mod machine;
 mod records;
 mod server;
 
+pub(crate) use client::server_name;
 pub use client::{TlsClient, TlsClientBuilder};
 pub use conn::TlsConn;
 pub use error::{AlertDescription, CertificateError, Seen, Source, TlsError, TlsSetupError};

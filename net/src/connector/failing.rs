@@ -6,7 +6,7 @@
 use slipring_core::{CloseReason, DialRefused};
 
 use crate::conn::{DialError, End, SendError};
-use crate::failure::{Admit, Dial, Drain, Error, Traffic, Transfer};
+use crate::failure::{Admit, Dial, Drain, Error, Kind, Traffic, Transfer};
 #[cfg(feature = "tls")]
 use crate::{failure::Tls, tls::TlsError};
 
@@ -63,10 +63,30 @@ pub(super) fn of_close(reason: CloseReason, traffic: Traffic) -> Error {
     Error::of_close(reason, traffic)
 }
 
+/// What ended a connection before anybody could use it: what we did then is a connection not established.
+pub(super) fn of_introduction(error: Error) -> Error {
+    match *error.kind() {
+        Kind::Transfer(Transfer::Ended(reason)) => Error::new(Dial::GivenUp(reason)).over(reason),
+        _ => error,
+    }
+}
+
+/// The same in a handshake.
+#[cfg(feature = "tls")]
+pub(super) fn of_handshake(error: TlsError) -> Error {
+    match error {
+        // The peer was silent for longer than the connection may be idle: to its users it is the same.
+        TlsError::Ended(reason @ (CloseReason::IdleTimeout | CloseReason::PhaseTimeout)) => {
+            Error::new(Tls::Timeout).over(reason)
+        }
+        error => of_introduction(of_tls(error, Traffic::default())),
+    }
+}
+
 /// TLS failed, or what carries it. The phase is that of the handshake, where TLS itself failed.
 #[cfg(feature = "tls")]
 pub(super) fn of_tls(error: TlsError, traffic: Traffic) -> Error {
-    let kind: crate::failure::Kind = match &error {
+    let kind: Kind = match &error {
         TlsError::Ended(reason) => return of_close(*reason, traffic),
         TlsError::Closing => return of_send(SendError::Closing, traffic),
         TlsError::SentClose => return of_send(SendError::ShutDown, traffic),

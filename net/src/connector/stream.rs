@@ -78,9 +78,15 @@ impl Stream {
 
     /// What went over it since the request began, in bytes of plaintext. *Sent* is what was taken to be sent: how much
     /// of it the kernel took is not known when a connection ends, so that all of it may have gone. Nothing sent is
-    /// exact. *Partial*: a [`send_all`](Self::send_all) was broken off, or some of what was taken still waits.
+    /// exact. *Partial*: a [`send_all`](Self::send_all) was broken off. That some of what was taken still waited counts
+    /// too, in the errors.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// The same as it is left by a failure.
+    fn traffic_left(&self) -> Traffic {
         let mut traffic = self.traffic;
         traffic.is_partial |= traffic.bytes_sent > 0 && self.outbox_bytes() > 0;
         traffic
@@ -99,12 +105,12 @@ impl Stream {
             Carrier::Plain(conn) => match conn.recv().await {
                 Some(lease) => Ok(Some(lease)),
                 None if conn.read_end().is_ok() => Ok(None),
-                None => Err(failing::of_end(conn.end(), self.traffic())),
+                None => Err(failing::of_end(conn.end(), self.traffic_left())),
             },
             #[cfg(feature = "tls")]
             Carrier::Tls(conn) => match conn.recv().await {
                 Ok(received) => Ok(received),
-                Err(error) => Err(failing::of_tls(error, self.traffic())),
+                Err(error) => Err(failing::of_tls(error, self.traffic_left())),
             },
         };
         match received {
@@ -125,7 +131,7 @@ impl Stream {
     pub async fn recv_some(&mut self) -> Result<Lease, Error> {
         match self.recv().await? {
             Some(lease) => Ok(lease),
-            None => Err(self.say(failing::of_end(Some(End::Eof), self.traffic()))),
+            None => Err(self.say(failing::of_end(Some(End::Eof), self.traffic_left()))),
         }
     }
 
@@ -159,7 +165,7 @@ impl Stream {
         let sent = match &mut self.carrier {
             Carrier::Plain(conn) => match conn.send(data).await {
                 Ok(()) => Ok(()),
-                Err(error) => Err(failing::of_send(error, self.traffic())),
+                Err(error) => Err(failing::of_send(error, self.traffic_left())),
             },
             #[cfg(feature = "tls")]
             Carrier::Tls(conn) => {
@@ -170,7 +176,7 @@ impl Stream {
                 };
                 match conn.take_bytes(bytes).await {
                     Ok(()) => Ok(()),
-                    Err(error) => Err(failing::of_tls(error, self.traffic())),
+                    Err(error) => Err(failing::of_tls(error, self.traffic_left())),
                 }
             }
         };
@@ -217,7 +223,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Carrier::Tls(conn) => match poll_fn(|cx| conn.poll_flush(cx)).await {
                 Ok(()) => Ok(()),
-                Err(error) => Err(self.say(failing::of_tls(error, self.traffic()))),
+                Err(error) => Err(self.say(failing::of_tls(error, self.traffic_left()))),
             },
         }
     }
@@ -242,7 +248,7 @@ impl Stream {
                 conn.shutdown();
                 match conn.reason() {
                     Some(reason) if reason.is_abortive() => {
-                        Err(failing::of_close(reason, self.traffic()))
+                        Err(failing::of_close(reason, self.traffic_left()))
                     }
                     _ => Ok(()),
                 }
@@ -250,7 +256,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Carrier::Tls(conn) => match conn.shutdown().await {
                 Ok(()) => Ok(()),
-                Err(error) => Err(failing::of_tls(error, self.traffic())),
+                Err(error) => Err(failing::of_tls(error, self.traffic_left())),
             },
         };
         done.map_err(|error| self.say(error))

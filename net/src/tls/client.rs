@@ -207,6 +207,6 @@ pub(super) fn protocols(names: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, TlsSetupErr
 }
 
 /// The name a server's certificate has to be for.
-pub(super) fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
+pub(crate) fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(name.to_owned()).map_err(|_| TlsError::BadName { name: name.to_owned() })
 }

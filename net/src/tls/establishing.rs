@@ -10,6 +10,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
+use std::time::Duration;
 
 use slipring_core::{CloseReason, Timeout};
 
@@ -136,6 +137,33 @@ impl TlsClient {
         tls.conn.set_phase_deadline(Timeout::After(self.handshake_timeout()));
         tls.shake_hands(&mut Turn::new(0), 0).await?;
         Ok(tls)
+    }
+
+    /// The same until this time on the runtime's clock, and not until an eighth later: then it is reset.
+    pub(crate) async fn connect_until(
+        &self,
+        conn: Conn,
+        name: &str,
+        until: Duration,
+    ) -> Result<TlsConn, TlsError> {
+        let mut tls = TlsConn::new(conn, Machine::client(self, name)?);
+        let mut turn = Turn::new(0);
+        let shaken = {
+            let (mut shaking, mut late) =
+                (pin!(tls.shake_hands(&mut turn, 0)), pin!(sleep_until(until)));
+            poll_fn(|cx| match shaking.as_mut().poll(cx) {
+                Poll::Ready(shaken) => Poll::Ready(Some(shaken)),
+                Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+            })
+            .await
+        };
+        match shaken {
+            Some(shaken) => shaken.map(|()| tls),
+            None => {
+                tls.abort();
+                Err(TlsError::Timeout)
+            }
+        }
     }
 }
 

@@ -110,3 +110,139 @@ fn a_read_deadline_ends_the_wait_and_not_the_connection() {
         drop(upstream.join());
     });
 }
+
+#[test]
+fn an_end_is_an_error_to_who_expects_more() {
+    bounded(|| {
+        let (address, upstream) = peer(|stream| {
+            read_bytes(&stream, 5);
+            drop(stream);
+        });
+        let (fresh, stale) = run(move || async move {
+            let mut stream = connected(address).await;
+            stream.send("hello").await.expect("open");
+            assert!(stream.recv().await.expect("an end in order").is_none());
+            let fresh = stream.recv_some().await.expect_err("nothing more comes");
+            stream.begin_request(true);
+            (fresh, stream.recv_some().await.expect_err("nothing more comes"))
+        });
+        upstream.join().expect("the peer");
+        assert_eq!((fresh.label(), fresh.traffic().bytes_sent), ("eof_early", 5));
+        assert_eq!((stale.label(), stale.traffic().bytes_sent), ("stale_reuse", 0));
+        assert_eq!(stale.endpoint(), Some(address));
+    });
+}
+
+#[test]
+fn what_cannot_be_sent_says_why() {
+    bounded(|| {
+        let (address, upstream) = peer(|stream| stream);
+        let errors = run(move || async move {
+            let mut stream = connected(address).await;
+            let large = vec![0; 64 << 20];
+            let large = stream.send(large).await.expect_err("more than an outbox holds");
+            stream.send("it is as it was").await.expect("open");
+            stream.shutdown().await.expect("open");
+            let behind = stream.send("late").await.expect_err("behind our own end");
+            stream.abort();
+            stream.closed().await;
+            let aborted = stream.send("late").await.expect_err("aborted");
+            [large, behind, aborted]
+        });
+        drop(upstream.join());
+        assert_eq!(errors.each_ref().map(Error::label), ["too_large", "ended", "ended"]);
+        let texts = errors.each_ref().map(beneath);
+        assert!(texts[0].contains("cut them"), "{texts:?}");
+        assert!(texts[1].contains("shutdown") && texts[2].contains("aborted"), "{texts:?}");
+        for error in &errors {
+            assert_eq!((error.phase(), error.side()), (Phase::Transfer, Side::Local));
+            assert!(!error.counts_for_breaker());
+        }
+    });
+}
+
+#[test]
+fn a_kept_connection_that_we_close_ourselves_is_stale_to_who_takes_it_now() {
+    bounded(|| {
+        let (address, upstream) = peer(|stream| stream);
+        let errors = run(move || async move {
+            let mut stream = connected(address).await;
+            stream.begin_request(true);
+            stream.close();
+            let kept = stream.send("hello").await.expect_err("on its way out");
+            stream.begin_request(false);
+            [kept, stream.send("hello").await.expect_err("on its way out")]
+        });
+        drop(upstream.join());
+        assert_eq!(errors.each_ref().map(Error::label), ["stale_reuse", "ended"]);
+        assert!(errors[0].retry(Idempotency::ConnectOnly).is_allowed(), "nothing was sent");
+    });
+}
+
+#[test]
+fn what_was_cut_off_amidst_is_partial() {
+    bounded(|| {
+        let (address, upstream) = peer(|stream| stream);
+        let (before, dropped, error) = run(move || async move {
+            let mut stream = connected(address).await;
+            stream.send("a whole one").await.expect("open");
+            let before = stream.traffic();
+            stream.begin_request(false);
+            // The peer reads nothing: the outbox is full at some time.
+            let much = vec![1; 64 << 20];
+            let sending = slipring::timeout(ms(300), stream.send_all(&much)).await;
+            assert!(sending.is_err(), "nobody takes so much");
+            let dropped = stream.traffic();
+            stream.abort();
+            stream.closed().await;
+            (before, dropped, stream.recv().await.expect_err("aborted"))
+        });
+        drop(upstream.join());
+        assert!(!before.is_partial && before.bytes_sent == 11, "{before:?}");
+        assert!(dropped.is_partial && dropped.bytes_sent > 0, "{dropped:?}");
+        assert!(error.traffic().is_partial, "{error}");
+        assert!(!error.retry(Idempotency::Idempotent).is_allowed());
+    });
+}
+
+#[test]
+fn a_stream_of_bytes_that_are_not_read_times_out_as_partial() {
+    bounded(|| {
+        let (address, upstream) = peer(|stream| stream);
+        let error = run(move || async move {
+            let mut stream = connected(address).await;
+            stream.set_read_deadline(Timeout::After(ms(100)));
+            // As much as there is room for, so that some waits.
+            while stream.outbox_bytes() == 0 {
+                let piece = vec![0; 64 << 10];
+                let _ = slipring::timeout(ms(20), stream.send(piece)).await;
+                slipring::sleep(ms(1)).await;
+            }
+            let error = stream.recv().await.expect_err("nothing comes");
+            stream.abort();
+            error
+        });
+        drop(upstream.join());
+        assert_eq!(error.label(), "read_timeout");
+        assert!(error.traffic().is_partial);
+    });
+}
+
+#[test]
+fn a_plain_stream_is_a_connection_again() {
+    bounded(|| {
+        let (address, upstream) = peer(|mut stream| {
+            stream.write_all(b"hello").expect("sent");
+            read_bytes(&stream, 3)
+        });
+        run(move || async move {
+            let mut stream = connected(address).await;
+            let came = stream.recv_some().await.expect("bytes");
+            stream.unrecv(came);
+            let mut conn = stream.into_conn().expect("it is plain");
+            assert_eq!(conn.recv().await.as_deref(), Some(&b"hello"[..]));
+            conn.send("bye").await.expect("open");
+        });
+        assert_eq!(upstream.join().expect("the peer"), b"bye");
+    });
+}

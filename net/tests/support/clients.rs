@@ -195,9 +195,12 @@ pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
 
 /// An address where nobody listens, and nobody will: its port stays bound as long as the socket lives.
 pub(crate) fn refusing() -> (socket2::Socket, SocketAddr) {
+    refusing_at(SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+pub(crate) fn refusing_at(any: SocketAddr) -> (socket2::Socket, SocketAddr) {
     use socket2::{Domain, Socket, Type};
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let socket = Socket::new(Domain::for_address(any), Type::STREAM, None).expect("a socket");
     socket.bind(&any.into()).expect("a free port");
     let address = socket.local_addr().ok().and_then(|a| a.as_socket()).expect("it is bound");
     (socket, address)
@@ -213,16 +216,24 @@ pub(crate) struct BlackHole {
 
 impl BlackHole {
     pub(crate) fn new() -> Self {
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    pub(crate) fn v6() -> Self {
+        Self::at(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1_u16], 0)))
+    }
+
+    fn at(any: SocketAddr) -> Self {
         use socket2::{Domain, Socket, Type};
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let socket = Socket::new(Domain::for_address(any), Type::STREAM, None).expect("a socket");
         socket.bind(&any.into()).expect("a free port");
         socket.listen(1).expect("a bound socket");
         let listener = TcpListener::from(socket);
         let address = listener.local_addr().expect("it is bound");
         let mut fillers = Vec::new();
         for _ in 0..16 {
-            let filler = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            let filler = Socket::new(Domain::for_address(any), Type::STREAM, None);
+            let filler = filler.expect("a socket");
             let full = filler.connect_timeout(&address.into(), ms(100)).is_err();
             fillers.push(filler);
             if full {
