@@ -27,7 +27,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use slipring::connector::{About, ConnectLimits, Connector, Stream};
-use slipring::{Conn, Error, Serving};
+use slipring::{Builder, Conn, Error, Serving};
 use support::{PATIENCE, end, eventually, one_reactor, serve, sum};
 
 /// A runtime that serves nobody, and whose tasks dial.
@@ -41,7 +41,11 @@ impl Dialer {
     }
 
     fn of(dialed_max: u32) -> Self {
-        Self { serving: serve(one_reactor().max_dialed(dialed_max), async |_conn: Conn| {}) }
+        Self::built(one_reactor().max_dialed(dialed_max))
+    }
+
+    fn built(builder: Builder) -> Self {
+        Self { serving: serve(builder, async |_conn: Conn| {}) }
     }
 
     /// Runs a future as a task, and waits for what comes of it.

@@ -59,7 +59,7 @@ pub(super) fn of_end(end: Option<End>, traffic: Traffic) -> Error {
 pub(super) fn of_close(reason: CloseReason, traffic: Traffic) -> Error {
     let mut traffic = traffic;
     // It stalls with bytes that wait.
-    traffic.is_partial |= reason == CloseReason::WriteStall;
+    traffic.is_partial |= reason == CloseReason::WriteStall && traffic.bytes_sent > 0;
     Error::of_close(reason, traffic)
 }
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 
 use slipring::failure::{Kind, Phase, Side, Transfer};
-use slipring::{CloseReason, Error, Fault, Idempotency, Timeout};
+use slipring::{CloseReason, Error, Fault, Idempotency, Timeout, Timeouts};
 
 use super::*;
 use support::{assert_kept, bounded, ms, read_bytes, reset};
@@ -244,5 +244,52 @@ fn a_plain_stream_is_a_connection_again() {
             conn.send("bye").await.expect("open");
         });
         assert_eq!(upstream.join().expect("the peer"), b"bye");
+    });
+}
+
+/// The error of a stream of a runtime with these timeouts, to a peer that does nothing.
+fn after_silence<F: Future<Output = Error> + 'static>(
+    timeouts: Timeouts,
+    act: impl FnOnce(Stream) -> F + Send + 'static,
+) -> Error {
+    let (address, upstream) = peer(|stream| stream);
+    let dialer = Dialer::built(one_reactor().max_dialed(4).timeouts(timeouts));
+    let error = dialer.run(move || async move { act(connected(address).await).await });
+    dialer.wait_until_left(0);
+    dialer.end();
+    drop(upstream.join());
+    error
+}
+
+#[test]
+fn timeouts_of_the_connection_are_told_apart() {
+    bounded(|| {
+        let idle = Timeouts { idle: Timeout::After(ms(200)), ..Timeouts::default() };
+        let error = after_silence(idle, async |mut stream| {
+            stream.send("hello").await.expect("open");
+            stream.recv().await.expect_err("nothing moves")
+        });
+        assert_eq!((error.label(), error.side()), ("idle", Side::Local));
+        assert!(!error.traffic().is_partial && !error.counts_for_breaker(), "{error}");
+
+        let stall = Timeouts { write_stall: Timeout::After(ms(200)), ..Timeouts::default() };
+        let error = after_silence(stall, async |mut stream| {
+            let much = vec![1; 64 << 20];
+            stream.send_all(&much).await.expect_err("nobody reads")
+        });
+        assert_eq!((error.label(), error.side()), ("write_stall", Side::Upstream));
+        assert!(error.traffic().is_partial && error.counts_for_breaker(), "{error}");
+
+        // What waits when it stalls was taken whole, and has not gone whole.
+        let error = after_silence(stall, async |mut stream| {
+            while stream.outbox_bytes() == 0 {
+                stream.begin_request(false);
+                stream.send(vec![0; 1 << 19]).await.expect("open");
+                slipring::sleep(ms(5)).await;
+            }
+            stream.recv().await.expect_err("nobody reads")
+        });
+        assert_eq!((error.label(), error.traffic().bytes_sent), ("write_stall", 1 << 19));
+        assert!(error.traffic().is_partial, "{error}");
     });
 }
