@@ -124,6 +124,12 @@ fn with_limits(limits: ConnectLimits) -> Connector {
     Connector::builder().limits(limits).build().expect("limits that make sense")
 }
 
+/// Limits that pass in no test: what is given up is given up by who gives it up.
+fn patient() -> ConnectLimits {
+    let (long, longer) = (Duration::from_secs(60), Duration::from_secs(90));
+    ConnectLimits { attempt: long, tls: long, total: longer, ..ConnectLimits::default() }
+}
+
 /// What lies beneath an error, as text.
 fn beneath(error: &Error) -> String {
     error.source().map(ToString::to_string).unwrap_or_default()

@@ -211,7 +211,7 @@ fn a_future_that_is_dropped_leaves_no_connection() {
         let address = black_hole.address;
         let dialer = Dialer::new();
         dialer.run(move || async move {
-            let connector = Connector::default();
+            let connector = with_limits(patient());
             let about = About::default();
             for _ in 0..3 {
                 let connecting = connector.connect(address, &about);

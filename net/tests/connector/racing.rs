@@ -59,7 +59,7 @@ fn ipv6_is_first_if_it_answers() {
         let (_v4, v4) = support::listener();
         let v6 = TcpListener::bind(v6_loopback()).expect("this host has IPv6");
         let address = v6.local_addr().expect("bound");
-        let (won, took) = winner(Connector::default(), &[v4, address]);
+        let (won, took) = winner(with_limits(patient()), &[v4, address]);
         assert_eq!(won, address);
         assert!(took < ms(200), "{took:?}");
     });
@@ -70,12 +70,12 @@ fn who_answers_wins_over_who_is_silent_after_the_delay() {
     bounded(|| {
         let black_hole = BlackHole::v6();
         let (_listener, live) = support::listener();
-        let (won, took) = winner(Connector::default(), &[live, black_hole.address]);
+        let (won, took) = winner(with_limits(patient()), &[live, black_hole.address]);
         assert_eq!(won, live);
         assert_kept("the delay", took, ms(250));
         // Of one family too, in the order given.
         let black_hole = BlackHole::new();
-        let (won, took) = winner(Connector::default(), &[black_hole.address, live]);
+        let (won, took) = winner(with_limits(patient()), &[black_hole.address, live]);
         assert_eq!(won, live);
         assert_kept("the delay", took, ms(250));
     });
@@ -87,7 +87,7 @@ fn a_refusal_begins_the_next_at_once() {
         let (_socket, dead) = refusing_at(v6_loopback());
         let (_other, dead_too) = support::refusing();
         let (_listener, live) = support::listener();
-        let (won, took) = winner(Connector::default(), &[dead_too, live, dead]);
+        let (won, took) = winner(with_limits(patient()), &[dead_too, live, dead]);
         assert_eq!(won, live);
         assert!(took < ms(200), "{took:?}");
     });
@@ -191,7 +191,7 @@ fn a_race_that_is_dropped_gives_all_of_it_up() {
         let targets = targets(&[holes[0].address, holes[1].address]);
         let dialer = Dialer::new();
         dialer.run(move || async move {
-            let connector = Connector::default();
+            let connector = with_limits(patient());
             let about = About::default();
             let race = connector.race(&targets, &about);
             assert!(slipring::timeout(ms(300), race).await.is_err(), "nobody answers");

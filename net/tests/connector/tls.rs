@@ -215,7 +215,7 @@ fn a_future_that_is_dropped_amidst_the_handshake_leaves_no_connection() {
         });
         let dialer = Dialer::new();
         dialer.run(move || async move {
-            let (connector, about) = (connector(), About::default());
+            let (connector, about) = (with_tls(patient()), About::default());
             let connecting = connector.connect(address, &about);
             assert!(slipring::timeout(ms(200), connecting).await.is_err(), "nobody answers");
         });
