@@ -144,7 +144,9 @@ pub struct Name {
     limits: NameLimits,
     /// The last good answer, sorted.
     targets: Vec<Target>,
-    /// When that is no good any more, should asking fail. Zero as long as there was none.
+    /// When its TTL ends. Zero as long as there was none.
+    fresh_until: Duration,
+    /// When it is no good any more, should asking fail. Zero as long as there was none.
     good_until: Duration,
     /// What came of asking last, if that was no answer. As long as nothing came, a timeout.
     failure: Option<Resolve>,
@@ -159,6 +161,7 @@ impl Name {
         Self {
             limits: *limits,
             targets: Vec::new(),
+            fresh_until: Duration::ZERO,
             good_until: Duration::ZERO,
             failure: Some(Resolve::Timeout),
             next_lookup: Duration::ZERO,
@@ -185,7 +188,8 @@ impl Name {
             Ok(Answer { targets, ttl }) => {
                 self.next_lookup =
                     now.saturating_add(between(rng, ttl * REFRESH_FROM_PERCENT / 100, ttl));
-                self.good_until = now.saturating_add(ttl).saturating_add(self.limits.stale);
+                self.fresh_until = now.saturating_add(ttl);
+                self.good_until = self.fresh_until.saturating_add(self.limits.stale);
                 let was_failing = self.failure.take().is_some();
                 let is_new = was_failing || self.targets != targets;
                 self.targets = targets;
@@ -199,6 +203,7 @@ impl Name {
                 if !is_passing(failure) {
                     // It is known not to be there: that is an answer, too.
                     self.targets = Vec::new();
+                    self.fresh_until = Duration::ZERO;
                     self.good_until = Duration::ZERO;
                 }
                 before != self.targets(now).map(<[Target]>::len)
@@ -221,6 +226,19 @@ impl Name {
     #[must_use]
     pub fn is_stale(&self, now: Duration) -> bool {
         self.failure.is_some() && self.targets(now).is_ok()
+    }
+
+    /// Whether the last lookup brought an answer whose TTL has not ended.
+    #[must_use]
+    pub fn is_fresh(&self, now: Duration) -> bool {
+        self.failure.is_none() && now.max(self.latest) < self.fresh_until
+    }
+
+    /// When an old answer that stands in for a failure will stand in no more: then [`targets`](Self::targets) changes
+    /// without being told anything. `None` if no old answer stands in.
+    #[must_use]
+    pub fn runs_out(&self, now: Duration) -> Option<Duration> {
+        Some(self.good_until).filter(|_| self.is_stale(now))
     }
 
     /// The answer as it counts here.

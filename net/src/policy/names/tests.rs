@@ -45,6 +45,27 @@ fn an_answer_is_sorted_each_counts_once_and_order_is_no_news() {
 }
 
 #[test]
+fn an_answer_is_fresh_for_its_ttl_and_runs_out_when_it_has_stood_in_for_long_enough() {
+    let (mut name, mut rng) = (name(), rng());
+    assert!(!name.is_fresh(SECOND));
+    assert_eq!(name.runs_out(SECOND), None, "there is nothing to run out");
+    name.answered(seconds(10), answer(&["192.0.2.1:80"], 30), &mut rng);
+    assert!(name.is_fresh(seconds(39)) && !name.is_fresh(seconds(40)));
+    assert_eq!(name.runs_out(seconds(50)), None, "nothing has failed");
+    name.answered(seconds(30), Err(Resolve::Timeout), &mut rng);
+    assert!(!name.is_fresh(seconds(31)), "it stands in for a failure");
+    let end = name.runs_out(seconds(31)).expect("it stands in");
+    assert_eq!(end, seconds(100));
+    assert!(name.targets(end - Duration::from_nanos(1)).is_ok());
+    assert_eq!(name.targets(end), Err(Resolve::Timeout));
+    assert_eq!(name.runs_out(end), None);
+    name.answered(seconds(101), answer(&["192.0.2.1:80"], 30), &mut rng);
+    name.answered(seconds(102), Err(Resolve::NotFound), &mut rng);
+    assert!(!name.is_fresh(seconds(103)));
+    assert_eq!(name.runs_out(seconds(103)), None);
+}
+
+#[test]
 fn a_ttl_is_clamped_and_the_refresh_comes_in_its_last_fifth() {
     for (ttl_s, counts_s) in [(0, 1), (1, 1), (30, 30), (300, 300), (86_400, 300)] {
         let mut rng = rng();
