@@ -26,7 +26,7 @@
 //!
 //! As `async fn`, with a task for each connection: [`serve`] and [`Conn`]. What blocks goes to [`unblock`].
 //! With the features `futures-io`, `tokio-io`, `hyper` and `tower` its connections are those of other libraries too:
-//! `adapters`.
+//! `adapters`. Names of upstreams are found by [`resolve`]; with the feature `dns` it asks name servers.
 //!
 //! What it does *not* do yet: pools, retries and balancing beyond round-robin. It
 //! never speaks a protocol above TCP.
@@ -43,6 +43,7 @@ pub mod policy;
 pub mod pool;
 pub mod proxy_protocol;
 mod relay;
+pub mod resolve;
 mod tasks;
 #[cfg(feature = "tls")]
 pub mod tls;

@@ -53,6 +53,8 @@ use slipring_core::calling::{self, TaskNotes};
 use slipring_core::canary::{Canary, sings};
 use slipring_core::sys::{Lent, waker};
 
+#[cfg(feature = "dns")]
+pub(crate) use blocking::run_on_any_core;
 pub use blocking::{
     BlockingLimits, BlockingLimitsError, BlockingSnapshot, blocking_snapshot, set_blocking_limits,
     unblock,
@@ -69,7 +71,8 @@ pub(crate) use timers::Timer;
 #[cfg(any(feature = "tls", feature = "tower"))]
 pub(crate) use waking::{drop_waiters, wake_waiter};
 
-use catching::{catch, drop_each};
+pub(crate) use catching::catch;
+use catching::drop_each;
 use entries::{Entries, Kept};
 use remote::{ExecutorId, Remote};
 use rooms::Rooms;

@@ -337,7 +337,7 @@ fn cores() -> Option<CpuSet> {
 
 /// A thread starts with the core of its parent, and a reactor has one only: from here on it may use all. If the system
 /// does not let it, it runs all the same.
-fn run_on_any_core() {
+pub(crate) fn run_on_any_core() {
     if let Some(cores) = cores() {
         let _ = sched_setaffinity(None, &cores);
     }

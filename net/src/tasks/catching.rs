@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Calls it; `None` if it panicked.
-pub(super) fn catch<T>(call: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(value) => Some(value),
         Err(panic) => {

@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub(crate) use bytes::*;
+#[allow(unused_imports, reason = "not every test connects to what it tests")]
 pub(crate) use clients::*;
 pub(crate) use servers::*;
 #[allow(unused_imports, reason = "not every test has a service of `async` code")]

@@ -1,0 +1,142 @@
+//! Files of hosts, looked at beside a reactor while somebody writes them.
+
+mod support;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use slipring::failure::Resolve;
+use slipring::resolve::{
+    HostsFault, HostsFile, NameLimits, Query, ResolveLimits, Source, Target, watch,
+};
+use slipring::{Serve, now, sleep, spawn_local};
+use support::{PATIENCE, bounded, ms, one_reactor};
+
+/// A file of its own for each test, gone with it.
+struct Temp(PathBuf);
+
+impl Temp {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("slipring-{}-{name}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        Self(path)
+    }
+
+    /// Beside, and put in its place.
+    fn replace(&self, text: &str) {
+        let beside = self.0.with_extension("new");
+        fs::write(&beside, text).expect("written");
+        fs::rename(&beside, &self.0).expect("renamed");
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Runs one task on a reactor to its end.
+fn run<T, F>(task: impl FnOnce() -> F + Send + 'static) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let serving = one_reactor().listen(address).serve(async |_| {}).expect("it starts");
+    let result = serving.spawner().spawn(task).join().expect("it ends");
+    support::end(serving);
+    result
+}
+
+fn query(text: &str) -> Query {
+    text.parse().expect("a query")
+}
+
+#[test]
+fn what_is_written_is_followed_and_what_breaks_the_file_is_not() {
+    bounded(|| {
+        let file = Temp::new("followed");
+        file.replace("192.0.2.1 web.example\n");
+        let hosts = HostsFile::new(&file.0).every(ms(10));
+        run(move || async move {
+            let names = NameLimits { ttl_min: ms(1), negative: ms(10), ..NameLimits::default() };
+            let limits = ResolveLimits { names, ..ResolveLimits::default() };
+            let (tell, told) = std::sync::mpsc::channel();
+            let rng = fastrand::Rng::with_seed(1);
+            let following = watch(query("web.example:80"), hosts.clone(), limits, rng, move |to| {
+                tell.send(to.map(<[Target]>::to_vec)).expect("the test listens");
+            });
+            let following = spawn_local(following);
+            let next = async || {
+                let until = now() + PATIENCE;
+                loop {
+                    if let Ok(told) = told.try_recv() {
+                        return told;
+                    }
+                    assert!(now() < until, "nothing is published");
+                    sleep(ms(1)).await;
+                }
+            };
+            let target = |octet: u8| Target::new(([192, 0, 2, octet], 80).into());
+            assert_eq!(next().await, Ok(vec![target(1)]));
+            file.replace("192.0.2.2 web.example\n");
+            assert_eq!(next().await, Ok(vec![target(2)]));
+            file.replace("192.0.2.3 web.example\nnonsense\n");
+            let until = now() + PATIENCE;
+            while hosts.fault().is_none() {
+                assert!(now() < until, "never read");
+                sleep(ms(1)).await;
+            }
+            let fault = hosts.fault().expect("it is not good");
+            assert_eq!((fault.path(), fault.line()), (&*file.0, Some(2)));
+            fs::remove_file(&file.0).expect("removed");
+            sleep(ms(60)).await;
+            assert!(told.try_recv().is_err(), "what was good still counts");
+            file.replace("192.0.2.4 web.example\n");
+            assert_eq!(next().await, Ok(vec![target(4)]));
+            assert_eq!(hosts.fault(), None);
+            following.cancel();
+        });
+    });
+}
+
+#[test]
+fn many_who_ask_have_the_file_looked_at_by_one_thread_at_a_time() {
+    bounded(|| {
+        let file = Temp::new("many");
+        file.replace("192.0.2.1 web.example\n");
+        let hosts = HostsFile::new(&file.0);
+        let before = slipring::blocking_snapshot().threads;
+        let found = run(move || async move {
+            let asking: Vec<_> =
+                (0..100).map(|_| spawn_local(hosts.lookup(&query("web.example:80")))).collect();
+            // One that has gone takes nothing from the others.
+            asking[0].cancel();
+            let mut found = 0;
+            for asking in asking.into_iter().skip(1) {
+                found += usize::from(asking.await.expect("it ends").is_ok());
+            }
+            found
+        });
+        assert_eq!(found, 99);
+        // The other test's, and ours.
+        assert!(slipring::blocking_snapshot().threads <= before + 4);
+    });
+}
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    bounded(|| {
+        let file = Temp::new("pipe");
+        let made = Command::new("mkfifo").arg(&file.0).status().expect("coreutils");
+        assert!(made.success());
+        let hosts = HostsFile::new(&file.0);
+        let reader = hosts.clone();
+        let failure = run(move || async move { reader.lookup(&query("web.example:80")).await });
+        assert_eq!(failure.map(|_| ()), Err(Resolve::ServerFailure));
+        assert_eq!(hosts.fault().expect("a pipe").fault(), &HostsFault::NotAFile);
+    });
+}
