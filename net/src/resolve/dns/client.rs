@@ -238,7 +238,7 @@ impl Client {
         if let Some(servers) = loaded.servers.as_ref().filter(|_| loaded.stamp == stamp) {
             return Ok(Arc::clone(servers));
         }
-        match self.load(path) {
+        match self.load(path, loaded.servers.is_none()) {
             Ok(servers) => {
                 loaded.servers = Some(Arc::new(servers));
                 loaded.stamp = stamp;
@@ -253,22 +253,27 @@ impl Client {
         loaded.servers.clone().ok_or(Resolve::ServerFailure)
     }
 
-    fn load(&self, path: Option<&Path>) -> Result<Servers, String> {
+    fn load(&self, path: Option<&Path>, is_first: bool) -> Result<Servers, String> {
+        let has_servers = !self.config.servers.is_empty();
         let read = || -> Result<(ResolverConfig, ResolverOpts), String> {
             let Some(path) = path else { return Ok(Default::default()) };
-            let text = fs::read(path).map_err(|error| error.to_string())?;
+            let mut text = fs::read(path).map_err(|error| error.to_string())?;
+            if has_servers {
+                // Its own do not matter then, and it would not count without.
+                text.extend(b"\nnameserver 127.0.0.1\n");
+            }
             parse_resolv_conf(text).map_err(|error| error.to_string())
         };
         let (config, mut options) = match read() {
             // Whoever says whom to ask can do without the file.
-            Err(_) if !self.config.servers.is_empty() => Default::default(),
+            Err(_) if has_servers && is_first => Default::default(),
             read => read?,
         };
         let (domain, mut search, mut servers) = config.into_parts();
         if search.is_empty() {
             search.extend(domain.filter(|domain| !domain.is_root()));
         }
-        if !self.config.servers.is_empty() {
+        if has_servers {
             servers = self.config.servers.iter().map(|server| of_address(*server)).collect();
         }
         options.timeout = self.config.attempt_timeout.unwrap_or(options.timeout);
