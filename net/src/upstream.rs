@@ -43,6 +43,7 @@
 //! | `call` | one attempt, from its choice to its judgement |
 //! | `attempts` | the loop of retries |
 //! | `lent` | what requests get: a stream, and what has to be given back with it |
+//! | `following` | where its names lead |
 //! | `dialer` | how connections of its pools come about |
 //! | `upkeep` | what is said to other reactors, checks, probes |
 //! | `snapshot` | an upstream at one moment, for people |
@@ -50,6 +51,7 @@
 mod attempts;
 mod call;
 mod dialer;
+mod following;
 mod lent;
 mod limits;
 mod members;
@@ -81,7 +83,9 @@ use crate::policy::breaker::BreakerState;
 use crate::policy::names::Target;
 use crate::policy::outlier::Ejections;
 use crate::pool::Pool;
+use crate::resolve::{Query, ResolveLimits, ResolveLimitsError, Source};
 use crate::tasks::{Executor, Spawner, new_number};
+use following::{Followed, Following};
 use members::{Member, Numbers, Roster};
 use room::UpstreamRoom;
 
@@ -130,6 +134,7 @@ pub(crate) struct Shared {
     version: AtomicU64,
     /// Counts what checks have changed.
     health_changes: AtomicU64,
+    following: Following,
     /// Who waits for the first roster that is known.
     waiting: Mutex<Vec<Waker>>,
     numbers: Arc<Numbers>,
@@ -180,12 +185,9 @@ impl Shared {
         executor.room(this.number, || UpstreamRoom::open(this, &executor))
     }
 
-    /// From now on these belong to it; who is in both stays who it is.
-    fn publish(this: &Arc<Self>, targets: Result<&[Target], Resolve>) {
-        let (targets, failure) = match targets {
-            Ok(targets) => (targets, None),
-            Err(failure) => (&[][..], Some(failure)),
-        };
+    /// From now on these belong to it; who is in both stays who it is. `failure`: why there are none, if a name leads
+    /// nowhere.
+    fn publish(this: &Arc<Self>, targets: &[Target], failure: Option<Resolve>) {
         let mut roster = this.roster.lock().unwrap_or_else(PoisonError::into_inner);
         let before = Arc::clone(&roster);
         let mut members = Vec::new();
@@ -229,6 +231,7 @@ impl Shared {
 pub struct UpstreamBuilder {
     name: String,
     targets: Vec<Target>,
+    names: Vec<Followed>,
     connector: Connector,
     limits: UpstreamLimits,
     seed: Option<u64>,
@@ -239,7 +242,7 @@ pub struct UpstreamBuilder {
 #[non_exhaustive]
 pub enum UpstreamError {
     /// It leads nowhere.
-    #[error("the upstream has no endpoint; add one by `endpoint`")]
+    #[error("the upstream has no endpoint; add one by `endpoint`, or a name by `name`")]
     NoEndpoint,
     /// The same twice.
     #[error("the endpoint {0} stands there twice; give it a weight instead")]
@@ -247,6 +250,9 @@ pub enum UpstreamError {
     /// Its limits make no sense.
     #[error(transparent)]
     Limits(#[from] UpstreamLimitsError),
+    /// Those of its names do not.
+    #[error("names: {0}")]
+    Names(#[from] ResolveLimitsError),
 }
 
 impl UpstreamBuilder {
@@ -258,6 +264,28 @@ impl UpstreamBuilder {
     /// An endpoint with a weight, from 1 to 256, and a tier: those of a higher one are asked when those below are down.
     pub fn target(mut self, target: Target) -> Self {
         self.targets.push(target);
+        self
+    }
+
+    /// Wherever a name leads, for as long as it leads there: each of its addresses is an endpoint, with the weight and
+    /// the tier that the source says. One task of one reactor follows it. A name that is an address needs no source.
+    ///
+    /// ```
+    /// use slipring::resolve::{Fixed, ResolveLimits};
+    /// use slipring::upstream::Upstream;
+    ///
+    /// let hosts = Fixed::new();
+    /// hosts.set("cache.example", [std::net::IpAddr::from([192, 0, 2, 1])])?;
+    /// let upstream = Upstream::builder("cache")
+    ///     .name("cache.example:11211".parse()?, hosts, ResolveLimits::default())
+    ///     .build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn name(mut self, query: Query, source: impl Source, limits: ResolveLimits) -> Self {
+        match query.address() {
+            Some(address) => self.targets.push(Target::new(address)),
+            None => self.names.push(Followed { query, source: Arc::new(source), limits }),
+        }
         self
     }
 
@@ -286,13 +314,17 @@ impl UpstreamBuilder {
     pub fn build(self) -> Result<Upstream, UpstreamError> {
         self.limits.check()?;
         let mut targets = self.targets;
-        if targets.is_empty() {
+        if targets.is_empty() && self.names.is_empty() {
             return Err(UpstreamError::NoEndpoint);
+        }
+        for name in &self.names {
+            name.limits.check()?;
         }
         targets.sort_unstable_by_key(|target| (target.tier, target.address));
         if let Some(pair) = targets.windows(2).find(|pair| pair[0].address == pair[1].address) {
             return Err(UpstreamError::Twice(pair[0].address));
         }
+        let following = Following::new(targets, self.names);
         let ejections = Arc::new(Ejections::new(self.limits.endpoints_max));
         let numbers = Numbers::new(self.limits.endpoints_max, Arc::clone(&ejections));
         let shared = Arc::new(Shared {
@@ -304,6 +336,7 @@ impl UpstreamBuilder {
             roster: Mutex::default(),
             version: AtomicU64::new(0),
             health_changes: AtomicU64::new(0),
+            following,
             waiting: Mutex::default(),
             numbers,
             ejections,
@@ -311,7 +344,7 @@ impl UpstreamBuilder {
             is_abandoned: AtomicBool::new(false),
             team: OnceLock::new(),
         });
-        Shared::publish(&shared, Ok(&targets));
+        following::begin(&shared);
         let life = Arc::new(Life(Arc::clone(&shared)));
         Ok(Upstream { shared, _life: life })
     }
@@ -334,6 +367,7 @@ impl Upstream {
         UpstreamBuilder {
             name: name.into(),
             targets: Vec::new(),
+            names: Vec::new(),
             connector: Connector::default(),
             limits: UpstreamLimits::default(),
             seed: None,

@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use slipring::failure::{Admit, Breaker, Dial, Kind, Transfer, Upstream as NoEndpoint};
+use slipring::failure::{Admit, Breaker, Dial, Kind, Resolve, Transfer};
 use slipring::health::Check;
 use slipring::policy::balancer::{Algorithm, Availability};
 use slipring::policy::breaker::{BreakerLimits, Standing};
 use slipring::policy::health::HealthLimits;
-use slipring::policy::names::Target;
+use slipring::policy::names::{NameLimits, Target};
 use slipring::policy::outlier::OutlierLimits;
 use slipring::policy::pool::{Mode, PoolLimits};
 use slipring::policy::retry::RetryPolicy;
+use slipring::resolve::{Fixed, ResolveLimits};
 use slipring::upstream::{Request, Upstream, UpstreamError, UpstreamLimits, UpstreamLimitsError};
 use slipring::{Error, Idempotency, Serving, Spawner, now, sleep, spawn_local, timeout};
 use support::{
@@ -523,6 +524,64 @@ fn an_upstream_that_nobody_has_any_more_closes_what_it_kept() {
 }
 
 #[test]
+fn where_a_name_leads_requests_go_also_when_it_leads_elsewhere() {
+    bounded(|| {
+        let (first, second) = (upstream(), upstream());
+        let hosts = Fixed::new();
+        let place = |address: SocketAddr| Target::new(address);
+        hosts.set("cache.example", [place(first.1)]).expect("a name");
+        let names = NameLimits {
+            ttl_min: ms(20),
+            ttl_max: ms(20),
+            negative: ms(20),
+            ..NameLimits::default()
+        };
+        let limits = ResolveLimits { names, ..ResolveLimits::default() };
+        let (serving, spawner) = runtime(two_reactors());
+        let upstream = Upstream::builder("test")
+            .name("cache.example:1".parse().expect("a query"), hosts.clone(), limits)
+            .seed(7)
+            .build()
+            .expect("sound");
+        let goes_to = |reactor: usize, wanted: Result<SocketAddr, Resolve>| {
+            let upstream = upstream.clone();
+            let task = spawner.spawn_on(reactor, move || async move {
+                loop {
+                    let went = upstream.connect(&Request::default()).await;
+                    let went = went.map(|connected| connected.endpoint());
+                    match (&went, &wanted) {
+                        (Ok(at), Ok(wanted)) if at == wanted => return,
+                        (Err(error), Err(why)) => {
+                            if matches!(error.kind(), Kind::Resolve(what) if what == why) {
+                                return;
+                            }
+                        }
+                        _ => {}
+                    }
+                    sleep(ms(5)).await;
+                }
+            });
+            task.join().expect("it gets there");
+        };
+        goes_to(0, Ok(first.1));
+        goes_to(1, Ok(first.1));
+        hosts.set("cache.example", [place(second.1)]).expect("a name");
+        goes_to(1, Ok(second.1));
+        goes_to(0, Ok(second.1));
+        hosts.remove("cache.example");
+        goes_to(0, Err(Resolve::NotFound));
+        goes_to(1, Err(Resolve::NotFound));
+        hosts.set("cache.example", [place(first.1), place(second.1)]).expect("a name");
+        goes_to(0, Ok(first.1));
+        goes_to(1, Ok(second.1));
+        drop(upstream);
+        end(serving);
+        end(first.0);
+        end(second.0);
+    });
+}
+
+#[test]
 fn tiers_are_asked_in_their_order() {
     bounded(|| {
         let (serving, second) = upstream();
@@ -569,5 +628,4 @@ fn what_makes_no_sense_is_refused_with_a_remedy() {
     assert!(long.expect_err("no pause").to_string().contains("probe_interval"));
     let many = with(UpstreamLimits { endpoints_max: 1 << 20, ..fine });
     assert!(many.expect_err("too many").to_string().contains("at most"));
-    let _ = NoEndpoint::Empty;
 }

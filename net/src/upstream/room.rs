@@ -93,6 +93,7 @@ impl UpstreamRoom {
             is_over: Cell::new(false),
             tasks: RefCell::default(),
         });
+        room.take_up_names();
         room.refresh();
         let telling = spawn_local(Rc::clone(&room).tell());
         room.tasks.borrow_mut().push(telling);
@@ -346,6 +347,7 @@ impl Room for UpstreamRoom {
         if self.is_over.replace(true) {
             return;
         }
+        self.upstream.following.end(self.reactor);
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         tasks.iter().for_each(JoinHandle::cancel);
         let slots = std::mem::take(&mut self.verdicts.borrow_mut().slots);

@@ -31,6 +31,7 @@ impl UpstreamRoom {
         let mut quiet = 0;
         loop {
             self.exchange();
+            self.take_up_names();
             self.take_up_checks();
             self.forget_the_gone();
             if self.upstream.is_abandoned.load(Ordering::SeqCst) && !self.has_calls() {
