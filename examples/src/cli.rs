@@ -21,12 +21,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 pub use slipring::Timeout;
+use slipring::policy::balancer::Algorithm;
 use slipring::tls::{Identity, TlsServer};
 use slipring::{OnFull, Placement, Prefix, Rate};
 
 pub use values::{
-    Addresses, Cores, address, addresses, cores, count, duration, on_full, placement, prefix, rate,
-    timeout,
+    Cores, Upstreams, address, cores, count, duration, on_full, placement, prefix, rate, timeout,
+    upstreams,
 };
 
 /// The exit code for everything the caller can put right: bad input, a taken port, limits too low,
@@ -168,6 +169,33 @@ pub struct SharedOptions {
     pub stats: bool,
 }
 
+/// Which endpoint of an upstream a client goes to.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// The one of two with fewer clients.
+    P2c,
+    /// In turn.
+    RoundRobin,
+    /// Any.
+    Random,
+    /// The one of two that connects faster.
+    Ewma,
+    /// The same for the same client address.
+    Maglev,
+}
+
+impl From<Balance> for Algorithm {
+    fn from(balance: Balance) -> Self {
+        match balance {
+            Balance::P2c => Self::LeastOfTwo,
+            Balance::RoundRobin => Self::RoundRobin,
+            Balance::Random => Self::Random,
+            Balance::Ewma => Self::Ewma,
+            Balance::Maglev => Self::Maglev,
+        }
+    }
+}
+
 /// What a reactor does when it has nothing to do.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poll {
@@ -241,8 +269,8 @@ mod tests {
     struct Proxy {
         #[arg(long, value_name = "ADDR", value_parser = address)]
         listen: Vec<SocketAddr>,
-        #[arg(long, value_name = "ADDR[,ADDR...]", value_parser = addresses, requires = "listen")]
-        to: Option<Addresses>,
+        #[arg(long, value_name = "ADDR[,ADDR...]", value_parser = upstreams, requires = "listen")]
+        to: Option<Upstreams>,
         #[command(flatten)]
         common: SharedOptions,
     }

@@ -213,7 +213,7 @@ fn who_finds_no_place_meets_what_was_asked_for() {
 }
 
 #[test]
-fn a_proxy_serves_two_upstreams_in_turn() {
+fn a_proxy_serves_by_those_that_are_there() {
     let mut upstreams =
         [Serving::start(ECHO, &["--listen", FREE]), Serving::start(ECHO, &["--listen", FREE])];
     let to: Vec<String> = upstreams.iter_mut().map(|u| u.address().to_string()).collect();

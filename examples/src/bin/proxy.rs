@@ -1,20 +1,33 @@
-//! `proxy`: relays every client to one of several upstreams, in turn.
+//! `proxy`: relays every client to an endpoint of one upstream that works.
 //!
 //! Without arguments it is its own demonstration: two echo upstreams in the same process, and a proxy before
 //! them.
 
+use std::future::poll_fn;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use clap::Parser;
-use slipring::{Ctx, Handler, Lease, Relay, Running, Timeout};
-use slipring_examples::cli::{self, Addresses, SharedOptions};
+use slipring::connector::{ConnectLimits, Connector};
+use slipring::health::Check;
+use slipring::policy::balancer::BalancerLimits;
+use slipring::policy::breaker::BreakerLimits;
+use slipring::policy::budget::BudgetLimits;
+use slipring::policy::health::HealthLimits;
+use slipring::policy::outlier::OutlierLimits;
+use slipring::policy::retry::RetryPolicy;
+use slipring::resolve::{Dns, Query, ResolveLimits};
+use slipring::upstream::{Connected, Request, Upstream, UpstreamLimits};
+use slipring::{Conn, Ctx, Error, Handler, Lease, Limits, Running, Serve, Timeout, relay};
+use slipring_examples::cli::{self, Balance, SharedOptions, Upstreams, fail};
 use slipring_examples::service;
 
-/// Relays every client to one of several upstreams, in turn. Without --listen and --to: a demonstration on
-/// 127.0.0.1:7000, with two echo upstreams inside.
+/// Relays every client to an endpoint that works: one that refuses or does not answer costs no client an error while
+/// another lives. Without --listen and --to: a demonstration on 127.0.0.1:7000, with two echo upstreams inside.
 #[derive(Parser, Debug)]
 #[command(name = "proxy", version)]
 struct Options {
@@ -22,12 +35,158 @@ struct Options {
     #[arg(long, value_name = "ADDR", value_parser = cli::address, requires = "to")]
     listen: Option<SocketAddr>,
 
-    /// The upstreams, `IP:PORT[,IP:PORT...]`
-    #[arg(long, value_name = "ADDR[,ADDR...]", value_parser = cli::addresses, requires = "listen")]
-    to: Option<Addresses>,
+    /// The upstreams, `HOST:PORT[,HOST:PORT...]`; of a name, all addresses that it leads to. `srv:NAME` asks for SRV
+    #[arg(long, value_name = "ADDR[,ADDR...]", value_parser = cli::upstreams, requires = "listen")]
+    to: Option<Upstreams>,
+
+    #[command(flatten)]
+    relaying: Relaying,
 
     #[command(flatten)]
     shared: SharedOptions,
+}
+
+/// How upstreams are chosen, dialed and judged.
+#[derive(clap::Args, Clone, Debug)]
+struct Relaying {
+    /// Which upstream a client goes to: `p2c` (the one of two with fewer clients), `round-robin`, `random`, `ewma` (the
+    /// one of two that connects faster) or `maglev` (the same for the same client address)
+    #[arg(
+        long,
+        value_enum,
+        value_name = "ALGORITHM",
+        default_value = "p2c",
+        hide_possible_values = true
+    )]
+    balance: Balance,
+
+    /// How long an upstream may take to accept a connection, until another is tried
+    #[arg(long, value_name = "DUR", value_parser = cli::duration, default_value = "3s")]
+    connect_timeout: Duration,
+
+    /// How often each upstream is checked by a connection, whether clients come or not; one that fails three times is
+    /// left alone until two succeed [default: no checks; one that fails clients is left alone until it can be reached]
+    #[arg(long, value_name = "DUR", value_parser = cli::duration)]
+    health_interval: Option<Duration>,
+
+    /// How often a client is tried again, at another upstream if there is one
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    retries: u32,
+
+    /// Connections to the upstreams at once, over all cores; clients beyond wait [default: as many as clients]
+    #[arg(long, value_name = "N", value_parser = cli::count)]
+    upstream_max: Option<u32>,
+}
+
+impl Relaying {
+    /// What suits connections that are relayed as they come. Refused and unanswered dials are what a relay sees of an
+    /// endpoint, and a probe finds out when they are over: so there is no breaker, which would keep clients out for half
+    /// a minute after the endpoints are back, endpoints that cannot be reached are never used for want of better ones,
+    /// and one that is back has its share at once.
+    fn limits(&self, clients_max: u32) -> UpstreamLimits {
+        let attempts_max = self.retries.saturating_add(1);
+        let all_attempts = self.connect_timeout.saturating_mul(attempts_max);
+        let health = self.health_interval.map(|interval| {
+            let fast_interval = interval.min(HealthLimits::default().fast_interval);
+            let limits = HealthLimits { interval, fast_interval, ..HealthLimits::default() };
+            Check { limits, ..Check::default() }
+        });
+        UpstreamLimits {
+            connections_max: self.upstream_max.unwrap_or(clients_max),
+            pending_max: clients_max,
+            connect_within: all_attempts.saturating_add(Duration::from_secs(10)),
+            algorithm: self.balance.into(),
+            balancer: BalancerLimits {
+                healthy_min_percent: 0,
+                slow_start: Duration::ZERO,
+                failure: self.connect_timeout,
+                ..BalancerLimits::default()
+            },
+            breaker: BreakerLimits::never(),
+            outlier: OutlierLimits { ejected_max_percent: 100, ..OutlierLimits::default() },
+            retry: RetryPolicy {
+                attempts_max,
+                budget: BudgetLimits { percent: 100, per_second: 100, ..BudgetLimits::default() },
+                ..RetryPolicy::default()
+            },
+            health,
+            ..UpstreamLimits::default()
+        }
+    }
+
+    fn upstream(&self, to: &[Query], clients_max: u32) -> Upstream {
+        let limits = self.limits(clients_max);
+        let connect = ConnectLimits {
+            attempt: self.connect_timeout,
+            total: self.connect_timeout.max(ConnectLimits::default().total),
+            ..ConnectLimits::default()
+        };
+        let connector = Connector::builder().limits(connect).build();
+        let connector = connector.unwrap_or_else(|error| fail(error));
+        let builder = Upstream::builder("upstream").connector(connector).limits(limits);
+        let dns = Dns::system();
+        let builder = to.iter().fold(builder, |builder, query| {
+            builder.name(query.clone(), dns.clone(), ResolveLimits::default())
+        });
+        builder.build().unwrap_or_else(|error| fail(error))
+    }
+}
+
+/// One client: connected to an upstream, it is relayed until both have ended.
+async fn serve(mut client: Conn, upstream: Upstream, is_by_address: bool) {
+    let mut request = Request::default();
+    if is_by_address {
+        request.hash = client.peer().map(|peer| hash_of(peer.ip()));
+    }
+    // Nothing moves while it waits, and it is not idle for that.
+    let busy = client.busy_flag();
+    busy.set(true);
+    let connected = connect(&mut client, &upstream, &request).await;
+    busy.set(false);
+    let Some(connected) = connected else { return };
+    match connected {
+        Ok(connected) => {
+            let endpoint = connected.endpoint();
+            let (stream, held) = connected.into_parts();
+            if let Ok(server) = stream.into_conn() {
+                let relayed = relay(client, server).await;
+                if !relayed.is_orderly() {
+                    let (client, upstream) = (relayed.first, relayed.second);
+                    tracing::info!(%endpoint, %client, %upstream, "a relay was torn");
+                }
+            }
+            drop(held);
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a client could not be served");
+            client.abort();
+        }
+    }
+}
+
+/// Connects to an upstream; `None` if the client is gone before.
+async fn connect(
+    client: &mut Conn,
+    upstream: &Upstream,
+    request: &Request,
+) -> Option<Result<Connected, Error>> {
+    let mut connecting = pin!(upstream.connect(request));
+    poll_fn(|cx| {
+        if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
+            return Poll::Ready(Some(connected));
+        }
+        client.poll_closed(cx).map(|_| None)
+    })
+    .await
+}
+
+/// Equal for the clients of one address.
+fn hash_of(ip: IpAddr) -> u64 {
+    match ip {
+        IpAddr::V4(ip) => u64::from(u32::from(ip)),
+        // The host's half is drawn anew all the time.
+        IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
+    }
 }
 
 /// The demonstration's upstream.
@@ -49,20 +208,24 @@ fn main() -> ExitCode {
         (Some(listen), Some(to)) => (listen, to, Vec::new()),
         _ => {
             let upstreams = [demo_upstream(&options.shared), demo_upstream(&options.shared)];
-            let to = upstreams.iter().map(|upstream| upstream.addresses()[0]).collect();
+            let of = |upstream: &Running| upstream.addresses()[0].to_string();
+            let to = upstreams.iter().map(|upstream| of(upstream).parse().expect("an address"));
+            let to = to.collect();
             (DEMO, to, Vec::from(upstreams))
         }
     };
     let demo = !running.is_empty();
     let builder = service::builder(&options.shared, &[listen], Timeout::seconds(3600), true);
-    let upstreams: Arc<[SocketAddr]> = to.into();
-    let proxy = service::start(builder, {
-        let upstreams = Arc::clone(&upstreams);
-        move |reactor| Relay::new(Arc::clone(&upstreams), reactor)
-    });
+    let clients_max = options.shared.max_connections.unwrap_or(Limits::default().accepted_max);
+    let upstream = options.relaying.upstream(&to, clients_max);
+    let is_by_address = matches!(options.relaying.balance, Balance::Maglev);
+    let of_clients = upstream.clone();
+    let serving = builder.serve(move |client| serve(client, of_clients.clone(), is_by_address));
+    let (proxy, spawner) = serving.unwrap_or_else(|error| fail(error)).into_parts();
+    upstream.start(&spawner);
     service::announce(&proxy);
     if demo {
-        explain(&proxy, &upstreams);
+        explain(&proxy, &to);
     }
     // The proxy first: it has to be over before its upstreams are waited for.
     running.insert(0, proxy);
@@ -78,7 +241,7 @@ fn demo_upstream(shared: &SharedOptions) -> Running {
     service::start(builder, |_reactor| Echo)
 }
 
-fn explain(proxy: &Running, upstreams: &[SocketAddr]) {
+fn explain(proxy: &Running, upstreams: &[Query]) {
     let address = proxy.addresses()[0];
     let upstreams: Vec<_> = upstreams.iter().map(ToString::to_string).collect();
     // Whoever closed stderr does not want to know.

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use slipring::resolve::{Query, QueryError};
 use slipring::{OnFull, Placement, Prefix, PrefixError, Rate, RateError, Timeout};
 
 /// The longest duration a command line takes. Timers count milliseconds in 32 bits (49 days).
@@ -17,8 +18,8 @@ const CORE_MAX: usize = 1023;
 /// CPU numbers, ascending. (An alias, because clap reads a `Vec` as "may be repeated".)
 pub type Cores = Vec<usize>;
 
-/// Addresses in the order given. (An alias for the same reason as [`Cores`].)
-pub type Addresses = Vec<SocketAddr>;
+/// The endpoints of an upstream, as they are named. (An alias for the same reason as [`Cores`].)
+pub type Upstreams = Vec<Query>;
 
 // -------------------------------------------------------------------------------------- durations
 
@@ -159,7 +160,7 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
         return Err(format!("`{host}` is not an IP address; write it as in 127.0.0.1 or [::1]"));
     }
     Err(format!(
-        "`{host}` is a host name, and names come with a later release; give its IP address"
+        "`{host}` is a host name, and a listener has none; give its IP address, or :PORT for all of them"
     ))
 }
 
@@ -172,23 +173,16 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Addresses to dial, separated by commas.
+/// `HOST:PORT[,HOST:PORT...]`: names, `srv:` names and addresses, all parts of one upstream.
 ///
 /// # Errors
-/// Those of [`address`], an empty entry, and port 0, which nobody listens on.
-pub fn addresses(text: &str) -> Result<Addresses, String> {
-    text.split(',').map(|part| address_to_dial(part, text)).collect()
-}
-
-fn address_to_dial(part: &str, list: &str) -> Result<SocketAddr, String> {
-    if part.is_empty() {
-        return Err(format!("`{list}` has an empty entry; separate addresses with one comma"));
-    }
-    let address = address(part)?;
-    if address.port() == 0 {
-        return Err(format!("`{part}` cannot be dialed; give the port the upstream listens on"));
-    }
-    Ok(address)
+/// Those of [`Query`], and an empty entry.
+pub fn upstreams(text: &str) -> Result<Upstreams, String> {
+    let query = |part: &str| match part {
+        "" => Err(format!("`{text}` has an empty entry; separate upstreams with one comma")),
+        part => part.parse().map_err(|error: QueryError| error.to_string()),
+    };
+    text.split(',').map(query).collect()
 }
 
 // ----------------------------------------------------------------------------------------- counts
@@ -373,10 +367,6 @@ mod tests {
             assert_eq!(address(text), Ok(text.parse().expect("std reads it")), "{text}");
         }
         assert_eq!(address(":7000"), Ok(SocketAddr::from(([0, 0, 0, 0], 7000))));
-        assert_eq!(
-            addresses("127.0.0.1:1,[::1]:2"),
-            Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1)), "[::1]:2".parse().expect("an address")]),
-        );
     }
 
     #[test]
@@ -405,15 +395,22 @@ mod tests {
     }
 
     #[test]
-    fn bad_lists_of_addresses_are_refused() {
+    fn upstreams_are_addresses_and_names() {
+        let read = upstreams("127.0.0.1:1,[::1]:2,db.example:5432,srv:_sip._tcp.example");
+        let read = read.expect("all are well formed");
+        assert_eq!(read.iter().filter_map(Query::address).count(), 2);
+        assert_eq!(read[2].name(), Some("db.example"));
+        assert!(read[3].is_service());
         assert_refused(
-            addresses,
+            upstreams,
             &[
                 ("", "empty entry", "one comma"),
-                ("127.0.0.1:1,", "empty entry", "one comma"),
-                ("127.0.0.1:1,,127.0.0.1:2", "empty entry", "one comma"),
-                ("127.0.0.1:1,127.0.0.1", "has no port", "127.0.0.1:7000"),
-                ("127.0.0.1:0", "cannot be dialed", "port"),
+                ("a:1,,b:2", "empty entry", "one comma"),
+                ("127.0.0.1:9,", "empty entry", "one comma"),
+                ("127.0.0.1", "no port", "host:port"),
+                ("db.example", "no port", "host:port"),
+                ("127.0.0.1:0", "port 0", "from 1 to 65535"),
+                ("http://db.example:1", "URL", "leave out the scheme"),
             ],
         );
     }

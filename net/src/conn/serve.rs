@@ -117,6 +117,12 @@ impl Serving {
         &self.running
     }
 
+    /// The runtime, and what starts tasks on it.
+    #[must_use]
+    pub fn into_parts(self) -> (Running, Spawner) {
+        (self.running, self.spawner)
+    }
+
     /// Waits until a drain is complete: what each reactor counted.
     ///
     /// # Errors
