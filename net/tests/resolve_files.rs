@@ -2,16 +2,21 @@
 
 mod support;
 
+use std::fmt::{self, Write};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 
 use slipring::failure::Resolve;
 use slipring::resolve::{
     HostsFault, HostsFile, NameLimits, Query, ResolveLimits, Source, Target, watch,
 };
 use slipring::{Serve, now, sleep, spawn_local};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber, span};
+
 use support::{PATIENCE, bounded, ms, one_reactor};
 
 /// A file of its own for each test, gone with it.
@@ -138,5 +143,79 @@ fn a_pipe_is_not_waited_for() {
         let failure = run(move || async move { reader.lookup(&query("web.example:80")).await });
         assert_eq!(failure.map(|_| ()), Err(Resolve::ServerFailure));
         assert_eq!(hosts.fault().expect("a pipe").fault(), &HostsFault::NotAFile);
+    });
+}
+
+/// Keeps the warnings of the process.
+struct Warnings;
+
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let _ = write!(self.0, "{field}={value:?} ");
+    }
+}
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn new_span(&self, _span: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &span::Id, _values: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &span::Id, _follows: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        WARNINGS.lock().expect("no panic").push(text.0);
+    }
+
+    fn enter(&self, _span: &span::Id) {}
+
+    fn exit(&self, _span: &span::Id) {}
+}
+
+#[test]
+fn the_log_tells_of_a_fault_once_for_each_change_of_the_file() {
+    bounded(|| {
+        let _ = tracing::subscriber::set_global_default(Warnings);
+        let file = Temp::new("logged");
+        let path = file.0.display().to_string();
+        let warnings = move || -> Vec<String> {
+            let warnings = WARNINGS.lock().expect("no panic");
+            warnings.iter().filter(|warning| warning.contains(&path)).cloned().collect()
+        };
+        let hosts = HostsFile::new(&file.0);
+        let look = |times: u32| {
+            for _ in 0..times {
+                let _ = hosts.read();
+            }
+        };
+        look(5);
+        assert_eq!(warnings().len(), 1, "{:?}", warnings());
+        assert!(warnings()[0].contains("there is no such file; write one"), "{:?}", warnings());
+        assert!(warnings()[0].contains("its names are not known"), "{:?}", warnings());
+        file.replace("192.0.2.1 a\n\nnonsense\n");
+        look(5);
+        assert_eq!(warnings().len(), 2, "{:?}", warnings());
+        assert!(warnings()[1].contains(":3: \"nonsense\" is no address"), "{:?}", warnings());
+        file.replace("192.0.2.2 a\n\nnonsense\n");
+        look(5);
+        assert_eq!(warnings().len(), 3, "another file, though the fault is the same");
+        file.replace("192.0.2.1 a\n");
+        look(5);
+        assert_eq!(warnings().len(), 3);
+        fs::remove_file(&file.0).expect("removed");
+        look(5);
+        assert_eq!(warnings().len(), 4, "{:?}", warnings());
+        assert!(warnings()[3].contains("what it said before still counts"), "{:?}", warnings());
     });
 }

@@ -32,7 +32,9 @@ impl Place {
     }
 
     fn target(&self, port: Option<u16>) -> Option<Target> {
-        let address = SocketAddr::new(self.ip, self.port.or(port)?);
+        // Nobody listens on port 0.
+        let port = self.port.or(port).filter(|port| *port != 0)?;
+        let address = SocketAddr::new(self.ip, port);
         Some(Target { tier: self.tier, address, weight: self.weight })
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! Why a task, and not the first asker itself: whoever asks first may go first, and others wait for what it began. Why
 //! that task stays: who asks often should never wait, so the name is asked for again before its answer ends. It ends
-//! as soon as nobody asked in the life of an answer.
+//! as soon as nobody asked in the life of an answer, and with the name, when that goes for want of room.
 //!
 //! *Lock.* One for all names, held for a look into a map. It is for whoever dials by name, once for each connection; an
 //! upstream's endpoints are followed by [`watch`](super::watch), which has none.
@@ -32,7 +32,7 @@ use super::promise::{Promise, Shared};
 use super::{Query, ResolveLimits, ResolveLimitsError, Source};
 use crate::failure::{Error, Resolve};
 use crate::policy::names::{Answer, Name, Target};
-use crate::tasks::{now, sleep_until, spawn_local, timeout};
+use crate::tasks::{now, spawn_local, timeout};
 
 /// How much longer than a look-up may take the reactor that asks is waited for.
 const ASKER_LATE: Duration = Duration::from_secs(1);
@@ -78,6 +78,8 @@ struct Known {
     was_asked_for: bool,
     /// Over, with nothing told: its reactor has ended.
     asking: Option<Shared<Verdict>>,
+    /// Never said: it ends with the name, for the task that sleeps until it is asked for again.
+    kept: Promise<()>,
 }
 
 /// What a look into the map comes to.
@@ -160,9 +162,10 @@ impl Resolver {
         let mut kept = common.lock();
         kept.questions += 1;
         let used = kept.questions;
-        if !kept.names.contains_key(query) {
-            kept.make_room(common.limits.names_max);
-        }
+        let gone = match kept.names.contains_key(query) {
+            true => None,
+            false => kept.make_room(common.limits.names_max),
+        };
         let known = kept.names.entry(query.clone()).or_insert_with(|| Known::new(&common.limits));
         (known.last_used, known.was_asked_for) = (used, true);
         let name = &known.name;
@@ -175,6 +178,7 @@ impl Resolver {
             None => Look::Wait(known.asking.clone().expect("it is due, and so was begun")),
         };
         drop(kept);
+        drop(gone);
         if let Some(promise) = begun {
             drop(spawn_local(keep(Arc::downgrade(common), query.clone(), promise)));
         }
@@ -205,8 +209,11 @@ async fn keep(common: Weak<Common>, query: Query, mut promise: Promise<Verdict>)
             let answer = ask(&*common.source, &query, common.limits.lookup_timeout).await;
             common.tell(&query, promise, answer)
         };
-        let Some(again) = again else { return };
-        sleep_until(again).await;
+        let Some((again, kept)) = again else { return };
+        if timeout(again.saturating_sub(now()), kept.wait()).await.is_ok() {
+            // The name is kept no more, or the resolver is gone.
+            return;
+        }
         let Some(next) = common.upgrade().and_then(|common| common.begin_again(&query)) else {
             return;
         };
@@ -230,13 +237,14 @@ impl Common {
         name.targets(now()).map(<[Target]>::to_vec)
     }
 
-    /// What came of asking, for all who wait. When to ask again; `None` if that is for others to do by now.
+    /// What came of asking, for all who wait. When to ask again, as long as it is kept; `None` if that is for others to
+    /// do by now.
     fn tell(
         &self,
         query: &Query,
         promise: Promise<Verdict>,
         answer: Result<Answer, Resolve>,
-    ) -> Option<Duration> {
+    ) -> Option<(Duration, Shared<()>)> {
         let now = now();
         let mut kept = self.lock();
         let Kept { names, rng, .. } = &mut *kept;
@@ -246,7 +254,8 @@ impl Common {
                 known.asking = None;
                 known.was_asked_for = false;
                 known.name.answered(now, answer, rng);
-                (known.name.targets(now).map(Arc::from), Some(known.name.next_lookup()))
+                let again = (known.name.next_lookup(), known.kept.shared().clone());
+                (known.name.targets(now).map(Arc::from), Some(again))
             }
             // It has gone for want of room, or was despaired of. Those who wait get it all the same.
             None => {
@@ -284,22 +293,28 @@ impl Common {
 }
 
 impl Kept {
-    /// Lets the name go that was not used for longest, if there are as many as may be.
-    fn make_room(&mut self, names_max: usize) {
+    /// Lets the name go that was not used for longest, if there are as many as may be. To be dropped unlocked: it
+    /// wakes.
+    fn make_room(&mut self, names_max: usize) -> Option<Known> {
         if self.names.len() < names_max {
-            return;
+            return None;
         }
         // A look at each: it comes before a question to a name server, which takes far longer.
         let oldest = self.names.iter().min_by_key(|(_, known)| known.last_used);
-        if let Some(oldest) = oldest.map(|(query, _)| query.clone()) {
-            self.names.remove(&oldest);
-        }
+        let oldest = oldest.map(|(query, _)| query.clone())?;
+        self.names.remove(&oldest)
     }
 }
 
 impl Known {
     fn new(limits: &ResolveLimits) -> Self {
-        Self { name: Name::new(&limits.names), last_used: 0, was_asked_for: false, asking: None }
+        Self {
+            name: Name::new(&limits.names),
+            last_used: 0,
+            was_asked_for: false,
+            asking: None,
+            kept: Promise::new(),
+        }
     }
 
     fn begin(&mut self) -> Promise<Verdict> {
@@ -314,5 +329,50 @@ impl Known {
 
     fn is_asked_by(&self, shared: &Shared<Verdict>) -> bool {
         self.asking.as_ref().is_some_and(|asking| asking.is(shared))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, SocketAddr};
+
+    use super::*;
+    use crate::Serve;
+    use crate::resolve::Fixed;
+    use crate::tasks::{Executor, sleep};
+
+    fn tasks() -> usize {
+        Executor::here().census().tasks
+    }
+
+    #[test]
+    fn a_task_ends_with_its_name_and_with_the_resolver() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let builder = crate::Runtime::builder().listen(address);
+        let serving = builder.serve(async |_| {}).expect("it starts");
+        let checked = serving.spawner().spawn(|| async {
+            let (fixed, before) = (Fixed::new(), tasks());
+            let names = crate::resolve::NameLimits {
+                ttl_min: Duration::from_secs(60),
+                negative: Duration::from_secs(60),
+                ..Default::default()
+            };
+            let limits = ResolveLimits { names, names_max: 3, ..ResolveLimits::default() };
+            let resolver = Resolver::new(fixed.clone(), limits).expect("limits");
+            for name in 0..50 {
+                let name = format!("n{name}.example");
+                fixed.set(&name, [IpAddr::from([192, 0, 2, 1])]).expect("a name");
+                let query = Query::host(&name, 80).expect("a query");
+                resolver.resolve(&query).await.expect("it is known");
+            }
+            sleep(Duration::from_millis(20)).await;
+            assert_eq!((resolver.names(), tasks() - before), (3, 3));
+            drop(resolver);
+            sleep(Duration::from_millis(20)).await;
+            assert_eq!(tasks(), before);
+        });
+        assert_eq!(checked.join(), Ok(()));
+        serving.handle().drain();
+        serving.join().expect("a drain in order");
     }
 }

@@ -84,6 +84,8 @@ struct Entry {
     late: Duration,
     /// By UDP it says that the answer does not fit.
     is_truncated: bool,
+    /// So many questions are lost first.
+    lost: u32,
 }
 
 #[derive(Default)]
@@ -161,12 +163,19 @@ impl NameServer {
         });
     }
 
+    pub(crate) fn lose(&self, name: &str, kind: u16, lost: u32) {
+        self.shared.with(|state| {
+            let entry = state.entries.get_mut(&(name.to_owned(), kind));
+            entry.expect("it is said").lost = lost;
+        });
+    }
+
     pub(crate) fn forget(&self, name: &str) {
         self.shared.with(|state| state.entries.retain(|(known, _), _| known != name));
     }
 
     fn set(&self, name: &str, kind: u16, saying: Saying, late: Duration) {
-        let entry = Entry { saying, late, is_truncated: false };
+        let entry = Entry { saying, late, is_truncated: false, lost: 0 };
         self.shared.with(|state| state.entries.insert((name.to_owned(), kind), entry));
     }
 
@@ -261,13 +270,20 @@ fn answer(shared: &Shared, question: &[u8], is_udp: bool) -> Option<(Vec<u8>, Du
     let end = at + 4;
     let entry = shared.with(|state| {
         state.questions.push((asked.clone(), kind));
-        state.entries.get(&(asked.clone(), kind)).cloned()
+        let entry = state.entries.get_mut(&(asked.clone(), kind))?;
+        let now = entry.clone();
+        entry.lost = entry.lost.saturating_sub(1);
+        Some(now)
     });
     let entry = entry.unwrap_or(Entry {
         saying: Saying::Code(NXDOMAIN),
         late: Duration::ZERO,
         is_truncated: false,
+        lost: 0,
     });
+    if entry.lost > 0 {
+        return None;
+    }
     let is_truncated = is_udp && entry.is_truncated;
     let (code, records) = match entry.saying {
         Saying::Silence => return None,
