@@ -176,6 +176,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_reactors_share_may_be_shared() {
+        fn is_shared<T: Clone + Send + Sync + 'static>() {}
+        is_shared::<Query>();
+        is_shared::<Resolver>();
+        is_shared::<Fixed>();
+        is_shared::<HostsFile>();
+        is_shared::<Chain>();
+        is_shared::<Arc<dyn Source>>();
+        #[cfg(feature = "dns")]
+        is_shared::<Dns>();
+        fn is_source<T: Source>() {}
+        is_source::<Arc<dyn Source>>();
+        is_source::<Box<dyn Source>>();
+    }
+
+    #[test]
     fn limits_that_make_no_sense_are_refused() {
         assert_eq!(ResolveLimits::default().check(), Ok(()));
         for lookup_timeout in [Duration::ZERO, Duration::from_secs(301), Duration::MAX] {

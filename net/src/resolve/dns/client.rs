@@ -38,7 +38,7 @@ use crate::resolve::stamp::Stamp;
 
 /// How long half an answer counts at most.
 const HALF_TTL_MAX: Duration = Duration::from_secs(5);
-/// Hosts of one service that are looked up; the others are left out. More do not fit into an answer by UDP.
+/// Hosts of one service that are looked up; the others are left out.
 const SERVICE_HOSTS_MAX: usize = 256;
 /// Questions to one name server under way at once: hickory refuses the next ones. Each name is two.
 const QUESTIONS_PER_NAME: usize = 2;
