@@ -514,7 +514,7 @@ fn failures_are_kept_and_an_old_answer_stands_in_for_them() {
             sleep(ms(60)).await;
             assert_eq!(kind(&resolver, "a.example:80").await, Ok(vec![target(1)]), "an old one");
             script.now_say(Step::Silent);
-            sleep(ms(60)).await;
+            sleep(ms(401)).await;
             let begun = now();
             assert_eq!(kind(&resolver, "a.example:80").await, Ok(vec![target(1)]));
             assert_eq!(now(), begun, "nobody waits for what fails");

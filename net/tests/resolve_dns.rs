@@ -379,7 +379,7 @@ fn a_service_leads_to_the_addresses_of_its_hosts() {
         let found = look_up(&dns, &format!("srv:{service}")).expect("an answer");
         assert_eq!((found.targets.len(), found.ttl.as_secs()), (4, 5));
 
-        server.say("_none._tcp.example.com", SRV, [srv(0, 0, 0, "", 300)]);
+        server.say("_none._tcp.example.com", SRV, [srv(0, 0, 80, "", 300)]);
         server.say("_gone._tcp.example.com", SRV, [srv(0, 0, 80, "none.example", 300)]);
         server.say("_fails._tcp.example.com", SRV, [srv(0, 0, 80, "gone.example", 300)]);
         server.say("_nodata._tcp.example.com", SRV, []);
@@ -393,6 +393,7 @@ fn a_service_leads_to_the_addresses_of_its_hosts() {
             let found = look_up(&dns, &format!("srv:_{name}._tcp.example.com"));
             assert_eq!(found, Err(expected), "{name}");
         }
+        assert_eq!(server.asked("", A), 0, "the root is no host");
     });
 }
 
