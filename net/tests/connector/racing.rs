@@ -163,7 +163,10 @@ fn nobody_to_try_and_nobody_to_come_from() {
         assert_eq!((error.label(), error.endpoint()), ("no_source", Some(v4)));
         // Whom no source fits is not raced with.
         let (_socket, v6) = refusing_at(v6_loopback());
-        let only_v4 = Connector::builder().sources([IpAddr::from([127, 0, 0, 2])]).build();
+        let race = RaceLimits { attempts_max: 1, ..RaceLimits::default() };
+        let limits = ConnectLimits { race, ..patient() };
+        let only_v4 = Connector::builder().sources([IpAddr::from([127, 0, 0, 2])]).limits(limits);
+        let only_v4 = only_v4.build();
         assert_eq!(winner(only_v4.expect("a source"), &[v4, v6]).0, v4);
     });
 }
