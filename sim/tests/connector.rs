@@ -11,7 +11,7 @@ use slipring::failure::{Kind, Phase};
 use slipring::policy::names::Target;
 use slipring::proxy_protocol::Version;
 use slipring::{Census, Conn, Error, tasks};
-use slipring_sim::{Script, SimBuilder, check};
+use slipring_sim::{Knobs, Script, SimBuilder, check};
 
 const CLIENTS: usize = 4;
 const CONNECTS_EACH: usize = 4;
@@ -120,4 +120,55 @@ fn nothing_is_left_of_connections_that_come_about_fail_or_are_dropped() {
     });
     let Tally { connected, failed, dropped } = &*all.borrow();
     assert!(*connected > 100 && *failed > 100 && *dropped > 100, "{all:?}");
+}
+
+/// What becomes of connections where nobody ever answers: the errors of one to the first address, and of a race to all.
+fn in_silence(limits: ConnectLimits) -> (Error, Error) {
+    let told = Rc::new(RefCell::new(None));
+    let tell = Rc::clone(&told);
+    let mut knobs = Knobs::calm();
+    knobs.lost_dial = 1_000;
+    let mut sim =
+        SimBuilder::new(1).faults(knobs).patience(Duration::from_secs(60)).start(move |_reactor| {
+            let tell = Rc::clone(&tell);
+            tasks(move |conn: Conn| {
+                let tell = Rc::clone(&tell);
+                async move {
+                    // So long the client waits.
+                    let _conn = conn;
+                    let connector = Connector::builder().limits(limits).build().expect("sane");
+                    let about = About::default();
+                    let all = [v4(1), v6(1), v4(2)].map(Target::new);
+                    let one = connector.connect(v4(1), &about).await.err();
+                    let raced = connector.race(&all, &about).await.err();
+                    *tell.borrow_mut() = one.zip(raced);
+                }
+            })
+        });
+    sim.serve(v4(1), |_| Script::new());
+    sim.connect(Script::new().expect_end());
+    sim.finish();
+    told.take().expect("both have failed")
+}
+
+/// Time is virtual, so that it is seen to the millisecond.
+#[test]
+fn limits_are_kept_to_the_millisecond() {
+    let s = Duration::from_secs;
+    let is_at = |error: &Error, at: Duration| {
+        let late = error.elapsed().checked_sub(at);
+        assert!(
+            late.is_some_and(|late| late <= Duration::from_millis(2)),
+            "{error}, not at {at:?}"
+        );
+        assert_eq!(error.label(), "connect_timeout");
+    };
+    // The third of the race begins after 500 ms.
+    let (one, raced) = in_silence(ConnectLimits::default());
+    is_at(&one, s(3));
+    is_at(&raced, s(3) + Duration::from_millis(500));
+    let short = ConnectLimits { attempt: s(20), total: s(20), ..ConnectLimits::default() };
+    let (one, raced) = in_silence(short);
+    is_at(&one, s(20));
+    is_at(&raced, s(20));
 }

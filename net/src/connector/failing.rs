@@ -109,3 +109,6 @@ pub(super) fn of_tls(error: TlsError, traffic: Traffic) -> Error {
     };
     Error::new(kind).with_traffic(traffic).over(error)
 }
+
+#[cfg(test)]
+mod tests;
