@@ -14,7 +14,8 @@ pub struct ConnectLimits {
     pub attempt: Duration,
     /// The TLS handshake. What the `TlsClient` allows itself counts if it is less. Default 5 s †.
     pub tls: Duration,
-    /// Everything: all attempts, the PROXY header and the handshake. Default 10 s †.
+    /// Everything: all attempts, the PROXY header and the handshake. Looking a name up is no part of it. Default
+    /// 10 s †.
     pub total: Duration,
     /// When several addresses are tried side by side: see [`Connector::race`](super::Connector::race).
     pub race: RaceLimits,
