@@ -11,6 +11,8 @@ pub mod backoff;
 pub mod balancer;
 pub mod breaker;
 pub mod budget;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod health;
 pub mod names;
 pub mod outcome;
