@@ -21,6 +21,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::admission::Admission;
 use crate::calling::Calling;
@@ -266,6 +267,15 @@ impl<S: Default + 'static> Connections<S> {
         self.mark_dirty(key);
         self.list_stalled(key);
         Ok(key)
+    }
+
+    /// How long a dial takes at most that says nothing of it: [`Timeouts::dial`](crate::Timeouts::dial).
+    #[must_use]
+    pub fn dial_timeout(&self) -> Timeout {
+        match self.dial_ms {
+            0 => Timeout::Never,
+            ms => Timeout::After(Duration::from_millis(u64::from(ms))),
+        }
     }
 
     /// Ends the life of a slot.

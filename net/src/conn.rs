@@ -66,6 +66,8 @@ use crate::tasks::{Executor, note, put_aside};
 
 pub use busy::BusyFlag;
 pub(crate) use deadline::ReadDeadline;
+#[cfg(feature = "faults")]
+pub(crate) use dialing::dial_timeout;
 pub use dialing::{DialError, dial, dial_with};
 #[cfg(feature = "tls")]
 pub(crate) use failing::kind_of;

@@ -169,6 +169,18 @@ impl<S> Connections<S> {
         self.addresses.sockets.info(self.descriptor_of(key)??).ok()
     }
 
+    /// Whether the kernel has no peer for an open connection any more: it was reset. As a rule
+    /// [`on_close`](crate::Handler::on_close) tells that at once; but not of one that has nothing to send and is not
+    /// received from, since it is held back or its peer has sent its FIN. Who holds one back for long may ask now and
+    /// then. An end in both directions is told as the same, just before it is told to all.
+    ///
+    /// False where the driver cannot tell: a simulated one, for now. A system call, as [`info_of`](Self::info_of) is.
+    #[must_use]
+    pub fn is_lost(&self, key: Key) -> bool {
+        let Some(Some(descriptor)) = self.descriptor_of(key) else { return false };
+        self.addresses.sockets.is_lost(descriptor)
+    }
+
     /// What is there to be asked about; `None`: no connection, `Some(None)`: no open socket.
     fn descriptor_of(&self, key: Key) -> Option<Option<Descriptor>> {
         let connection = &self.slots.get(key)?.connection;

@@ -32,6 +32,12 @@ pub trait Sockets: fmt::Debug {
     /// # Errors
     /// As [`peer`](Self::peer).
     fn info(&self, of: Descriptor) -> Result<TcpInfo, Fault>;
+
+    /// Whether a connection has no peer any more: a reset has come, or both ends have closed. A driver that cannot tell
+    /// says no.
+    fn is_lost(&self, _of: Descriptor) -> bool {
+        false
+    }
 }
 
 /// How a connection goes, as the kernel counts it (TCP_INFO) at the moment of the question.

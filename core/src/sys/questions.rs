@@ -26,6 +26,12 @@ pub(super) fn peer(of: Descriptor) -> Result<SocketAddr, Fault> {
     name.and_then(address_of).map_err(|error| fault_of(&error))
 }
 
+/// Whether a reset has come, or both ends have closed.
+pub(super) fn is_lost(of: Descriptor) -> Result<bool, Fault> {
+    let name = borrow(of).peer_addr();
+    Ok(name.is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN)))
+}
+
 #[cold]
 fn name_that_was(of: Descriptor) -> io::Result<SockAddr> {
     let name = peer_name(of, size_of::<libc::sockaddr_in>())?;
@@ -154,6 +160,22 @@ mod tests {
         let descriptor = Descriptor(listener.as_raw_fd() as u32);
         assert_eq!(peer(descriptor), Err(Fault::NotConnected));
         assert_eq!(local(descriptor), Ok(listener.local_addr().expect("it is bound")));
+    }
+
+    #[test]
+    fn a_connection_is_lost_with_a_reset_and_not_with_a_fin() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let peer = std::net::TcpStream::connect(address).expect("it listens");
+        let (stream, _) = listener.accept().expect("somebody has connected");
+        let descriptor = Descriptor(stream.as_raw_fd() as u32);
+        assert_eq!(is_lost(descriptor), Ok(false));
+        peer.shutdown(std::net::Shutdown::Write).expect("an open socket");
+        assert_eq!(is_lost(descriptor), Ok(false));
+        let linger = Some(std::time::Duration::ZERO);
+        socket2::SockRef::from(&peer).set_linger(linger).expect("an open socket");
+        drop(peer);
+        assert_eq!(is_lost(descriptor), Ok(true));
     }
 
     #[test]

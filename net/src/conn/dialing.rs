@@ -4,6 +4,8 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::Poll;
 
+#[cfg(feature = "faults")]
+use slipring_core::Timeout;
 use slipring_core::{CloseReason, Dial, DialRefused, Fault};
 
 use super::{Conn, Shell, reason, shell};
@@ -70,6 +72,18 @@ pub async fn dial_with(dial: Dial) -> Result<Conn, DialError> {
     })
     .await?;
     Ok(conn)
+}
+
+/// How long a dial takes at most that says nothing of it.
+///
+/// # Panics
+/// Outside of a reactor's tasks.
+#[cfg(feature = "faults")]
+pub(crate) fn dial_timeout() -> Timeout {
+    match shell::with(|connections| connections.dial_timeout()) {
+        Some(timeout) => timeout,
+        None => panic!("`dial` was called outside of a reactor's tasks"),
+    }
 }
 
 fn begin(dial: Dial) -> Result<Conn, DialError> {

@@ -170,6 +170,20 @@ impl Drop for Relaying {
     }
 }
 
+#[cfg(feature = "faults")]
+impl Conn {
+    /// [`abort`](Self::abort) for drops: in the next turn, where the connections are not to be had.
+    pub(crate) fn abort_at_once_or_later(&self) {
+        let key = self.key;
+        super::at_once_or_later(self.reactor, move |connections| connections.abort_of(key));
+    }
+
+    /// See [`Connections::is_lost`].
+    pub(crate) fn is_lost(&self) -> bool {
+        self.with(|connections, key| connections.is_lost(key))
+    }
+}
+
 /// From now on what comes goes there.
 fn join(connections: &mut Connections<Shell>, from: Key, to: Key) {
     if let Some(shell) = connections.state_of(from) {

@@ -62,6 +62,10 @@ impl Sockets for Asked {
     fn info(&self, of: Descriptor) -> Result<TcpInfo, Fault> {
         self.ask(of, questions::info)
     }
+
+    fn is_lost(&self, of: Descriptor) -> bool {
+        self.ask(of, questions::is_lost).unwrap_or(false)
+    }
 }
 
 impl fmt::Debug for Asked {
