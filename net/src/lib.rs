@@ -39,6 +39,8 @@ pub mod conn;
 pub mod connector;
 pub mod failure;
 pub mod health;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod policy;
 pub mod pool;
 pub mod proxy_protocol;
