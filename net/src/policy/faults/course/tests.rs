@@ -187,6 +187,15 @@ fn what_is_before_a_stall_passes_though_it_is_asked_late() {
 }
 
 #[test]
+fn what_waits_for_a_stall_is_reckoned_from_its_end() {
+    let mut course = course(&[stall(After::NOTHING, Some(30)), latency(10, 0)]);
+    course.push(ms(0), 5);
+    assert_eq!(course.next(ms(0)), Step::WaitUntil(ms(30)));
+    assert_eq!(course.next(ms(35)), Step::WaitUntil(ms(40)));
+    assert_eq!(course.next(ms(40)), Deliver(5));
+}
+
+#[test]
 fn an_end_behind_bytes_comes_with_the_last_of_them_and_not_before() {
     for (effect, end) in [
         (IoEffect::Reset { after: After::Bytes(5) }, RESET_BEHIND),
