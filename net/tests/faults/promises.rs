@@ -63,6 +63,31 @@ fn without_a_rule_that_matches_it_is_a_relay() {
     });
 }
 
+/// Nothing that its peers see tells it from one that does the same in a task.
+#[test]
+fn without_a_rule_that_matches_nothing_stands_between() {
+    bounded(|| {
+        let (_listener, upstream) = super::support::listener();
+        let faults = faults("io upstream=slow latency=1ms; connect refuse");
+        let (serving, told) =
+            reporting(one_reactor().max_dialed(16), move |_client: Conn, tell: mpsc::Sender<_>| {
+                let faults = faults.clone();
+                async move {
+                    for name in ["web", "slow"] {
+                        let (one, other) = (dial(upstream).await, dial(upstream).await);
+                        let [one, other] = [one, other].map(|conn| conn.expect("it listens"));
+                        let relaying = faults.relay(one, other, "front", name);
+                        tell.send(format!("{relaying:?}").contains("Plain")).expect("a test");
+                    }
+                }
+            });
+        let client = connect(serving.addresses()[0]);
+        assert_eq!([(); 2].map(|()| told.recv_timeout(PATIENCE)), [Ok(true), Ok(false)]);
+        drop(client);
+        end(serving);
+    });
+}
+
 #[test]
 fn one_direction_lives_on_behind_the_end_of_the_other() {
     bounded(|| {

@@ -247,6 +247,12 @@ fn an_end_at_a_time_comes_then_whatever_is_held() {
     timeout.push(ms(0), 9);
     assert_eq!(all_steps(&mut timeout), [(50, Close)]);
 
+    // Sooner than what else is waited for.
+    let effects = [latency(100, 0), IoEffect::Close { after: After::Time(ms(50)) }];
+    let mut sooner = course(&effects);
+    sooner.push(ms(0), 9);
+    assert_eq!(all_steps(&mut sooner), [(50, Close)]);
+
     // Of two, the first; and what was due before is delivered, however late that is asked.
     let effects = [
         IoEffect::Close { after: After::Time(ms(50)) },
