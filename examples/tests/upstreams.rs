@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
-use support::{PATIENCE, Serving, connect, now, ping, refusal};
+use support::{PATIENCE, Serving, connect, now, ping, refusal, spawn};
 
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
 const PROXY: &str = env!("CARGO_BIN_EXE_proxy");
@@ -88,10 +88,10 @@ impl Plain {
         let address = listener.local_addr().expect("it is bound");
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
-        let listening = std::thread::spawn(move || {
+        let listening = spawn(move || {
             while !over.load(Ordering::SeqCst) {
                 match listener.accept() {
-                    Ok((stream, _)) => drop(std::thread::spawn(move || echo(stream))),
+                    Ok((stream, _)) => drop(spawn(move || echo(stream))),
                     Err(_) => std::thread::park_timeout(Duration::from_millis(1)),
                 }
             }
@@ -239,6 +239,21 @@ fn no_more_connections_than_the_upstream_may_have_and_the_others_wait() {
     let mut answer = [0; 7];
     std::io::Read::read_exact(&mut &third, &mut answer).expect("its turn has come");
     assert_eq!(&answer, b"waiting");
+}
+
+#[test]
+fn trouble_can_be_made() {
+    let (_echo, upstream) = echo_at(FREE);
+    let slow = ["--fault", "io direction=from latency=150ms", "--fault", "connect delay=100ms"];
+    let (_proxy, address) = proxy_to(&[upstream], &slow);
+    assert!(ask(address).expect("slow, and whole") >= Duration::from_millis(250));
+    let (_proxy, address) = proxy_to(&[upstream], &["--fault", "connect refuse", "--retries", "0"]);
+    ask(address).expect_err("nobody is reached");
+    let (_proxy, address) = proxy_to(&[upstream], &["--fault", "io direction=from reset=3B"]);
+    ask(address).expect_err("it is cut off");
+    let bad = ["--listen", FREE, "--to", "127.0.0.1:9", "--fault", "io latency=fast"];
+    let line = refusal(Command::new(PROXY).args(bad));
+    assert!(line.contains("fast"), "{line}");
 }
 
 #[test]

@@ -177,19 +177,42 @@ impl Connector {
         let sources: Vec<IpAddr> = self.sources_for(to).collect();
         if sources.is_empty() {
             return match self.parts.sources.first() {
-                None => dial_until(dial, until).await,
+                None => self.dial_until(dial, until).await,
                 Some(&from) => Err(slipring_core::DialRefused::Families { to, from }.into()),
             };
         }
         let first = self.next_source.fetch_add(1, Ordering::Relaxed) % sources.len();
         let mut dialed = Err(DialError::Failed(Fault::AddressUnavailable));
         for source in sources[first..].iter().chain(&sources[..first]) {
-            dialed = dial_until(dial.from_address(*source), until).await;
+            dialed = self.dial_until(dial.from_address(*source), until).await;
             if !matches!(dialed, Err(DialError::Failed(Fault::AddressUnavailable))) {
                 break;
             }
         }
         dialed
+    }
+
+    async fn dial_until(&self, dial: Dial, until: Duration) -> Result<Conn, DialError> {
+        let left = until.saturating_sub(now());
+        if left.is_zero() {
+            return Err(DialError::Timeout);
+        }
+        let dial = dial.within(Timeout::After(left.saturating_add(BEHIND)));
+        let dialed = timeout(left, self.dial_once(dial)).await;
+        dialed.unwrap_or(Err(DialError::Timeout))
+    }
+
+    #[cfg(feature = "faults")]
+    async fn dial_once(&self, dial: Dial) -> Result<Conn, DialError> {
+        match &self.parts.faults {
+            Some((faults, upstream)) => faults.dial(dial, upstream).await,
+            None => dial_with(dial).await,
+        }
+    }
+
+    #[cfg(not(feature = "faults"))]
+    async fn dial_once(&self, dial: Dial) -> Result<Conn, DialError> {
+        dial_with(dial).await
     }
 
     /// Those of its family.
@@ -254,15 +277,6 @@ async fn send_header(conn: &mut Conn, header: Vec<u8>, whole: Whole) -> Result<(
 
 /// The runtime's own timer of a dial may be late by an eighth, or early by a millisecond; the task's is not. So the
 /// former only stands behind the latter, for futures that are kept without being polled.
-async fn dial_until(dial: Dial, until: Duration) -> Result<Conn, DialError> {
-    let left = until.saturating_sub(now());
-    if left.is_zero() {
-        return Err(DialError::Timeout);
-    }
-    let dialing = dial_with(dial.within(Timeout::After(left.saturating_add(BEHIND))));
-    timeout(left, dialing).await.unwrap_or(Err(DialError::Timeout))
-}
-
 /// An IPv4 address that is written as one of IPv6 is dialed as what it is.
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {

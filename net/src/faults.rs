@@ -54,9 +54,11 @@ use crate::failure::Resolve;
 use crate::policy::faults::{AcceptEnd, ConnectEnd, Plan, ResolveEnd, Rules, RulesError};
 use crate::tasks::sleep;
 
+mod looking;
 mod relaying;
 mod way;
 
+pub use looking::FaultySource;
 pub use relaying::Relaying;
 
 /// Where something is drawn.

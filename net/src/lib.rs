@@ -38,9 +38,9 @@ mod cap;
 pub mod conn;
 pub mod connector;
 pub mod failure;
-pub mod health;
 #[cfg(feature = "faults")]
 pub mod faults;
+pub mod health;
 pub mod policy;
 pub mod pool;
 pub mod proxy_protocol;

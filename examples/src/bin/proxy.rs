@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use slipring::connector::{ConnectLimits, Connector};
+use slipring::faults::Faults;
 use slipring::health::Check;
 use slipring::policy::balancer::BalancerLimits;
 use slipring::policy::breaker::BreakerLimits;
 use slipring::policy::budget::BudgetLimits;
+use slipring::policy::faults::{Rule, Rules};
 use slipring::policy::health::HealthLimits;
 use slipring::policy::outlier::OutlierLimits;
 use slipring::policy::retry::RetryPolicy;
@@ -73,6 +75,11 @@ struct Relaying {
     #[arg(long, value_name = "N", default_value_t = 3)]
     retries: u32,
 
+    /// Make trouble, for tests of clients and services: `io latency=100ms jitter=20ms`, `connect share=5% refuse`,
+    /// `io direction=from bandwidth=64KiB/s`, `resolve timeout`, and others. May be given several times [default: none]
+    #[arg(long, value_name = "RULE")]
+    fault: Vec<Rule>,
+
     /// Connections to the upstreams at once, over all cores; clients beyond wait [default: as many as clients]
     #[arg(long, value_name = "N", value_parser = cli::count)]
     upstream_max: Option<u32>,
@@ -114,26 +121,46 @@ impl Relaying {
         }
     }
 
-    fn upstream(&self, to: &[Query], clients_max: u32) -> Upstream {
+    fn faults(&self) -> Option<Faults> {
+        if self.fault.is_empty() {
+            return None;
+        }
+        let rules = Rules::new(self.fault.clone()).unwrap_or_else(|error| fail(error));
+        Some(Faults::new(rules, FAULTS_SEED).unwrap_or_else(|error| fail(error)))
+    }
+
+    fn upstream(&self, to: &[Query], clients_max: u32, faults: Option<&Faults>) -> Upstream {
         let limits = self.limits(clients_max);
         let connect = ConnectLimits {
             attempt: self.connect_timeout,
             total: self.connect_timeout.max(ConnectLimits::default().total),
             ..ConnectLimits::default()
         };
-        let connector = Connector::builder().limits(connect).build();
-        let connector = connector.unwrap_or_else(|error| fail(error));
-        let builder = Upstream::builder("upstream").connector(connector).limits(limits);
+        let mut connector = Connector::builder().limits(connect);
+        if let Some(faults) = faults {
+            connector = connector.faults(faults.clone(), NAME);
+        }
+        let connector = connector.build().unwrap_or_else(|error| fail(error));
+        let builder = Upstream::builder(NAME).connector(connector).limits(limits);
         let dns = Dns::system();
         let builder = to.iter().fold(builder, |builder, query| {
-            builder.name(query.clone(), dns.clone(), ResolveLimits::default())
+            let (query, limits) = (query.clone(), ResolveLimits::default());
+            match faults {
+                Some(faults) => builder.name(query, faults.source(dns.clone(), NAME), limits),
+                None => builder.name(query, dns.clone(), limits),
+            }
         });
         builder.build().unwrap_or_else(|error| fail(error))
     }
 }
 
 /// One client: connected to an upstream, it is relayed until both have ended.
-async fn serve(mut client: Conn, upstream: Upstream, is_by_address: bool) {
+async fn serve(client: Conn, upstream: Upstream, is_by_address: bool, faults: Option<Faults>) {
+    let client = match &faults {
+        Some(faults) => faults.accepting(client, NAME).await,
+        None => Some(client),
+    };
+    let Some(mut client) = client else { return };
     let mut request = Request::default();
     if is_by_address {
         request.hash = client.peer().map(|peer| hash_of(peer.ip()));
@@ -149,7 +176,10 @@ async fn serve(mut client: Conn, upstream: Upstream, is_by_address: bool) {
             let endpoint = connected.endpoint();
             let (stream, held) = connected.into_parts();
             if let Ok(server) = stream.into_conn() {
-                let relayed = relay(client, server).await;
+                let relayed = match &faults {
+                    Some(faults) => faults.relay(client, server, NAME, NAME).await,
+                    None => relay(client, server).await,
+                };
                 if !relayed.is_orderly() {
                     let (client, upstream) = (relayed.first, relayed.second);
                     tracing::info!(%endpoint, %client, %upstream, "a relay was torn");
@@ -200,6 +230,11 @@ impl Handler for Echo {
     }
 }
 
+/// What rules of faults call the listener, and the upstream.
+const NAME: &str = "proxy";
+/// What is drawn for faults is the same in each run.
+const FAULTS_SEED: u64 = 1;
+
 const DEMO: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7000);
 
 fn main() -> ExitCode {
@@ -217,10 +252,12 @@ fn main() -> ExitCode {
     let demo = !running.is_empty();
     let builder = service::builder(&options.shared, &[listen], Timeout::seconds(3600), true);
     let clients_max = options.shared.max_connections.unwrap_or(Limits::default().accepted_max);
-    let upstream = options.relaying.upstream(&to, clients_max);
+    let faults = options.relaying.faults();
+    let upstream = options.relaying.upstream(&to, clients_max, faults.as_ref());
     let is_by_address = matches!(options.relaying.balance, Balance::Maglev);
     let of_clients = upstream.clone();
-    let serving = builder.serve(move |client| serve(client, of_clients.clone(), is_by_address));
+    let serving = builder
+        .serve(move |client| serve(client, of_clients.clone(), is_by_address, faults.clone()));
     let (proxy, spawner) = serving.unwrap_or_else(|error| fail(error)).into_parts();
     upstream.start(&spawner);
     service::announce(&proxy);

@@ -19,6 +19,10 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+pub(crate) fn spawn(run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::spawn(run)
+}
+
 /// A binary that serves.
 pub(crate) struct Serving {
     child: Child,

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{ConnectLimits, ConnectLimitsError, Connector};
+#[cfg(feature = "faults")]
+use crate::faults::Faults;
 use crate::proxy_protocol::Version;
 #[cfg(feature = "tls")]
 use crate::tls::{TlsClient, server_name};
@@ -17,6 +19,9 @@ pub(super) struct Parts {
     /// None of them is IPv4 written as IPv6.
     pub(super) sources: Vec<IpAddr>,
     pub(super) header: Option<Version>,
+    /// Faults on purpose, and whose upstream's rules hold.
+    #[cfg(feature = "faults")]
+    pub(super) faults: Option<(Faults, String)>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<TlsClient>,
     /// The name that certificates have to be for, whatever was dialed.
@@ -86,6 +91,14 @@ impl ConnectorBuilder {
     /// chooses one.
     pub fn sources(mut self, sources: impl IntoIterator<Item = IpAddr>) -> Self {
         self.parts.sources = sources.into_iter().map(|source| source.to_canonical()).collect();
+        self
+    }
+
+    /// Dials with faults on purpose, by the rules for an upstream of this name. What is done to the bytes of a connection
+    /// is [`Faults::relay`]'s.
+    #[cfg(feature = "faults")]
+    pub fn faults(mut self, faults: Faults, upstream: impl Into<String>) -> Self {
+        self.parts.faults = Some((faults, upstream.into()));
         self
     }
 
