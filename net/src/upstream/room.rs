@@ -294,11 +294,15 @@ impl UpstreamRoom {
         }
     }
 
-    /// What a dial of a pool, or a call, says of an endpoint.
+    /// What a dial of a pool says of an endpoint.
     pub(super) fn note_dial(&self, member: u32, took: Duration, error: Option<&Error>) {
         let outcome = error.map_or(Outcome::Success, Error::outcome);
         tracing::trace!(upstream = %self.upstream.name, member, ?took, ?outcome, "dialed");
-        self.note_outcome(member, outcome);
+        match error {
+            // What calls over it come to is not known yet.
+            None => self.verdicts.borrow_mut().outlier.connected(member),
+            Some(_) => self.note_outcome(member, outcome),
+        }
     }
 
     pub(super) fn note_outcome(&self, member: u32, outcome: Outcome) {

@@ -236,6 +236,21 @@ fn dials_only_is_of_the_row() {
 }
 
 #[test]
+fn a_connection_ends_a_row_of_failed_dials_and_none_of_failed_calls() {
+    let (shared, mut outlier) = (shared(4), outlier());
+    for _ in 0..20 {
+        assert_eq!(outlier.note(&shared, 1, SEC, Outcome::DialFailure), None);
+        outlier.connected(1);
+    }
+    outlier.connected(3);
+    for _ in 0..4 {
+        assert_eq!(outlier.note(&shared, 2, SEC, Outcome::Failure), None);
+        outlier.connected(2);
+    }
+    assert!(outlier.note(&shared, 2, SEC, Outcome::Failure).is_some());
+}
+
+#[test]
 fn forgotten_number_starts_without_a_past() {
     let (shared, mut outlier) = (shared(4), outlier());
     fail(&mut outlier, &shared, 0, SEC);
