@@ -87,7 +87,7 @@ use crate::resolve::{Query, ResolveLimits, ResolveLimitsError, Source};
 use crate::tasks::{Executor, Spawner, new_number};
 use following::{Followed, Following};
 use members::{Member, Numbers, Roster};
-use room::UpstreamRoom;
+use room::{Asking, UpstreamRoom};
 
 /// What a request asks of an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -409,7 +409,7 @@ impl Upstream {
     /// # Panics
     /// Outside of a reactor's tasks.
     pub async fn connect(&self, request: &Request) -> Result<Connected, Error> {
-        Shared::room(&self.shared).connect(request).await
+        Asking::of(Shared::room(&self.shared)).connect(request).await
     }
 
     /// A connection of the pool of an endpoint that works. Dropped, it goes back: see
@@ -423,7 +423,7 @@ impl Upstream {
     /// Outside of a reactor's tasks.
     #[track_caller]
     pub fn checkout(&self, request: &Request) -> impl Future<Output = Result<Lent, Error>> + use<> {
-        let (room, request) = (Shared::room(&self.shared), *request);
+        let (room, request) = (Asking::of(Shared::room(&self.shared)), *request);
         let at = Location::caller();
         async move { room.checkout(&request, at).await }
     }
@@ -450,7 +450,7 @@ impl Upstream {
     where
         F: AsyncFnMut(&mut Stream) -> Result<T, Error>,
     {
-        let (room, request) = (Shared::room(&self.shared), *request);
+        let (room, request) = (Asking::of(Shared::room(&self.shared)), *request);
         let at = Location::caller();
         async move { room.call(&request, idempotency, at, act).await }
     }

@@ -63,5 +63,6 @@ impl Drop for Call {
             self.room.upstream.breaker.give_back(self.room.now_or_before(), ticket);
         }
         self.room.verdicts.borrow_mut().endpoints.ended(self.endpoint);
+        self.room.under_way.set(self.room.under_way.get() - 1);
     }
 }

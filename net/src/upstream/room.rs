@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -58,6 +59,8 @@ pub(crate) struct UpstreamRoom {
     seen: Cell<(u64, u64, u64)>,
     /// Something has happened since the last time others were told.
     pub(super) is_in_use: Cell<bool>,
+    /// Requests that are not over, and calls: the room is there for as long as there are any.
+    pub(super) under_way: Cell<u32>,
     pub(super) teller: RefCell<Option<Waker>>,
     pub(super) is_over: Cell<bool>,
     tasks: RefCell<Vec<JoinHandle<()>>>,
@@ -89,6 +92,7 @@ impl UpstreamRoom {
             pending: Line::new(Arc::clone(&team.pending), reactor),
             seen: Cell::new((0, 0, 0)),
             is_in_use: Cell::new(true),
+            under_way: Cell::new(0),
             teller: RefCell::default(),
             is_over: Cell::new(false),
             tasks: RefCell::default(),
@@ -242,6 +246,9 @@ impl UpstreamRoom {
 
     /// Chooses an endpoint that is not among those to be avoided, if there is one, for a call that begins now.
     pub(super) fn begin(&self, request: &Request, avoid: &[u32]) -> Result<Call, Error> {
+        if self.is_over.get() {
+            return Err(Error::new(failure::Drain::Refusing));
+        }
         self.refresh();
         self.note_use();
         let now = now();
@@ -252,6 +259,7 @@ impl UpstreamRoom {
             return Err(self.nobody());
         };
         verdicts.endpoints.began(endpoint);
+        self.under_way.set(self.under_way.get() + 1);
         let slot = verdicts.slots[endpoint as usize].as_ref().expect("who is picked has a slot");
         Ok(Call::new(
             self.me(),
@@ -323,6 +331,30 @@ impl UpstreamRoom {
 
     pub(super) fn now_or_before(&self) -> Duration {
         Executor::with(|_| now()).unwrap_or_default()
+    }
+}
+
+/// A request that is not over: also between its attempts, and before its first, the room stays.
+pub(super) struct Asking(Rc<UpstreamRoom>);
+
+impl Asking {
+    pub(super) fn of(room: Rc<UpstreamRoom>) -> Self {
+        room.under_way.set(room.under_way.get() + 1);
+        Self(room)
+    }
+}
+
+impl Deref for Asking {
+    type Target = UpstreamRoom;
+
+    fn deref(&self) -> &UpstreamRoom {
+        &self.0
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get() - 1);
     }
 }
 

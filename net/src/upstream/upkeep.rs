@@ -56,8 +56,7 @@ impl UpstreamRoom {
     }
 
     fn has_calls(&self) -> bool {
-        let verdicts = self.verdicts.borrow();
-        (0..verdicts.slots.len()).any(|number| verdicts.endpoints.own(number as u32) > 0)
+        self.under_way.get() > 0
     }
 
     fn exchange(&self) {
