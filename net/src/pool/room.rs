@@ -184,6 +184,12 @@ impl<E: Establish> PoolRoom<E> {
         }
     }
 
+    /// That somebody's time is up who stands in no line.
+    pub(super) fn timed_out(&self) -> Error {
+        let last_dial_error = self.book.borrow().last_dial_error().cloned();
+        self.error(failure::Checkout::Timeout { snapshot: self.snapshot(), last_dial_error })
+    }
+
     pub(super) fn leave(&self, ticket: Ticket) {
         self.book.borrow_mut().leave(ticket, self.now_or_before());
         self.forget_waiter(ticket);

@@ -11,7 +11,7 @@ use super::room::PoolRoom;
 use super::{Establish, Pooled};
 use crate::failure::Error;
 use crate::policy::pool::{Place, Ticket};
-use crate::tasks::{now, sleep};
+use crate::tasks::{now, sleep, timeout};
 
 /// In the line, until it is left.
 struct InLine<E: Establish> {
@@ -84,7 +84,15 @@ pub(super) async fn checkout_fresh<E: Establish>(
         return checkout(room, at, within).await;
     };
     let mut fresh = Fresh { room: Rc::clone(&room), place, is_told: false };
-    let result = room.pool.establish.establish(room.pool.endpoint).await;
+    let dial = room.pool.establish.establish(room.pool.endpoint);
+    let dialed = match within {
+        Some(within) => timeout(within, dial).await,
+        None => Ok(dial.await),
+    };
+    let result = match dialed {
+        Ok(result) => result,
+        Err(elapsed) => return Err(room.timed_out().after(elapsed.within)),
+    };
     fresh.is_told = true;
     if room.is_over.get() {
         return Err(room.error(crate::failure::Drain::Refusing));
