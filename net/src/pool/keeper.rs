@@ -89,8 +89,8 @@ impl<E: Establish> PoolRoom<E> {
         }
         // Whoever changes anything from here on wakes it again.
         self.keeper_until.set(Duration::MAX);
-        if self.is_to_drain() && !self.book.borrow().is_draining() {
-            self.book.borrow_mut().drain(now());
+        if self.is_to_drain() {
+            self.drain();
         }
         self.take_returned();
         self.spare_for_others();

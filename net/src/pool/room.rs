@@ -58,6 +58,8 @@ pub(crate) struct PoolRoom<E: Establish> {
     pub(super) yielding: Cell<u32>,
     /// The reactor has ended, or the pool is gone.
     pub(super) is_over: Cell<bool>,
+    /// It was opened when the pool drained already: what was counted is another's, and stays.
+    is_late: bool,
     tasks: RefCell<Vec<JoinHandle<()>>>,
 }
 
@@ -85,6 +87,7 @@ impl<E: Establish> PoolRoom<E> {
             is_settling: Cell::new(false),
             yielding: Cell::new(0),
             is_over: Cell::new(false),
+            is_late: pool.is_draining.load(Ordering::SeqCst),
             tasks: RefCell::default(),
         });
         let tasks =
@@ -119,6 +122,9 @@ impl<E: Establish> PoolRoom<E> {
         loop {
             if self.is_over.get() {
                 return Err(self.error(failure::Drain::Refusing));
+            }
+            if self.is_to_drain() {
+                self.drain();
             }
             let answer = self.book.borrow_mut().checkout(now(), at);
             let begun = match answer {
@@ -410,6 +416,9 @@ impl<E: Establish> PoolRoom<E> {
 
     /// Tells who asks from elsewhere.
     pub(super) fn say(&self) {
+        if self.is_late {
+            return;
+        }
         let book = self.book.borrow();
         let said = Said {
             snapshot: book.snapshot(self.now_or_before()),
@@ -425,6 +434,13 @@ impl<E: Establish> PoolRoom<E> {
 
     pub(super) fn is_to_drain(&self) -> bool {
         self.pool.is_draining.load(Ordering::SeqCst)
+    }
+
+    /// The order to drain is passed on to the book, once.
+    pub(super) fn drain(&self) {
+        if !self.book.borrow().is_draining() {
+            self.book.borrow_mut().drain(self.now_or_before());
+        }
     }
 }
 

@@ -74,6 +74,12 @@ pub(super) async fn checkout_fresh<E: Establish>(
     at: &'static Location<'static>,
     within: Option<Duration>,
 ) -> Result<Pooled<E>, Error> {
+    if room.is_over.get() {
+        return Err(room.error(crate::failure::Drain::Refusing));
+    }
+    if room.is_to_drain() {
+        room.drain();
+    }
     let place = {
         let places = room.places();
         room.book.borrow_mut().dial_fresh(now(), at, || places.try_take(room.reactor))
