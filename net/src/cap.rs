@@ -136,15 +136,21 @@ impl Cap {
     #[cold]
     fn pass(&self, reactor: usize) -> bool {
         let reactors = self.seats.len();
-        let mut others = (1..reactors).map(|step| &self.seats[(reactor + step) % reactors]);
-        let wants = |seat: &&Seat| {
-            seat.wants.load(Ordering::SeqCst) && seat.passed.load(Ordering::SeqCst) == 0
-        };
-        let Some(seat) = others.find(wants) else { return false };
-        seat.passed.fetch_add(1, Ordering::SeqCst);
-        // If it wants none any more by now, it finds it there and gives it back.
-        seat.wake();
-        true
+        let others = (1..reactors).map(|step| &self.seats[(reactor + step) % reactors]);
+        for seat in others {
+            if !seat.wants.load(Ordering::SeqCst) || seat.passed.load(Ordering::SeqCst) > 0 {
+                continue;
+            }
+            seat.passed.fetch_add(1, Ordering::SeqCst);
+            // If it has become content in between, it may not look again for long: either it has found the token as it
+            // did, or this look finds that it wants none, and takes it back.
+            if !seat.wants.load(Ordering::SeqCst) && seat.take_passed() {
+                continue;
+            }
+            seat.wake();
+            return true;
+        }
+        false
     }
 
     /// Wakes all who listen.
