@@ -336,6 +336,15 @@ impl<E: Establish> Pool<E> {
     /// This reactor's side, for who uses it often.
     #[track_caller]
     pub(crate) fn room(&self) -> Rc<PoolRoom<E>> {
+        if let Some(room) = Executor::look(|executor| executor.find_room(self.shared.number)) {
+            return room.unwrap_or_else(|| self.open());
+        }
+        self.open()
+    }
+
+    #[cold]
+    #[track_caller]
+    fn open(&self) -> Rc<PoolRoom<E>> {
         let executor = Executor::here();
         executor.room(self.shared.number, || PoolRoom::open(&self.shared, &executor))
     }

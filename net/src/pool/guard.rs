@@ -90,7 +90,7 @@ impl<E: Establish> DerefMut for Pooled<E> {
 
 impl<E: Establish> Drop for Pooled<E> {
     fn drop(&mut self) {
-        let is_unwinding = Executor::with(|executor| executor.is_unwinding()).unwrap_or(false);
+        let is_unwinding = Executor::look(|executor| executor.is_unwinding()).unwrap_or(false);
         let how = if is_unwinding { Return::Discard } else { self.how };
         self.room.give_back(self.place, self.conn.take(), self.served + 1, how);
     }

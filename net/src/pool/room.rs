@@ -41,6 +41,8 @@ struct Returned<C> {
 pub(crate) struct PoolRoom<E: Establish> {
     pub(super) pool: Arc<Shared<E>>,
     pub(super) reactor: usize,
+    /// The executor that it is of.
+    home: u16,
     me: Weak<Self>,
     pub(super) book: RefCell<Book>,
     pub(super) kept: RefCell<Vec<Kept<E::Connection>>>,
@@ -75,6 +77,7 @@ impl<E: Establish> PoolRoom<E> {
         let room = Rc::new_cyclic(|me| Self {
             pool: Arc::clone(pool),
             reactor,
+            home: executor.number(),
             me: me.clone(),
             book: RefCell::new(Book::new(limits).expect("they were checked")),
             kept: RefCell::default(),
@@ -126,7 +129,8 @@ impl<E: Establish> PoolRoom<E> {
             if self.is_to_drain() {
                 self.drain();
             }
-            let answer = self.book.borrow_mut().checkout(now(), at);
+            let now = now();
+            let answer = self.book.borrow_mut().checkout(now, at);
             let begun = match answer {
                 Checkout::Hit(place) => match self.hand_over(place) {
                     Some(pooled) => Ok(Ok(pooled)),
@@ -138,7 +142,7 @@ impl<E: Establish> PoolRoom<E> {
                 }
                 Checkout::Draining => Err(self.error(failure::Drain::Refusing)),
             };
-            self.settle();
+            self.settle_at(now);
             return begun;
         }
     }
@@ -237,8 +241,14 @@ impl<E: Establish> PoolRoom<E> {
 
     /// The connection of a place that was given out; `None` if it turns out not to be fit any more.
     fn hand_over(&self, place: Place) -> Option<Pooled<E>> {
-        let (conn, served) = self.take(place)?;
-        if self.put(place, conn, served).is_some() {
+        let Some((mut conn, served)) = self.take(place) else {
+            // It is not there: the code of whoever made it has panicked with it.
+            self.book.borrow_mut().checkin(place, now(), Return::Discard);
+            self.settle();
+            return None;
+        };
+        if self.stir(&mut conn, served).is_some() {
+            self.lay(place, conn, served);
             let mut book = self.book.borrow_mut();
             book.ended(place, now());
             book.checkin(place, now(), Return::Clean);
@@ -246,7 +256,6 @@ impl<E: Establish> PoolRoom<E> {
             self.settle();
             return None;
         }
-        let (mut conn, served) = self.take(place)?;
         conn.forget_stir();
         Some(Pooled::new(self.me(), place, conn, served))
     }
@@ -259,24 +268,22 @@ impl<E: Establish> PoolRoom<E> {
         served: u64,
         how: Return,
     ) {
-        let is_here = Executor::with(|executor| {
-            Some(executor.bell().reactor().0) == Some(self.reactor)
-                && executor.bell().is_of_the_same_runtime(&self.team().bell)
-        });
-        if is_here != Some(true) && !self.is_over.get() {
+        if self.is_over.get() {
+            return;
+        }
+        let Some(now) = self.now_here() else {
             self.returned.borrow_mut().push(Returned { place, conn, served, how });
             self.wake_keeper();
             return;
-        }
+        };
         let how = match conn {
-            _ if self.is_over.get() => return,
             None => Return::Discard,
             Some(conn) if how == Return::Clean => match self.put(place, conn, served) {
                 None if self.is_to_yield() => Return::Yielded,
                 None => Return::Clean,
                 Some(Stir::Spoke) => Return::Unclean,
                 Some(Stir::Ended) => {
-                    self.book.borrow_mut().ended(place, now());
+                    self.book.borrow_mut().ended(place, now);
                     Return::Clean
                 }
             },
@@ -285,13 +292,13 @@ impl<E: Establish> PoolRoom<E> {
                 how
             }
         };
-        self.book.borrow_mut().checkin(place, now(), how);
+        self.book.borrow_mut().checkin(place, now, how);
         if how == Return::Yielded {
             self.yielding.set(self.yielding.get() + 1);
         } else {
             self.spare_for_others();
         }
-        self.settle();
+        self.settle_at(now);
     }
 
     pub(super) fn take_returned(&self) {
@@ -355,30 +362,41 @@ impl<E: Establish> PoolRoom<E> {
 
     /// Lays it into its place, to be watched from now on. If it is not fit to be given out: why.
     pub(super) fn put(&self, place: Place, mut conn: E::Connection, served: u64) -> Option<Stir> {
-        let watcher = self.watcher.borrow().clone();
-        let stir = watcher.and_then(|watcher| {
-            match conn.poll_stir(&mut Context::from_waker(&watcher)) {
-                Poll::Pending => None,
-                // Who speaks first, before anything was asked, has a greeting for whoever comes.
-                Poll::Ready(Stir::Spoke) if served == 0 => None,
-                Poll::Ready(stir) => Some(stir),
-            }
-        });
+        let stir = self.stir(&mut conn, served);
         self.lay(place, conn, served);
         stir
     }
 
+    /// Why a connection is not fit to be given out, if it is not. Whatever happens to it later wakes the watcher.
+    fn stir(&self, conn: &mut E::Connection, served: u64) -> Option<Stir> {
+        let watcher = self.watcher.borrow().clone()?;
+        match conn.poll_stir(&mut Context::from_waker(&watcher)) {
+            Poll::Pending => None,
+            // Who speaks first, before anything was asked, has a greeting for whoever comes.
+            Poll::Ready(Stir::Spoke) if served == 0 => None,
+            Poll::Ready(stir) => Some(stir),
+        }
+    }
+
     // ------------------------------------------------------------------------------ settling
 
-    /// Does what the book asks for, until there is nothing to do. Called within itself, it leaves that to the first.
+    /// Does what the book asks for, until there is nothing to do. Called within itself, it leaves that to the first;
+    /// at a time when this reactor does not turn, to the keeper, since its tasks cannot be started then.
     pub(super) fn settle(&self) {
+        match self.now_here() {
+            Some(now) => self.settle_at(now),
+            None if self.is_over.get() => {}
+            None => self.wake_keeper(),
+        }
+    }
+
+    fn settle_at(&self, now: Duration) {
         if self.is_over.get() || self.is_settling.replace(true) {
             return;
         }
         let settling = Settling(&self.is_settling);
         let places = self.places();
         loop {
-            let now = self.now_or_before();
             let act = self.book.borrow_mut().poll_act(now, || places.take(self.reactor));
             let Some(act) = act else { break };
             self.act(act);
@@ -398,7 +416,13 @@ impl<E: Establish> PoolRoom<E> {
 
     /// The clock, as far as it can be read; a book takes a time that it has seen for the latest.
     pub(super) fn now_or_before(&self) -> Duration {
-        Executor::with(|_| now()).unwrap_or_default()
+        self.now_here().unwrap_or_default()
+    }
+
+    /// The clock, if this reactor turns now.
+    #[inline]
+    fn now_here(&self) -> Option<Duration> {
+        Executor::look(|executor| (executor.number() == self.home).then(|| executor.time()))?
     }
 
     pub(super) fn wake_keeper(&self) {

@@ -52,17 +52,22 @@ impl Executor {
     /// If the number is that of another kind of room.
     #[inline]
     pub(crate) fn room<T: Room>(&self, number: u64, make: impl FnOnce() -> Rc<T>) -> Rc<T> {
-        let found = self.rooms.of.borrow().get(&number).map(Rc::clone);
-        let room: Rc<dyn Any> = match found {
-            Some(room) => room,
-            None => {
-                let room = make();
-                let kept: Rc<dyn Room> = room.clone();
-                self.rooms.of.borrow_mut().insert(number, kept);
-                return room;
-            }
-        };
-        room.downcast().unwrap_or_else(|_| panic!("room {number} is of another kind"))
+        self.find_room(number).unwrap_or_else(|| {
+            let room = make();
+            let kept: Rc<dyn Room> = room.clone();
+            self.rooms.of.borrow_mut().insert(number, kept);
+            room
+        })
+    }
+
+    /// The room of this number, if there is one.
+    ///
+    /// # Panics
+    /// If the number is that of another kind of room.
+    #[inline]
+    pub(crate) fn find_room<T: Room>(&self, number: u64) -> Option<Rc<T>> {
+        let room: Rc<dyn Any> = self.rooms.of.borrow().get(&number).map(Rc::clone)?;
+        Some(room.downcast().unwrap_or_else(|_| panic!("room {number} is of another kind")))
     }
 
     /// Nobody needs the room of this number any more.

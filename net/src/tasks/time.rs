@@ -24,7 +24,7 @@ use super::{Executor, Timer};
 #[must_use]
 #[track_caller]
 pub fn now() -> Duration {
-    Duration::from_micros(Executor::here().now_us.get())
+    Executor::look(Executor::time).unwrap_or_else(|| Executor::here().time())
 }
 
 /// The times of the reactor's clock as instants.
