@@ -11,20 +11,21 @@ use std::task::{Context, Poll, Waker};
 use super::Cap;
 use crate::tasks::put_aside;
 
-/// A token of a cap. Dropped, from wherever that is, it is given back.
+/// A token of a cap. Dropped, it is given back.
 #[derive(Debug)]
 pub(crate) struct Token {
-    cap: Arc<Cap>,
-    reactor: usize,
+    /// Of the reactor, so that no count is written that others write too.
+    line: Rc<Line>,
 }
 
 impl Drop for Token {
     fn drop(&mut self) {
-        self.cap.give(self.reactor);
+        self.line.cap.give(self.line.reactor);
     }
 }
 
 /// The line of one reactor.
+#[derive(Debug)]
 pub(crate) struct Line {
     cap: Arc<Cap>,
     reactor: usize,
@@ -38,8 +39,8 @@ impl Line {
         Rc::new(Self { cap, reactor, waiting: RefCell::default(), arrivals: Cell::new(0) })
     }
 
-    fn token(&self) -> Token {
-        Token { cap: Arc::clone(&self.cap), reactor: self.reactor }
+    fn token(self: &Rc<Self>) -> Token {
+        Token { line: Rc::clone(self) }
     }
 
     /// Whether a token could not be had now, but by waiting.
@@ -48,7 +49,7 @@ impl Line {
     }
 
     /// One that is free, if nobody waits for it.
-    pub(crate) fn try_take(&self) -> Option<Token> {
+    pub(crate) fn try_take(self: &Rc<Self>) -> Option<Token> {
         (self.waiting.borrow().is_empty() && self.cap.try_take(self.reactor)).then(|| self.token())
     }
 

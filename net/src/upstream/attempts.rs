@@ -1,7 +1,6 @@
 //! The loop of retries, and what one attempt of each kind is.
 
 use std::panic::Location;
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::Request;
@@ -107,10 +106,10 @@ impl UpstreamRoom {
 
     async fn dial(&self, mut call: Call, request: &Request) -> Result<Connected, Error> {
         let token = self.connections.take().await;
-        let dials = Rc::clone(&call.dials);
+        let dials = call.dials();
         let dial = dials.take().await;
         let connected =
-            self.upstream.connector.connect(call.member.address(), &request.about).await;
+            self.upstream.connector.connect(call.member().address(), &request.about).await;
         drop(dial);
         match connected {
             Ok(stream) => {
@@ -146,7 +145,7 @@ impl UpstreamRoom {
         at: &'static Location<'static>,
         deadline: Duration,
     ) -> Result<Lent, Error> {
-        let pool = &call.member.pool;
+        let pool = &call.member().pool;
         let left = deadline.saturating_sub(now());
         let within = pool.limits().checkout_timeout.map_or(left, |own| own.min(left));
         let taken = match wants {

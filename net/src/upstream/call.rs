@@ -1,11 +1,10 @@
 //! One attempt: an endpoint chosen, something done there, and what it says of the endpoint and the upstream.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::members::Member;
-use super::room::UpstreamRoom;
+use super::room::{Known, UpstreamRoom};
 use crate::cap::Line;
 use crate::failure::Error;
 use crate::policy::breaker::Ticket;
@@ -16,8 +15,7 @@ pub(super) struct Call {
     pub(super) room: Rc<UpstreamRoom>,
     /// In this reactor's table.
     pub(super) endpoint: u32,
-    pub(super) member: Arc<Member>,
-    pub(super) dials: Rc<Line>,
+    known: Rc<Known>,
     ticket: Option<Ticket>,
     started: Duration,
 }
@@ -26,12 +24,20 @@ impl Call {
     pub(super) fn new(
         room: Rc<UpstreamRoom>,
         endpoint: u32,
-        member: Arc<Member>,
-        dials: Rc<Line>,
+        known: Rc<Known>,
         ticket: Ticket,
         started: Duration,
     ) -> Self {
-        Self { room, endpoint, member, dials, ticket: Some(ticket), started }
+        Self { room, endpoint, known, ticket: Some(ticket), started }
+    }
+
+    pub(super) fn member(&self) -> &Member {
+        &self.known.member
+    }
+
+    /// The line for dials to its endpoint.
+    pub(super) fn dials(&self) -> Rc<Line> {
+        Rc::clone(&self.known.dials)
     }
 
     /// What came of it, once: told to all who judge. What a pool's dial has said of the endpoint itself is not said
@@ -48,7 +54,7 @@ impl Call {
         };
         room.log_change(change);
         if !is_of_a_pool_s_dial {
-            room.note_outcome(self.member.number, outcome);
+            room.note_outcome(self.member().number, outcome);
         }
     }
 

@@ -37,7 +37,7 @@ impl Connected {
     /// Whom it leads to.
     #[must_use]
     pub fn endpoint(&self) -> SocketAddr {
-        self.call.member.address()
+        self.call.member().address()
     }
 
     /// The stream by itself, for [`relay`](crate::relay) or whoever wants to own it, and what counts it.
@@ -90,7 +90,7 @@ impl Lent {
     /// Whom it leads to.
     #[must_use]
     pub fn endpoint(&self) -> SocketAddr {
-        self.call.member.address()
+        self.call.member().address()
     }
 
     /// Whether it has been in use before.

@@ -27,13 +27,26 @@ use crate::tasks::{Executor, JoinHandle, Room, now, spawn_local};
 /// Tiers that are told apart.
 const TIERS_MOST: usize = 1 << 8;
 
-/// What a reactor keeps of an endpoint, by its number in the table.
-pub(super) struct Slot {
+/// An endpoint, as a reactor knows it. Calls share it: the count of its member's is written by all reactors.
+pub(super) struct Known {
     pub(super) member: Arc<Member>,
     /// Dials to it.
     pub(super) dials: Rc<Line>,
+}
+
+/// What a reactor keeps of an endpoint, by its number in the table.
+pub(super) struct Slot {
+    pub(super) known: Rc<Known>,
     /// It does not belong to the upstream any more; it leaves the table when its last call has ended.
     pub(super) is_gone: bool,
+}
+
+impl Deref for Slot {
+    type Target = Known;
+
+    fn deref(&self) -> &Known {
+        &self.known
+    }
 }
 
 /// What decides.
@@ -123,6 +136,10 @@ impl UpstreamRoom {
 
     /// Waits until it is known where its names lead, if it has any.
     pub(super) async fn known(&self) {
+        // Rosters are counted from 1, and each of them is known.
+        if self.upstream.version.load(Ordering::SeqCst) > 0 {
+            return;
+        }
         poll_fn(|cx| {
             if self.upstream.roster().is_known {
                 return Poll::Ready(());
@@ -205,7 +222,8 @@ impl UpstreamRoom {
             };
             let cap = member.dials(self.upstream.limits.dials_max, self.reactors);
             let dials = Line::new(cap, self.reactor);
-            let slot = Slot { member: Arc::clone(member), dials, is_gone: false };
+            let known = Rc::new(Known { member: Arc::clone(member), dials });
+            let slot = Slot { known, is_gone: false };
             if verdicts.slots.len() <= number {
                 verdicts.slots.resize_with(number + 1, || None);
             }
@@ -264,8 +282,7 @@ impl UpstreamRoom {
         Ok(Call::new(
             self.me(),
             endpoint,
-            Arc::clone(&slot.member),
-            Rc::clone(&slot.dials),
+            Rc::clone(&slot.known),
             ticket,
             now,
         ))
