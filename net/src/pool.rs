@@ -333,6 +333,22 @@ impl<E: Establish> Pool<E> {
         waiting::checkout_fresh(self.room(), at, Some(within)).await
     }
 
+    /// Closes the connection of this reactor that is idle for longest, if nobody waits for one here. Whether there was
+    /// one.
+    pub(crate) fn spare(&self) -> bool {
+        self.found().is_some_and(|room| room.spare())
+    }
+
+    /// Callers of this reactor that wait.
+    pub(crate) fn waiters(&self) -> u32 {
+        self.found().map_or(0, |room| room.waiters())
+    }
+
+    /// This reactor's side, if it has one.
+    fn found(&self) -> Option<Rc<PoolRoom<E>>> {
+        Executor::look(|executor| executor.find_room(self.shared.number))?
+    }
+
     /// This reactor's side, for who uses it often.
     #[track_caller]
     pub(crate) fn room(&self) -> Rc<PoolRoom<E>> {

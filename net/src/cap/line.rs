@@ -29,6 +29,8 @@ impl Drop for Token {
 pub(crate) struct Line {
     cap: Arc<Cap>,
     reactor: usize,
+    /// Who is woken while nobody waits here, when others want one.
+    beside: RefCell<Option<Waker>>,
     /// In the order of arrival. The first is whom the cap wakes.
     waiting: RefCell<VecDeque<(u64, Waker)>>,
     arrivals: Cell<u64>,
@@ -36,7 +38,26 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new(cap: Arc<Cap>, reactor: usize) -> Rc<Self> {
-        Rc::new(Self { cap, reactor, waiting: RefCell::default(), arrivals: Cell::new(0) })
+        let (beside, waiting) = (RefCell::default(), RefCell::default());
+        Rc::new(Self { cap, reactor, beside, waiting, arrivals: Cell::new(0) })
+    }
+
+    /// Who is woken from now on when others want one, as long as nobody waits here.
+    pub(crate) fn listen_beside(&self, waker: Option<Waker>) {
+        put_aside(self.beside.replace(waker.clone()));
+        if self.waiting.borrow().is_empty() {
+            self.cap.listen(self.reactor, waker);
+        }
+    }
+
+    /// Whether another reactor wants one.
+    pub(crate) fn is_wanted_by_others(&self) -> bool {
+        self.cap.is_wanted_by_others(self.reactor)
+    }
+
+    /// Whether anybody wants one that is not to be had: here, or on another reactor.
+    pub(crate) fn is_pressed(&self) -> bool {
+        !self.waiting.borrow().is_empty() || self.is_wanted_by_others()
     }
 
     fn token(self: &Rc<Self>) -> Token {
@@ -67,7 +88,8 @@ impl Line {
                 waker.wake();
             }
             None => {
-                self.cap.listen(self.reactor, None);
+                let beside = self.beside.borrow().clone();
+                self.cap.listen(self.reactor, beside);
                 self.cap.be_content(self.reactor);
             }
         }

@@ -62,6 +62,13 @@ impl<E: Establish> Pooled<E> {
         self.how == Return::Clean
     }
 
+    /// Its place under some cap is wanted elsewhere: unless somebody waits for it here, it is closed.
+    pub(crate) fn spare(&mut self) {
+        if self.how == Return::Clean && self.room.waiters() == 0 {
+            self.how = Return::Discard;
+        }
+    }
+
     /// It is not to be used again: it is closed.
     pub fn discard(mut self) {
         self.how = Return::Discard;

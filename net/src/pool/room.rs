@@ -328,6 +328,20 @@ impl<E: Establish> PoolRoom<E> {
         }
     }
 
+    /// Closes the connection that is idle for longest, if nobody waits. Whether there was one.
+    pub(super) fn spare(&self) -> bool {
+        if self.is_over.get() || !self.book.borrow_mut().give_up_idle(self.now_or_before()) {
+            return false;
+        }
+        self.yielding.set(self.yielding.get() + 1);
+        self.settle();
+        true
+    }
+
+    pub(super) fn waiters(&self) -> u32 {
+        self.book.borrow().waiters()
+    }
+
     // ------------------------------------------------------------------------------ the array
 
     /// Takes a connection out of its place.

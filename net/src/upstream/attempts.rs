@@ -105,9 +105,9 @@ impl UpstreamRoom {
     }
 
     async fn dial(&self, mut call: Call, request: &Request) -> Result<Connected, Error> {
-        let token = self.connections.take().await;
-        let dials = call.dials();
-        let dial = dials.take().await;
+        // First a place among the dials of this endpoint: who holds a connection's meanwhile keeps it from all others.
+        let dial = call.dials().take().await;
+        let token = self.connection().await;
         let connected =
             self.upstream.connector.connect(call.member().address(), &request.about).await;
         drop(dial);

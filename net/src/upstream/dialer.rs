@@ -12,7 +12,7 @@ use crate::conn::Stir;
 use crate::connector::{About, Stream};
 use crate::failure::{self, Error};
 use crate::pool::{Establish, Keep};
-use crate::tasks::now;
+use crate::tasks::{now, timeout};
 
 /// Establishes connections to one endpoint, within the caps of the upstream.
 pub struct Dialer {
@@ -88,13 +88,23 @@ impl Establish for Dialer {
             return Err(Error::new(failure::Drain::Refusing).at(endpoint));
         };
         let room = Shared::room(&upstream);
-        let Some(token) = room.connections.try_take() else {
+        // First a place among the dials of this endpoint: who holds a connection's meanwhile keeps it from all others.
+        let known = room.known_as(self.number);
+        let _dial = match &known {
+            Some(known) => Some(known.dials.take().await),
+            None => None,
+        };
+        let token = match room.connections.try_take() {
+            Some(token) => Some(token),
+            // Who waits for it waits for that, too; what would only be kept takes nothing from anybody.
+            None if known.is_some_and(|known| known.member.pool.waiters() > 0) => {
+                timeout(upstream.limits.connect_within, room.connection()).await.ok()
+            }
+            None => None,
+        };
+        let Some(token) = token else {
             let limit = upstream.limits.connections_max;
             return Err(Error::new(failure::Admit::UpstreamLimit { limit }).at(endpoint));
-        };
-        let _dial = match room.dials_of(self.number) {
-            Some(dials) => Some(dials.take().await),
-            None => None,
         };
         let begun = now();
         let result = upstream.connector.connect(endpoint, &About::default()).await;

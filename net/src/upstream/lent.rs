@@ -128,6 +128,9 @@ impl Drop for Lent {
         if self.pooled.is_clean() {
             self.call.judge(Outcome::Success, false);
         }
+        if self.call.room.connections.is_pressed() {
+            self.pooled.spare();
+        }
     }
 }
 

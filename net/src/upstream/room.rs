@@ -246,11 +246,32 @@ impl UpstreamRoom {
         }
     }
 
-    /// The line for dials to the endpoint of this shared number.
-    pub(super) fn dials_of(&self, member: u32) -> Option<Rc<Line>> {
+    // ------------------------------------------------------------------------------ connections
+
+    /// A place for a connection, in turn. If there is none, one that is kept idle makes room.
+    pub(super) async fn connection(&self) -> Token {
+        if let Some(token) = self.connections.try_take() {
+            return token;
+        }
+        self.spare();
+        self.connections.take().await
+    }
+
+    /// Closes one that a pool of this reactor keeps idle, if there is any: its place is wanted here, for another
+    /// endpoint, or elsewhere.
+    pub(super) fn spare(&self) -> bool {
+        let known: Vec<_> = {
+            let verdicts = self.verdicts.borrow();
+            verdicts.slots.iter().flatten().map(|slot| Rc::clone(&slot.known)).collect()
+        };
+        known.iter().any(|known| known.member.pool.spare())
+    }
+
+    /// The endpoint of this shared number.
+    pub(super) fn known_as(&self, member: u32) -> Option<Rc<Known>> {
         let verdicts = self.verdicts.borrow();
         let mut slots = verdicts.slots.iter().flatten();
-        slots.find(|slot| slot.member.number == member).map(|slot| Rc::clone(&slot.dials))
+        slots.find(|slot| slot.member.number == member).map(|slot| Rc::clone(&slot.known))
     }
 
     // ------------------------------------------------------------------------------ calls
@@ -279,13 +300,7 @@ impl UpstreamRoom {
         verdicts.endpoints.began(endpoint);
         self.under_way.set(self.under_way.get() + 1);
         let slot = verdicts.slots[endpoint as usize].as_ref().expect("who is picked has a slot");
-        Ok(Call::new(
-            self.me(),
-            endpoint,
-            Rc::clone(&slot.known),
-            ticket,
-            now,
-        ))
+        Ok(Call::new(self.me(), endpoint, Rc::clone(&slot.known), ticket, now))
     }
 
     #[cold]
@@ -403,6 +418,7 @@ impl Room for UpstreamRoom {
         self.upstream.following.end(self.reactor);
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         tasks.iter().for_each(JoinHandle::cancel);
+        self.connections.listen_beside(None);
         let slots = std::mem::take(&mut self.verdicts.borrow_mut().slots);
         for slot in slots.iter().flatten() {
             slot.member.end_checking(self.reactor);

@@ -41,9 +41,18 @@ impl UpstreamRoom {
             quiet = if calls || self.has_calls() { 0 } else { quiet + 1 };
             let every = if quiet < QUIET_AFTER { TELL_EVERY } else { LOOK_EVERY };
             let mut pause = sleep(every);
+            if self.connections.is_pressed() {
+                self.spare();
+            }
             poll_fn(|cx| {
                 let before = self.teller.replace(Some(cx.waker().clone()));
+                if before.is_none() {
+                    self.connections.listen_beside(Some(cx.waker().clone()));
+                }
                 put_aside(before);
+                if self.connections.is_wanted_by_others() {
+                    self.spare();
+                }
                 // Called after a long quiet, it tells at once.
                 if quiet >= QUIET_AFTER && self.is_in_use.get() {
                     return Poll::Ready(());
