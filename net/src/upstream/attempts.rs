@@ -4,7 +4,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::Request;
-use super::call::Call;
+use super::call::{Call, Trying};
 use super::dialer::Counted;
 use super::lent::{Connected, Lent};
 use super::room::UpstreamRoom;
@@ -97,19 +97,38 @@ impl UpstreamRoom {
     // ------------------------------------------------------------------------------ connect
 
     pub(super) async fn connect(&self, request: &Request) -> Result<Connected, Error> {
-        let deadline = Some(self.deadline(request));
-        let get = self.attempt(request, Idempotency::ConnectOnly, deadline, async |call, _| {
-            self.dial(call, request).await
-        });
+        let deadline = self.deadline(request);
+        let get =
+            self.attempt(request, Idempotency::ConnectOnly, Some(deadline), async |call, _| {
+                self.dial(call, request, deadline).await
+            });
         self.within(request, get).await
     }
 
-    async fn dial(&self, mut call: Call, request: &Request) -> Result<Connected, Error> {
+    async fn dial(
+        &self,
+        mut call: Call,
+        request: &Request,
+        deadline: Duration,
+    ) -> Result<Connected, Error> {
+        let (begun, address) = (now(), call.member().address());
+        let late = |kind: failure::Kind| Error::new(kind).after(now().saturating_sub(begun));
+        let left = || deadline.saturating_sub(now());
         // First a place among the dials of this endpoint: who holds a connection's meanwhile keeps it from all others.
-        let dial = call.dials().take().await;
-        let token = self.connection().await;
-        let connected =
-            self.upstream.connector.connect(call.member().address(), &request.about).await;
+        let Ok(dial) = timeout(left(), call.dials().take()).await else {
+            return Err(late(failure::Dial::Timeout.into()).at(address));
+        };
+        let Ok(token) = timeout(left(), self.connection()).await else {
+            let limit = self.upstream.limits.connections_max;
+            return Err(late(failure::Admit::UpstreamLimit { limit }.into()));
+        };
+        let trying = Trying::begin(self.me(), call.member().number);
+        let dialed = self.upstream.connector.connect(address, &request.about);
+        let Ok(connected) = timeout(left(), dialed).await else {
+            trying.cut_short();
+            return Err(late(failure::Dial::Timeout.into()).at(address));
+        };
+        trying.ended();
         drop(dial);
         match connected {
             Ok(stream) => {

@@ -10,6 +10,12 @@ use crate::failure::Error;
 use crate::policy::breaker::Ticket;
 use crate::policy::outcome::Outcome;
 
+/// Without an answer for so long, a dial that is given up counts as one that timed out †: about when a SYN is sent once
+/// more, and a little less than pools wait for a dial that nobody needs.
+const SILENCE: Duration = Duration::from_millis(900);
+/// In less than this nobody is expected to answer †: farther than once around the world.
+const SILENCE_MIN: Duration = Duration::from_millis(100);
+
 /// A call under way. Dropped without a judgement, it says nothing of anybody.
 pub(super) struct Call {
     pub(super) room: Rc<UpstreamRoom>,
@@ -70,5 +76,51 @@ impl Drop for Call {
         }
         self.room.verdicts.borrow_mut().endpoints.ended(self.endpoint);
         self.room.under_way.set(self.room.under_way.get() - 1);
+    }
+}
+
+/// A dial under way. Given up before it has come to anything, it says something of the endpoint all the same, if nobody
+/// has answered for long: a black hole would else be found by nobody who has less time than a dial may take.
+pub(super) struct Trying {
+    room: Rc<UpstreamRoom>,
+    /// The endpoint's shared number.
+    member: u32,
+    begun: Duration,
+    is_over: bool,
+}
+
+impl Trying {
+    pub(super) fn begin(room: Rc<UpstreamRoom>, member: u32) -> Self {
+        let begun = room.now_or_before();
+        Self { room, member, begun, is_over: false }
+    }
+
+    /// It has come to something, which is said otherwise. How long it took.
+    pub(super) fn ended(mut self) -> Duration {
+        self.is_over = true;
+        self.took()
+    }
+
+    /// The time of who it was for is over: as a dial that failed, one of several in a row, unless that was hardly any
+    /// time.
+    pub(super) fn cut_short(mut self) {
+        if self.took() < SILENCE_MIN {
+            self.is_over = true;
+        } else if self.took() < SILENCE {
+            self.is_over = true;
+            self.room.note_outcome(self.member, Outcome::DialFailure);
+        }
+    }
+
+    fn took(&self) -> Duration {
+        self.room.now_or_before().saturating_sub(self.begun)
+    }
+}
+
+impl Drop for Trying {
+    fn drop(&mut self) {
+        if !self.is_over && !self.room.is_over.get() && self.took() >= SILENCE {
+            self.room.note_outcome(self.member, Outcome::DialTimeout);
+        }
     }
 }

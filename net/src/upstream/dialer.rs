@@ -3,16 +3,18 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
 use std::sync::Weak;
 use std::task::{Context, Poll};
 
 use super::Shared;
+use super::call::Trying;
 use crate::cap::Token;
 use crate::conn::Stir;
 use crate::connector::{About, Stream};
 use crate::failure::{self, Error};
 use crate::pool::{Establish, Keep};
-use crate::tasks::{now, timeout};
+use crate::tasks::timeout;
 
 /// Establishes connections to one endpoint, within the caps of the upstream.
 pub struct Dialer {
@@ -106,10 +108,10 @@ impl Establish for Dialer {
             let limit = upstream.limits.connections_max;
             return Err(Error::new(failure::Admit::UpstreamLimit { limit }).at(endpoint));
         };
-        let begun = now();
+        let trying = Trying::begin(Rc::clone(&room), self.number);
         let result = upstream.connector.connect(endpoint, &About::default()).await;
         // A dial of the pool is nobody's call: what it says of the endpoint is said here.
-        room.note_dial(self.number, now().saturating_sub(begun), result.as_ref().err());
+        room.note_dial(self.number, trying.ended(), result.as_ref().err());
         result.map(|stream| Counted::new(stream, token))
     }
 }
