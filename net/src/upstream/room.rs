@@ -70,6 +70,8 @@ pub(crate) struct UpstreamRoom {
     pending: Rc<Line>,
     /// The roster, the ejections and the checks that the table shows.
     seen: Cell<(u64, u64, u64)>,
+    /// The roster whose pools have begun.
+    warmed: Cell<u64>,
     /// Something has happened since the last time others were told.
     pub(super) is_in_use: Cell<bool>,
     /// Requests that are not over, and calls: the room is there for as long as there are any.
@@ -104,6 +106,7 @@ impl UpstreamRoom {
             connections: Line::new(Arc::clone(&team.connections), reactor),
             pending: Line::new(Arc::clone(&team.pending), reactor),
             seen: Cell::new((0, 0, 0)),
+            warmed: Cell::new(0),
             is_in_use: Cell::new(true),
             under_way: Cell::new(0),
             teller: RefCell::default(),
@@ -229,6 +232,21 @@ impl UpstreamRoom {
             }
             verdicts.slots[number] = Some(slot);
         }
+    }
+
+    /// The pools of new endpoints begin, if they are to keep connections idle: not only with the first call.
+    pub(super) fn warm_up(&self) {
+        let version = self.seen.get().0;
+        if self.warmed.replace(version) == version || self.upstream.limits.pool.mode.min_idle() == 0
+        {
+            return;
+        }
+        let known: Vec<_> = {
+            let verdicts = self.verdicts.borrow();
+            let slots = verdicts.slots.iter().flatten().filter(|slot| !slot.is_gone);
+            slots.map(|slot| Rc::clone(&slot.known)).collect()
+        };
+        known.iter().for_each(|known| drop(known.member.pool.room()));
     }
 
     /// Those that do not belong to it any more, and on which nothing is under way, are forgotten.

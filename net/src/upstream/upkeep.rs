@@ -33,6 +33,7 @@ impl UpstreamRoom {
             self.exchange();
             self.take_up_names();
             self.take_up_checks();
+            self.warm_up();
             self.forget_the_gone();
             if self.upstream.is_abandoned.load(Ordering::SeqCst) && !self.has_calls() {
                 break;
