@@ -413,8 +413,8 @@ impl Upstream {
     }
 
     /// A connection of the pool of an endpoint that works. Dropped, it goes back: see
-    /// [`Pooled`](crate::pool::Pooled). What comes of it counts for the breaker and the endpoint: a success, unless
-    /// [`Lent::failed`] says otherwise.
+    /// [`Pooled`](crate::pool::Pooled). What comes of it counts for the breaker and the endpoint: what failed on the
+    /// stream last, else a success, unless [`Lent::failed`] says otherwise.
     ///
     /// # Errors
     /// [`Error`]: of the last attempt, or why there was none.

@@ -6,6 +6,7 @@
 //! *What a dropped future loses* is what it loses with the connection beneath: nothing that came, and of what was to be
 //! sent, what was not taken. `traffic` counts what was taken, also by a future that was dropped.
 
+use std::cell::Cell;
 #[cfg(feature = "tls")]
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use slipring_core::{CloseReason, Key, Lease, Outgoing, Timeout};
 use super::failing;
 use crate::conn::{BusyFlag, Conn, End, Stir};
 use crate::failure::{Error, Phase, Traffic};
+use crate::policy::outcome::Outcome;
 #[cfg(feature = "tls")]
 use crate::tls::{Agreed, TlsConn};
 
@@ -37,6 +39,8 @@ pub struct Stream {
     put_back: u64,
     /// When the present request began.
     begun: Duration,
+    /// What its last failure came to.
+    failed: Cell<Option<Outcome>>,
 }
 
 #[derive(Debug)]
@@ -62,7 +66,7 @@ impl Stream {
 
     fn new(carrier: Carrier, endpoint: SocketAddr) -> Self {
         let (traffic, begun) = (Traffic::default(), crate::tasks::now());
-        Self { carrier, endpoint, traffic, put_back: 0, begun }
+        Self { carrier, endpoint, traffic, put_back: 0, begun, failed: Cell::new(None) }
     }
 
     // --------------------------------------------------------------------------------- requests
@@ -72,6 +76,7 @@ impl Stream {
         self.traffic = Traffic { is_reused, ..Traffic::default() };
         // What was put back belongs to this one's reply.
         self.put_back = 0;
+        self.failed.set(None);
         self.begun = crate::tasks::now();
         self.forget_waits();
     }
@@ -425,6 +430,13 @@ impl Stream {
     /// Where, when and how far it had come.
     fn say(&self, error: Error) -> Error {
         let elapsed = crate::tasks::now().saturating_sub(self.begun);
-        error.in_phase(Phase::Transfer).at(self.endpoint).after(elapsed)
+        let error = error.in_phase(Phase::Transfer).at(self.endpoint).after(elapsed);
+        self.failed.set(Some(error.outcome()));
+        error
+    }
+
+    /// What the last failure of the present request came to; `None`: it had none.
+    pub(crate) fn failed(&self) -> Option<Outcome> {
+        self.failed.get()
     }
 }

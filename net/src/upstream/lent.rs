@@ -13,6 +13,7 @@ use crate::connector::Stream;
 use crate::failure::Error;
 use crate::policy::outcome::Outcome;
 use crate::pool::Pooled;
+use crate::tasks::Executor;
 
 /// A stream of the request's own. Dropped, it ends in order, and its place under the cap is free.
 #[must_use = "dropped, the connection ends"]
@@ -73,7 +74,8 @@ impl fmt::Debug for Held {
     }
 }
 
-/// A stream of a pool. Dropped, it goes back, and counts as a success.
+/// A stream of a pool. Dropped, it goes back, and counts as a success, or as what failed on it last; during a panic it
+/// is closed and counts for nothing.
 #[must_use = "dropped, it goes back to the pool"]
 pub struct Lent {
     pooled: Pooled<Dialer>,
@@ -125,8 +127,9 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if self.pooled.is_clean() {
-            self.call.judge(Outcome::Success, false);
+        let is_unwinding = Executor::look(Executor::is_unwinding).unwrap_or(false);
+        if self.pooled.is_clean() && !is_unwinding {
+            self.call.judge(self.pooled.failed().unwrap_or(Outcome::Success), false);
         }
         if self.call.room.connections.is_pressed() {
             self.pooled.spare();
