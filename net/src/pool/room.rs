@@ -500,16 +500,18 @@ impl<E: Establish> Room for PoolRoom<E> {
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         tasks.iter().for_each(JoinHandle::cancel);
         let kept = std::mem::take(&mut *self.kept.borrow_mut());
-        for kept in kept {
-            if let Kept::Busy(task) = &kept {
-                task.cancel();
-            }
-        }
-        self.returned.borrow_mut().clear();
+        let returned = std::mem::take(&mut *self.returned.borrow_mut());
         self.places().listen(self.reactor, None);
         self.places().be_content(self.reactor);
         // Connections in use end with this reactor too, or, if only the pool is gone, are their holders' alone.
         let held = self.book.borrow().held();
         (0..held).for_each(|_| self.places().give(self.reactor));
+        // Last, since code of whoever made them may panic.
+        for kept in kept {
+            if let Kept::Busy(task) = &kept {
+                task.cancel();
+            }
+        }
+        drop(returned);
     }
 }

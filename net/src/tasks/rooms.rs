@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use slipring_core::Doorbell;
 
 use super::Executor;
+use super::catching::catch;
 
 /// One reactor's side of something.
 pub(crate) trait Room: Any {
@@ -34,13 +35,14 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
-    /// All of them end, one after the other.
-    pub(super) fn end(&self) {
+    /// All of them end, one after the other, also if what users have made panics as it is dropped. How often it has.
+    pub(super) fn end(&self) -> u64 {
+        let mut panics = 0;
         loop {
             // Not borrowed any more when it ends: that drops what users have made.
             let first = self.of.borrow_mut().pop_first();
-            let Some((_, room)) = first else { return };
-            room.end();
+            let Some((_, room)) = first else { return panics };
+            panics += u64::from(catch(move || room.end()).is_none());
         }
     }
 }
