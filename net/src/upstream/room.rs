@@ -201,18 +201,27 @@ impl UpstreamRoom {
         let mut tiers: Vec<_> = roster.members.iter().map(|member| member.target.tier).collect();
         tiers.sort_unstable();
         tiers.dedup();
-        for slot in verdicts.slots.iter_mut().flatten() {
+        let tier_of = |member: &Member| {
+            tiers.binary_search(&member.target.tier).unwrap_or(0).min(TIERS_MOST - 1) as u8
+        };
+        let Verdicts { slots, endpoints, .. } = verdicts;
+        for (number, slot) in slots.iter_mut().enumerate() {
+            let Some(slot) = slot else { continue };
             slot.is_gone = !roster.members.iter().any(|member| Arc::ptr_eq(member, &slot.member));
+            if !slot.is_gone {
+                // Those that have come or gone may have changed which tier is the how many-th.
+                let set = endpoints.set_tier(number as u32, tier_of(&slot.member));
+                debug_assert!(set.is_ok(), "a slot is an endpoint of the table");
+            }
         }
         for member in &roster.members {
             let is_known = |slot: &Slot| Arc::ptr_eq(&slot.member, member);
             if verdicts.slots.iter().flatten().any(is_known) {
                 continue;
             }
-            let tier = tiers.binary_search(&member.target.tier).unwrap_or(0).min(TIERS_MOST - 1);
             let endpoint = Endpoint {
                 weight: u32::from(member.target.weight).clamp(1, 256),
-                tier: tier as u8,
+                tier: tier_of(member),
                 up_since: (!member.is_of_the_first).then_some(now),
                 ..Endpoint::new(member.identity())
             };

@@ -197,6 +197,28 @@ impl Endpoints {
         Ok(())
     }
 
+    /// Another tier.
+    ///
+    /// # Errors
+    /// [`EndpointsError::Unknown`].
+    pub fn set_tier(&mut self, endpoint: u32, tier: u8) -> Result<(), EndpointsError> {
+        let at = self.at(endpoint)?;
+        let before = std::mem::replace(&mut self.tiers[at], tier);
+        if before == tier {
+            return Ok(());
+        }
+        let tiers = usize::from(tier) + 1;
+        if self.under_way.len() < tiers {
+            self.under_way.resize(tiers, [0; 4]);
+        }
+        let calls = self.in_flight[at].all();
+        let availability = self.availabilities[at] as usize;
+        self.under_way[usize::from(before)][availability] -= calls;
+        self.under_way[usize::from(tier)][availability] += calls;
+        self.changes += 1;
+        Ok(())
+    }
+
     /// Whether it takes calls. Since when it is up is for its slow start, and counts only if it was not up before;
     /// `None`: it has all of its weight at once.
     ///

@@ -152,3 +152,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn another_tier_takes_its_calls_along() {
+    let mut endpoints = table(&[1, 1]);
+    endpoints.began(0);
+    endpoints.set_others(0, 2);
+    let changes = endpoints.changes();
+    endpoints.set_tier(0, 0).expect("it is there");
+    assert_eq!(endpoints.changes(), changes);
+    endpoints.set_tier(0, 3).expect("it is there");
+    assert_eq!(endpoints.under_way(0, Availability::Up), 0);
+    assert_eq!(endpoints.under_way(3, Availability::Up), 3);
+    endpoints.ended(0);
+    assert_eq!(endpoints.under_way(3, Availability::Up), 2);
+    let mut balancer = balancer(Algorithm::LeastOfTwo);
+    balancer.rebuild(&endpoints);
+    assert_eq!(counts(&mut balancer, &endpoints, SEC, 20), [0, 20], "tier 0 comes first");
+    assert!(endpoints.set_tier(9, 0).is_err());
+}
