@@ -211,7 +211,12 @@ impl Shared {
             let pool = Pool::with_seed(target.address, dialer, this.limits.pool, seed)
                 .expect("the limits were checked");
             let numbers = Arc::clone(&this.numbers);
-            members.push(Member::new(number, *target, pool, !before.is_known, numbers));
+            let member = Member::new(number, *target, pool, !before.is_known, numbers);
+            if before.is_known && this.limits.health.is_some() {
+                // As its checks take it for until the first.
+                member.set_up(false, Duration::ZERO);
+            }
+            members.push(member);
         }
         let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
         this.ejections.set_members(count);
