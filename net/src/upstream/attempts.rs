@@ -178,7 +178,8 @@ impl UpstreamRoom {
                 Ok(Lent::new(pooled, call))
             }
             Err(error) => {
-                let is_a_dial = matches!(error.phase(), Phase::Dial | Phase::TlsHandshake);
+                let is_a_dial =
+                    matches!(error.phase(), Phase::Dial | Phase::TlsHandshake | Phase::ProxyHeader);
                 call.failed(&error, is_a_dial);
                 Err(error)
             }
