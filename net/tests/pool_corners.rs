@@ -3,6 +3,7 @@
 mod support;
 
 use std::future::{Future, pending};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +13,10 @@ use slipring::failure::{Checkout, Drain, Kind};
 use slipring::policy::pool::{Mode, PoolLimits};
 use slipring::pool::{Establish, Plain, Pool};
 use slipring::{Conn, Error, Serving, Spawner, now, sleep, spawn_local, timeout};
-use support::{bounded, echo, end, eventually, loopback, ms, one_reactor, serve, two_reactors};
+use support::{
+    bounded, connect, drained, echo, end, eventually, loopback, ms, one_reactor, serve,
+    two_reactors,
+};
 
 fn runtime(builder: slipring::Builder) -> (Serving, Spawner) {
     let serving = serve(builder.listen(loopback()).max_dialed(256), async |_| {});
@@ -162,6 +166,87 @@ fn counts_of_a_pool_are_not_lost_when_it_is_asked_after_its_drain() {
     });
 }
 
+/// Panics as long as it is told to, in each of its parts.
+struct Panicking {
+    panics: Arc<AtomicBool>,
+}
+
+impl Establish for Panicking {
+    type Connection = Conn;
+
+    async fn establish(&self, endpoint: SocketAddr) -> Result<Conn, Error> {
+        slipring::yield_now().await;
+        assert!(!self.panics.load(Ordering::SeqCst), "as it is meant to");
+        Plain.establish(endpoint).await
+    }
+
+    async fn is_alive(&self, _: &mut Conn) -> bool {
+        slipring::yield_now().await;
+        assert!(!self.panics.load(Ordering::SeqCst), "as it is meant to");
+        true
+    }
+}
+
+#[test]
+fn code_that_panics_while_it_dials_or_looks_costs_the_pool_no_place() {
+    bounded(|| {
+        let (upstream, address) = upstream();
+        let (serving, spawner) = runtime(one_reactor());
+        let panics = Arc::<AtomicBool>::default();
+        let limits = PoolLimits { validate_after: Some(Duration::ZERO), ..at_most(2) };
+        let how = Panicking { panics: Arc::clone(&panics) };
+        let pool = Pool::new(address, how, limits).expect("sound limits");
+        let task = spawner.spawn(move || async move {
+            for _ in 0..4 {
+                panics.store(false, Ordering::SeqCst);
+                drop(pool.checkout().await.expect("one"));
+                panics.store(true, Ordering::SeqCst);
+                // The look at the one that is kept panics, and then the dial of another.
+                let error = pool.checkout().await.expect_err("its dial panics");
+                assert!(matches!(error.kind(), Kind::Dial(_)), "{error}");
+                assert!(pool.try_checkout().is_none());
+                while pool.held() > 0 {
+                    sleep(ms(1)).await;
+                }
+            }
+            let snapshot = pool.snapshot();
+            assert_eq!((snapshot.dialing, snapshot.idle, snapshot.waiting), (0, 0, 0));
+        });
+        task.join().expect("it ends");
+        assert!(drained(serving).handler_panics >= 8);
+        end(upstream);
+    });
+}
+
+#[test]
+fn a_drain_of_the_runtime_does_not_wait_for_dials_that_hang() {
+    bounded(|| {
+        let (upstream, address) = upstream();
+        let hangs = Arc::new(AtomicBool::new(true));
+        let how = Hanging { hangs, asked: Arc::default() };
+        let pool = Pool::new(address, how, at_most(4)).expect("sound limits");
+        let of_service = pool.clone();
+        let serving = serve(one_reactor().listen(loopback()), move |mut client: Conn| {
+            let pool = of_service.clone();
+            async move {
+                let _ = client.recv().await;
+                let wait = spawn_local(pool.checkout());
+                let _ = client.send(b"dialing".to_vec()).await;
+                let _ = client.recv().await;
+                drop(wait);
+            }
+        });
+        let client = connect(serving.addresses()[0]);
+        (&client).write_all(b"!").expect("open");
+        assert_eq!(support::read_bytes(&client, 7), b"dialing");
+        assert_eq!(pool.held(), 1);
+        drop(client);
+        end(serving);
+        assert_eq!(pool.held(), 0, "its place came back");
+        end(upstream);
+    });
+}
+
 /// `cargo test --release -p slipring --test pool_corners -- --ignored --nocapture a_hit`
 #[test]
 #[ignore = "a measurement"]
@@ -192,10 +277,10 @@ fn a_hit_and_its_return_cost_so_much() {
                 best[0] = best[0].min(measure(true).await);
                 best[1] = best[1].min(measure(false).await);
             }
-            eprintln!(
-                "try_checkout + return: {:.1} ns, checkout + return: {:.1} ns",
-                best[0], best[1]
-            );
+            let [tried, asked] = best;
+            let line =
+                format!("with its return: try_checkout {tried:.1} ns, checkout {asked:.1} ns\n");
+            std::io::stderr().write_all(line.as_bytes()).expect("a terminal");
         });
         task.join().expect("it ends");
         end(serving);

@@ -557,6 +557,7 @@ impl Book {
         self.places.list(place.index, place.generation)
     }
 
+    #[inline]
     fn sum(&self, lists: &[usize]) -> u32 {
         lists.iter().map(|list| self.places.len(*list)).sum()
     }

@@ -70,7 +70,7 @@ impl Book {
 
     fn poll_dial(&mut self, may_grow: impl FnOnce() -> bool) -> Option<Act> {
         let dialing = self.places.len(DIALING);
-        if !self.has_room_to_dial() || dialing >= self.dials_wanted() {
+        if dialing >= self.dials_wanted() || !self.has_room_to_dial() {
             return None;
         }
         let is_refill = dialing >= self.dials_for_waiters();
@@ -125,10 +125,11 @@ impl Book {
     /// Where there may be fewer, the last one: it has the longest way to go. Where nobody needs it, the first, if it
     /// has been under way for too long: it is the one that hangs.
     fn poll_cancel(&mut self) -> Option<Act> {
+        let (first, last) = (self.places.front(DIALING)?, self.places.back(DIALING)?);
         let index = if self.is_above_max() {
-            self.places.back(DIALING)?
+            last
         } else {
-            let index = self.places.front(DIALING)?;
+            let index = first;
             let is_needed = self.places.len(DIALING) <= self.dials_wanted();
             let is_young =
                 self.now.saturating_sub(self.places[index].since) < self.limits.hung_after;

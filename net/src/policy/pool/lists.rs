@@ -85,6 +85,7 @@ impl<T, const N: usize> Lists<T, N> {
 
     // --------------------------------------------------------------------------- lists
 
+    #[inline]
     pub(super) fn len(&self, list: usize) -> u32 {
         self.ends[list].len
     }

@@ -103,17 +103,17 @@ impl Book {
     /// it is in the future.
     #[must_use]
     pub fn next_maintenance(&self) -> Option<Duration> {
-        let dialing = self.places.len(DIALING);
-        let has_room = self.has_room_to_dial();
-        let refill =
-            (dialing >= self.dials_for_waiters() && dialing < self.dials_wanted() && has_room)
-                .then(|| self.refill.due());
-        let paused = (dialing < self.dials_for_waiters() && has_room).then(|| self.callers_due());
-        let paused = paused.filter(|due| *due > self.now);
-        let hung = self.places.front(DIALING).filter(|_| dialing > self.dials_wanted());
+        let (dialing, wanted) = (self.places.len(DIALING), self.dials_wanted());
+        let dial = (dialing < wanted && self.has_room_to_dial()).then(|| {
+            if dialing >= self.dials_for_waiters() {
+                return Some(self.refill.due());
+            }
+            Some(self.callers_due()).filter(|due| *due > self.now)
+        });
+        let hung = self.places.front(DIALING).filter(|_| dialing > wanted);
         let hung =
             hung.and_then(|index| self.places[index].since.checked_add(self.limits.hung_after));
-        [self.due, self.idle_timeout_due(), refill, paused, hung].into_iter().flatten().min()
+        [self.due, self.idle_timeout_due(), dial.flatten(), hung].into_iter().flatten().min()
     }
 
     // --------------------------------------------------------------------------- being asked
@@ -153,11 +153,12 @@ impl Book {
     /// Dials that callers wait for and that only tokens are missing for.
     #[must_use]
     pub fn lacks(&self) -> u32 {
-        if !self.has_room_to_dial() || self.now < self.callers_due() {
+        let wanted = self.dials_for_waiters().saturating_sub(self.places.len(DIALING));
+        if wanted == 0 || !self.has_room_to_dial() || self.now < self.callers_due() {
             return 0;
         }
         let room = (self.limits.dials_max - self.dials()).min(self.limits.mode.max() - self.held());
-        self.dials_for_waiters().saturating_sub(self.places.len(DIALING)).min(room)
+        wanted.min(room)
     }
 
     /// The limits it keeps.
