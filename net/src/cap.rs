@@ -30,6 +30,8 @@ struct Seat {
     /// Whom to wake when it is worth trying again.
     waker: Mutex<Option<Waker>>,
     wants: AtomicBool,
+    /// The others were told, and nothing has come since.
+    has_asked: AtomicBool,
     /// Tokens passed to it that it has not come for.
     passed: AtomicU32,
 }
@@ -41,6 +43,11 @@ impl Seat {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Whether it wants one, and none is on its way to it.
+    fn lacks(&self) -> bool {
+        self.wants.load(Ordering::SeqCst) && self.passed.load(Ordering::SeqCst) == 0
     }
 
     fn take_passed(&self) -> bool {
@@ -79,8 +86,15 @@ impl Cap {
     #[must_use = "true: a token was taken, and has to be given back"]
     #[inline]
     pub(crate) fn take(&self, reactor: usize) -> bool {
-        let is_taken = self.seats[reactor].take_passed() || self.tokens.try_take(reactor);
-        is_taken || self.want(reactor)
+        let seat = &self.seats[reactor];
+        if seat.take_passed() || self.tokens.try_take(reactor) {
+            if seat.has_asked.load(Ordering::SeqCst) {
+                // If it wants another, it asks again: who gave this one has forgotten.
+                seat.has_asked.store(false, Ordering::SeqCst);
+            }
+            return true;
+        }
+        self.want(reactor)
     }
 
     /// The same, for who will not wait.
@@ -91,15 +105,16 @@ impl Cap {
 
     #[cold]
     fn want(&self, reactor: usize) -> bool {
-        let is_news = !self.seats[reactor].wants.swap(true, Ordering::SeqCst);
-        if is_news {
+        let seat = &self.seats[reactor];
+        if !seat.wants.swap(true, Ordering::SeqCst) {
             self.wanting.fetch_add(1, Ordering::SeqCst);
         }
         // Behind the note: who gives either sees it, or gave before this look.
-        let is_taken = self.seats[reactor].take_passed() || self.tokens.take(reactor);
-        if is_news && !is_taken {
-            let others = self.seats.iter().enumerate().filter(|(other, _)| *other != reactor);
-            others.for_each(|(_, seat)| seat.wake());
+        let is_taken = seat.take_passed() || self.tokens.take(reactor);
+        if is_taken {
+            seat.has_asked.store(false, Ordering::SeqCst);
+        } else if !seat.has_asked.swap(true, Ordering::SeqCst) {
+            self.others(reactor).for_each(Seat::wake);
         }
         is_taken
     }
@@ -110,16 +125,24 @@ impl Cap {
         if seat.wants.load(Ordering::SeqCst) && seat.wants.swap(false, Ordering::SeqCst) {
             self.wanting.fetch_sub(1, Ordering::SeqCst);
         }
+        if seat.has_asked.load(Ordering::SeqCst) {
+            seat.has_asked.store(false, Ordering::SeqCst);
+        }
         while seat.take_passed() {
             self.give(reactor);
         }
     }
 
-    /// Whether another reactor wants one.
+    /// Whether another reactor wants one, and none is on its way to it.
     #[inline]
     pub(crate) fn is_wanted_by_others(&self, reactor: usize) -> bool {
-        let wanting = self.wanting.load(Ordering::SeqCst);
-        wanting > u32::from(wanting > 0 && self.seats[reactor].wants.load(Ordering::SeqCst))
+        self.wanting.load(Ordering::SeqCst) > 0 && self.others(reactor).any(Seat::lacks)
+    }
+
+    /// The seats of the others, from the next on.
+    fn others(&self, reactor: usize) -> impl Iterator<Item = &Seat> {
+        let reactors = self.seats.len();
+        (1..reactors).map(move |step| &self.seats[(reactor + step) % reactors])
     }
 
     /// Gives one back: to the next of the other reactors that wants one, or to all. Whoever waits for it is woken, this
@@ -135,12 +158,7 @@ impl Cap {
 
     #[cold]
     fn pass(&self, reactor: usize) -> bool {
-        let reactors = self.seats.len();
-        let others = (1..reactors).map(|step| &self.seats[(reactor + step) % reactors]);
-        for seat in others {
-            if !seat.wants.load(Ordering::SeqCst) || seat.passed.load(Ordering::SeqCst) > 0 {
-                continue;
-            }
+        for seat in self.others(reactor).filter(|seat| seat.lacks()) {
             seat.passed.fetch_add(1, Ordering::SeqCst);
             // If it has become content in between, it may not look again for long: either it has found the token as it
             // did, or this look finds that it wants none, and takes it back.
@@ -242,6 +260,21 @@ mod tests {
         cap.give(2);
         assert!(cap.take(0));
         assert_eq!(cap.used(), 1);
+    }
+
+    #[test]
+    fn who_wants_several_asks_again_for_each_and_not_while_one_is_on_its_way() {
+        let (cap, woken) = cap(3, 2);
+        assert!((0..3).all(|_| cap.take(0)) && !cap.take(1) && !cap.take(1));
+        for asked in 1..=3 {
+            assert_eq!(count(&woken[0]), asked, "once for each");
+            assert!(cap.is_wanted_by_others(0));
+            cap.give(0);
+            assert!(!cap.is_wanted_by_others(0), "it is on its way");
+            assert!(cap.take(1) && !cap.take(1));
+        }
+        cap.be_content(1);
+        assert!(!cap.is_wanted_by_others(0));
     }
 
     #[test]
