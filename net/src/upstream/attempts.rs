@@ -114,13 +114,18 @@ impl UpstreamRoom {
         let (begun, address) = (now(), call.member().address());
         let late = |kind: failure::Kind| Error::new(kind).after(now().saturating_sub(begun));
         let left = || deadline.saturating_sub(now());
+        let limit = self.upstream.limits.connections_max;
+        let limited = failure::Kind::from(failure::Admit::UpstreamLimit { limit });
         // First a place among the dials of this endpoint: who holds a connection's meanwhile keeps it from all others.
         let Ok(dial) = timeout(left(), call.dials().take()).await else {
-            return Err(late(failure::Dial::Timeout.into()).at(address));
+            // Those who are first there may wait for a place themselves.
+            return Err(match self.connections.is_full() {
+                true => late(limited),
+                false => late(failure::Dial::Timeout.into()).at(address),
+            });
         };
         let Ok(token) = timeout(left(), self.connection()).await else {
-            let limit = self.upstream.limits.connections_max;
-            return Err(late(failure::Admit::UpstreamLimit { limit }.into()));
+            return Err(late(limited));
         };
         let trying = Trying::begin(self.me(), call.member().number);
         let dialed = self.upstream.connector.connect(address, &request.about);
