@@ -22,6 +22,8 @@ use std::task::Waker;
 
 use slipring_core::tokens::Tokens;
 
+use crate::tasks::wake_waiter;
+
 pub(crate) use line::{Line, Token};
 
 /// What a reactor has here.
@@ -40,9 +42,7 @@ impl Seat {
     fn wake(&self) {
         // Cloned: whatever a waker does, it is not done while this is locked.
         let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker.into_iter().for_each(wake_waiter);
     }
 
     /// Whether it wants one, and none is on its way to it.

@@ -69,7 +69,8 @@ pub(crate) use time::instants;
 pub use time::{Elapsed, Sleep, draining, now, sleep, sleep_until, timeout, yield_now};
 pub(crate) use timers::Timer;
 #[cfg(any(feature = "tls", feature = "tower"))]
-pub(crate) use waking::{drop_waiters, wake_waiter};
+pub(crate) use waking::drop_waiters;
+pub(crate) use waking::wake_waiter;
 
 pub(crate) use catching::catch;
 use catching::drop_each;

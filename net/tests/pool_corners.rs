@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use slipring::failure::{Checkout, Drain, Kind};
@@ -214,6 +215,39 @@ fn code_that_panics_while_it_dials_or_looks_costs_the_pool_no_place() {
         });
         task.join().expect("it ends");
         assert!(drained(serving).handler_panics >= 8);
+        end(upstream);
+    });
+}
+
+/// A waker that is no task's own.
+struct Angry;
+
+impl Wake for Angry {
+    fn wake(self: Arc<Self>) {
+        panic!("as it is meant to");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_else_from_its_connection() {
+    bounded(|| {
+        let (upstream, address) = upstream();
+        let (serving, spawner) = runtime(one_reactor());
+        let pool = Pool::new(address, Plain, at_most(1)).expect("sound limits");
+        let task = spawner.spawn(move || async move {
+            let held = pool.checkout().await.expect("one");
+            let mut angry = Box::pin(pool.checkout());
+            let waker = Waker::from(Arc::new(Angry));
+            assert!(angry.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            let next = spawn_local(pool.checkout());
+            slipring::yield_now().await;
+            drop(held);
+            drop(angry);
+            drop(next.await.expect("it ends").expect("its turn"));
+            assert_eq!((pool.snapshot().idle, pool.held()), (1, 1));
+        });
+        task.join().expect("whoever gave one back is not whose waker it is");
+        assert_eq!(drained(serving).handler_panics, 1);
         end(upstream);
     });
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::Cap;
-use crate::tasks::put_aside;
+use crate::tasks::{put_aside, wake_waiter};
 
 /// A token of a cap. Dropped, it is given back.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Line {
         match next {
             Some(waker) => {
                 self.cap.listen(self.reactor, Some(waker.clone()));
-                waker.wake();
+                wake_waiter(waker);
             }
             None => {
                 let beside = self.beside.borrow().clone();

@@ -12,7 +12,7 @@ use super::room::{Kept, PoolRoom};
 use super::{Establish, Keep};
 use crate::failure::{Dial, Error};
 use crate::policy::pool::{Act, Cause, Place};
-use crate::tasks::{spawn_local, timeout};
+use crate::tasks::{spawn_local, timeout, wake_waiter};
 
 impl<E: Establish> PoolRoom<E> {
     pub(super) fn act(&self, act: Act) {
@@ -20,9 +20,8 @@ impl<E: Establish> PoolRoom<E> {
             Act::Wake(ticket) => {
                 let index = ticket.index as usize;
                 let waker = self.waiting.borrow_mut().get_mut(index).and_then(Option::take);
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
+                // One that panics is not to end what is done here for others.
+                waker.into_iter().for_each(wake_waiter);
             }
             Act::Dial(place) => {
                 let dial = Dialing { step: Step::new(self.me(), place) };
