@@ -247,24 +247,6 @@ impl Executor {
         Some(call(&current))
     }
 
-    /// [`with`](Self::with), for a look that asks for it no more, and drops nothing: without a clone.
-    #[inline]
-    pub(crate) fn look<R>(look: impl FnOnce(&Self) -> R) -> Option<R> {
-        CURRENT.with(|place| place.borrow(|executor| look(executor)))
-    }
-
-    /// Which of those in this process it is, for as long as it is there.
-    #[inline]
-    pub(crate) fn number(&self) -> u16 {
-        self.id.number
-    }
-
-    /// Its time, as of this turn.
-    #[inline]
-    pub(crate) fn time(&self) -> Duration {
-        Duration::from_micros(self.now_us.get())
-    }
-
     /// The same, for what makes no sense elsewhere.
     ///
     /// # Panics

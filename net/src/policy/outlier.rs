@@ -426,8 +426,8 @@ impl Outlier {
         Some(ejected)
     }
 
-    /// A connection to it was established, of which nothing else is known yet: that ends a row of failed dials. One with
-    /// failed calls goes on, or an endpoint that accepts, and then fails every call, would never have two in a row.
+    /// A connection to it was established, of which nothing else is known yet: that ends a row of failed dials. One
+    /// with failed calls goes on, or an endpoint that accepts, and then fails every call, would never have two.
     pub fn connected(&mut self, endpoint: u32) {
         if let Some(row) = self.rows.get_mut(endpoint as usize).filter(|row| row.is_dials_only) {
             row.failures = 0;

@@ -10,11 +10,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use slipring_core::Doorbell;
 
-use super::Executor;
 use super::catching::catch;
+use super::{CURRENT, Executor};
 
 /// One reactor's side of something.
 pub(crate) trait Room: Any {
@@ -78,6 +79,24 @@ impl Executor {
         if let Some(room) = room {
             room.end();
         }
+    }
+
+    /// [`with`](Self::with), for a look that asks for it no more, and drops nothing: without a clone.
+    #[inline]
+    pub(crate) fn look<R>(look: impl FnOnce(&Self) -> R) -> Option<R> {
+        CURRENT.with(|place| place.borrow(|executor| look(executor)))
+    }
+
+    /// Which of those in this process it is, for as long as it is there.
+    #[inline]
+    pub(crate) fn number(&self) -> u16 {
+        self.id.number
+    }
+
+    /// Its time, as of this turn.
+    #[inline]
+    pub(crate) fn time(&self) -> Duration {
+        Duration::from_micros(self.now_us.get())
     }
 
     /// What wakes its reactor, and says which that is.
