@@ -79,7 +79,7 @@ pub use snapshot::{EndpointSnapshot, UpstreamSnapshot};
 use crate::cap::Cap;
 use crate::connector::{About, Connector, Stream};
 use crate::failure::{Error, Idempotency, Resolve};
-use crate::policy::breaker::BreakerState;
+use crate::policy::breaker::{BreakerState, Standing};
 use crate::policy::names::Target;
 use crate::policy::outlier::Ejections;
 use crate::pool::Pool;
@@ -458,6 +458,12 @@ impl Upstream {
         let (room, request) = (Asking::of(Shared::room(&self.shared)), *request);
         let at = Location::caller();
         async move { room.call(&request, idempotency, at, act).await }
+    }
+
+    /// How its breaker stands. From anywhere.
+    #[must_use]
+    pub fn breaker(&self) -> Standing {
+        self.shared.breaker.standing()
     }
 
     /// How it stands at this moment, as this reactor sees it.

@@ -18,6 +18,7 @@
 //! knows of them, `kernel/questions.rs` what sockets are asked. `kernel/raw.rs`, `kernel/direct.rs` and
 //! `kernel/messages.rs` are what only scripts ask for that compare this kernel with a real one.
 
+mod dialed;
 mod direct;
 mod listen;
 mod messages;
@@ -44,6 +45,7 @@ use crate::marks::{Mark, Marks};
 use crate::paced::Accepted;
 use crate::trace::{NO_FILE, NO_RING, Party, Record, Trace, What};
 
+pub(crate) use dialed::Dialed;
 use listen::Listener;
 pub(crate) use listen::address;
 pub(crate) use messages::RING_DESCRIPTORS;
@@ -177,6 +179,8 @@ pub(crate) struct Kernel {
     /// When each actor looks next.
     looks_us: Vec<u64>,
     next_port: u16,
+    /// By their own addresses, streams of rings whose peers' FIN or reset has come, if somebody takes them from here.
+    pub(crate) ends: Option<Vec<SocketAddr>>,
 }
 
 /// The first descriptor handed out: those below are the process's own.
@@ -214,6 +218,7 @@ impl Kernel {
             listeners: BTreeMap::new(),
             looks_us: Vec::new(),
             next_port: 0,
+            ends: None,
         };
         for _ in 0..rings {
             let bell = kernel.add_file(Kind::Bell { rung: false }, Owner::Rings);

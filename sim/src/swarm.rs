@@ -21,6 +21,7 @@ mod services;
 mod states;
 mod talker;
 mod tasks;
+mod upstreams;
 mod words;
 
 use std::cell::RefCell;
@@ -66,13 +67,15 @@ pub struct Options {
     pub off: Vec<String>,
     /// Whether the services are tasks, and not the handlers that the seed draws.
     pub tasks: bool,
+    /// Whether it is a run of upstreams, whatever else is asked for.
+    pub upstreams: bool,
     /// Whether to keep records of what happened, for [`Outcome::story`].
     pub records: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { events: 5_000, knobs: None, off: Vec::new(), tasks: false, records: false }
+        Self { events: 5_000, knobs: None, off: Vec::new(), tasks: false, upstreams: false, records: false }
     }
 }
 
@@ -102,6 +105,9 @@ pub struct Outcome {
 /// Runs one seed.
 #[must_use]
 pub fn run(seed: u64, options: &Options) -> Outcome {
+    if options.upstreams {
+        return upstreams::run(seed, options);
+    }
     let mut draw = Draw::new(seed, options.tasks);
     let mut knobs = options.knobs.unwrap_or(draw.plan.knobs);
     for name in &options.off {

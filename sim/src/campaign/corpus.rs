@@ -62,13 +62,14 @@ pub fn run(entries: &[Entry]) -> (Tally, Vec<Finding>) {
 fn entry(fields: &[&str]) -> Result<(u64, Options), String> {
     let [seed, events, off, rest @ ..] = fields else {
         return Err(
-            "too short; write SEED EVENTS OFF,OFF NAME=VALUE,.. [tasks] # WHAT IT FOUND".to_owned()
+            "too short; write SEED EVENTS OFF,OFF NAME=VALUE,.. [tasks|upstreams] # WHAT IT FOUND".to_owned()
         );
     };
     let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number; write one"));
-    let (rest, tasks) = match rest {
-        [rest @ .., "tasks"] => (rest, true),
-        _ => (rest, false),
+    let (rest, tasks, upstreams) = match rest {
+        [rest @ .., "tasks"] => (rest, true, false),
+        [rest @ .., "upstreams"] => (rest, false, true),
+        _ => (rest, false, false),
     };
     let turned = match rest {
         [] => None,
@@ -80,6 +81,7 @@ fn entry(fields: &[&str]) -> Result<(u64, Options), String> {
         knobs: turned,
         off: knobs::names(off)?,
         tasks,
+        upstreams,
         ..Options::default()
     };
     Ok((number(seed)?, options))

@@ -62,7 +62,11 @@ impl Finding {
         let (seed, events) = (self.outcome.seed, self.options.events);
         let off = knobs::or_dash(self.options.off.join(","));
         let turned = knobs::or_dash(knobs::written(&self.outcome.knobs));
-        let tasks = if self.options.tasks { " tasks" } else { "" };
+        let tasks = match (self.options.upstreams, self.options.tasks) {
+            (true, _) => " upstreams",
+            (false, true) => " tasks",
+            (false, false) => "",
+        };
         format!("{seed} {events} {off} {turned}{tasks} # {}", self.kind)
     }
 }
@@ -73,6 +77,9 @@ pub fn reproduce(seed: u64, options: &Options) -> String {
     let mut line = format!("sim --seed {seed} --events {}", options.events);
     if options.tasks {
         line += " --tasks";
+    }
+    if options.upstreams {
+        line += " --upstreams";
     }
     if let Some(turned) = &options.knobs {
         line += &format!(" --knobs {}", knobs::or_dash(knobs::written(turned)));

@@ -22,6 +22,8 @@ const WAITED_US: u64 = 600_000;
 pub(crate) struct Listener {
     address: SocketAddr,
     backlog: usize,
+    /// It answers no SYN.
+    is_mute: bool,
     /// Connected clients that nobody has accepted, each with a reference.
     pub(super) queue: VecDeque<FileId>,
 }
@@ -34,7 +36,7 @@ pub(crate) fn address(host: u8, port: u16) -> SocketAddr {
 impl Kernel {
     /// A listening socket; beside others at the same address if there are.
     pub(crate) fn listen(&mut self, at: SocketAddr, backlog: usize, owner: Owner) -> FileId {
-        let listener = Listener { address: at, backlog, queue: VecDeque::new() };
+        let listener = Listener { address: at, backlog, is_mute: false, queue: VecDeque::new() };
         let id = self.add_file(Kind::Listener(listener), owner);
         self.listeners.entry(at).or_default().push(id);
         id
@@ -49,6 +51,14 @@ impl Kernel {
     /// An actor's listener closes.
     pub(crate) fn stop_listening(&mut self, id: FileId) {
         self.drop_reference(id);
+    }
+
+    /// From now on an actor's listener answers no SYN, or does so again: those that come wait, as for a host that is
+    /// gone.
+    pub(crate) fn set_mute(&mut self, id: FileId, is_mute: bool) {
+        if let Some(listener) = self.listener_mut(id) {
+            listener.is_mute = is_mute;
+        }
     }
 
     pub(super) fn release_listener(&mut self, id: FileId) {
@@ -230,7 +240,7 @@ impl Kernel {
             return self.wake(id);
         };
         let owner = self.file(listener).map_or(Owner::Rings, |file| file.owner);
-        let full = self.listener_mut(listener).is_none_or(|l| l.queue.len() > l.backlog);
+        let full = self.listener_mut(listener).is_none_or(|l| l.is_mute || l.queue.len() > l.backlog);
         if full {
             self.marks.meet(Mark::BacklogFull);
             return self.schedule(SYN_RETRY_US, Event::Answer(id));

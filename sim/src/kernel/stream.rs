@@ -204,6 +204,11 @@ impl Stream {
         (acked + u64::from(self.fin_arrived), came + u64::from(self.fin_in))
     }
 
+    /// Whether a reset has ended it.
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead
+    }
+
     /// Whether our FIN was asked for.
     pub(super) fn has_sent_fin(&self) -> bool {
         self.fin_out
@@ -442,6 +447,7 @@ impl Kernel {
     }
 
     fn on_fin(&mut self, id: FileId) {
+        self.note_end(id);
         let Some(stream) = self.stream_mut(id) else { return };
         stream.fin_in = true;
         let both = stream.fin_out && !stream.fin_arrived;
@@ -506,6 +512,7 @@ impl Kernel {
     pub(super) fn on_reset(&mut self, id: FileId) {
         let Some(stream) = self.stream(id).filter(|stream| !stream.dead) else { return };
         let usual = if stream.fin_in { libc::EPIPE } else { libc::ECONNRESET };
+        self.note_end(id);
         let of_ring = self.file(id).is_some_and(|file| file.owner == Owner::Rings);
         // Its own retries, or a router on the way, may say so before any reset comes.
         let errno = match of_ring && self.dice.permille(self.knobs.lost_peer) {

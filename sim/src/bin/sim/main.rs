@@ -65,6 +65,7 @@ fn run_many(task: &Task, campaign: &Campaign) -> ExitCode {
             let interrupted_of = (tally.seeds < campaign.seeds).then_some(campaign.seeds);
             let demands_marks = interrupted_of.is_none()
                 && !options.tasks
+                && !options.upstreams
                 && (task.marks || demands_marks(tally.seeds));
             tell(task, &Report { tally, options, findings, seconds, demands_marks, interrupted_of })
         }

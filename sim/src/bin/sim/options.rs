@@ -48,6 +48,10 @@ struct Arguments {
     #[arg(long)]
     tasks: bool,
 
+    /// Pools, retries and breakers of upstreams that die and come back, and not the services that seeds draw
+    #[arg(long)]
+    upstreams: bool,
+
     /// The seeds that once found something
     #[arg(long)]
     corpus: bool,
@@ -133,6 +137,10 @@ impl Arguments {
                     .to_owned(),
             );
         }
+        if self.upstreams && (self.marks || self.tasks) {
+            return Err("--upstreams does not go with --marks and --tasks, which are of services; leave them out"
+                .to_owned());
+        }
         let tasks: Vec<&str> =
             tasks.iter().filter(|(given, _)| *given).map(|(_, name)| *name).collect();
         let &[task, ref others @ ..] = tasks.as_slice() else { return Ok(()) };
@@ -146,6 +154,7 @@ impl Arguments {
             (self.json && hunts, "--json"),
             (self.events.is_some() && task == "--corpus", "--events"),
             (self.tasks && task == "--corpus", "--tasks"),
+            (self.upstreams && task == "--corpus", "--upstreams"),
             (self.off.is_some() && task == "--corpus", "--off"),
             (self.knobs.is_some() && task == "--corpus", "--knobs"),
         ];
@@ -166,6 +175,7 @@ impl Arguments {
             knobs: self.knobs,
             off: self.off.unwrap_or_default(),
             tasks: self.tasks,
+            upstreams: self.upstreams,
             ..defaults
         };
         if let Some(seed) = self.seed {
@@ -253,6 +263,9 @@ mod tests {
             "--corpus --off panics",
             "--corpus --tasks",
             "--tasks --marks",
+            "--upstreams --marks",
+            "--upstreams --tasks",
+            "--corpus --upstreams",
             "--corpus --canary all",
             "--canary all --json",
             "--canary list --marks",
