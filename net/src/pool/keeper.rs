@@ -87,8 +87,8 @@ impl<E: Establish> PoolRoom<E> {
             None => self.places().listen(self.reactor, Some(cx.waker().clone())),
             before => put_aside(before),
         }
-        // Whoever changes anything from here on wakes it again.
-        self.keeper_until.set(Duration::MAX);
+        // It looks what is due when it has done all this, so nobody needs to wake it for that until then.
+        self.keeper_until.set(Duration::ZERO);
         if self.is_to_drain() {
             self.drain();
         }
@@ -109,8 +109,9 @@ impl<E: Establish> PoolRoom<E> {
         } else {
             next
         };
+        // Whoever brings that forward from here on wakes it again.
+        self.keeper_until.set(next.unwrap_or(Duration::MAX));
         let Some(next) = next else { return Poll::Pending };
-        self.keeper_until.set(next);
         alarm.reset(next);
         if Pin::new(alarm).poll(cx).is_ready() {
             cx.waker().wake_by_ref();
