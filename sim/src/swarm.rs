@@ -75,7 +75,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { events: 5_000, knobs: None, off: Vec::new(), tasks: false, upstreams: false, records: false }
+        Self {
+            events: 5_000,
+            knobs: None,
+            off: Vec::new(),
+            tasks: false,
+            upstreams: false,
+            records: false,
+        }
     }
 }
 

@@ -62,7 +62,8 @@ pub fn run(entries: &[Entry]) -> (Tally, Vec<Finding>) {
 fn entry(fields: &[&str]) -> Result<(u64, Options), String> {
     let [seed, events, off, rest @ ..] = fields else {
         return Err(
-            "too short; write SEED EVENTS OFF,OFF NAME=VALUE,.. [tasks|upstreams] # WHAT IT FOUND".to_owned()
+            "too short; write SEED EVENTS OFF,OFF NAME=VALUE,.. [tasks|upstreams] # WHAT IT FOUND"
+                .to_owned(),
         );
     };
     let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number; write one"));

@@ -240,7 +240,8 @@ impl Kernel {
             return self.wake(id);
         };
         let owner = self.file(listener).map_or(Owner::Rings, |file| file.owner);
-        let full = self.listener_mut(listener).is_none_or(|l| l.is_mute || l.queue.len() > l.backlog);
+        let full =
+            self.listener_mut(listener).is_none_or(|l| l.is_mute || l.queue.len() > l.backlog);
         if full {
             self.marks.meet(Mark::BacklogFull);
             return self.schedule(SYN_RETRY_US, Event::Answer(id));

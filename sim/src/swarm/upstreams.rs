@@ -184,7 +184,9 @@ impl<'a> Run<'a> {
         reactor: usize,
         make: impl FnOnce(World) -> F + Send + 'static,
     ) {
-        let (Some(upstream), Some(pool)) = (self.upstream.clone(), self.pool.clone()) else { return };
+        let (Some(upstream), Some(pool)) = (self.upstream.clone(), self.pool.clone()) else {
+            return;
+        };
         let (ledger, terms) = (self.ledger.clone(), self.terms.clone());
         let world = World { ledger, upstream, pool, terms, reactor };
         self.ledger.open().requesters += 1;
@@ -209,8 +211,11 @@ impl<'a> Run<'a> {
         if !drains {
             self.wait_for_requesters();
             self.run_for(RECOVERY_US);
-            (0..reactors).for_each(|reactor| self.spawn(reactor, requester::probe));
-            self.wait_for_requesters();
+            // One after the other: that a few may ask at a time is no fault.
+            for reactor in 0..reactors {
+                self.spawn(reactor, requester::probe);
+                self.wait_for_requesters();
+            }
             self.run_for(3_000_000);
             (0..reactors).for_each(|reactor| self.spawn(reactor, requester::tell));
             self.wait_for_requesters();

@@ -45,7 +45,8 @@ impl Run<'_> {
         if let Some((due_us, who)) = late
             && !self.engine.is_over()
         {
-            self.engine.fail(format!("{who}: no answer at {now_us} us, and it was due at {due_us} us"));
+            self.engine
+                .fail(format!("{who}: no answer at {now_us} us, and it was due at {due_us} us"));
         }
     }
 
@@ -88,7 +89,10 @@ impl Run<'_> {
                 return Some(format!("{all} connections to {at}, and its pool may have {pooled}"));
             }
             if connecting > limits.dials_max as usize + terms.unasked {
-                return Some(format!("{connecting} dials to {at}, and {} allowed", limits.dials_max));
+                return Some(format!(
+                    "{connecting} dials to {at}, and {} allowed",
+                    limits.dials_max
+                ));
             }
         }
         let alone = of(&terms.alone.0).all;
@@ -118,7 +122,8 @@ impl Run<'_> {
         let probes = acts.filter(|began_us| (since_us..u64::MAX).contains(began_us)).count();
         drop(pages);
         if probes > permits as usize {
-            self.engine.fail(format!("{probes} probes are under way, and {permits} permits there are"));
+            self.engine
+                .fail(format!("{probes} probes are under way, and {permits} permits there are"));
         }
     }
 
@@ -133,15 +138,21 @@ impl Run<'_> {
         for (reactor, snapshot) in snapshots.into_iter().flatten().enumerate() {
             connections = snapshot.connections.0;
             if snapshot.pending.0 > 0 {
-                complaints.push(format!("reactor {reactor}: {} pending, and nobody asks", snapshot.pending.0));
+                complaints.push(format!(
+                    "reactor {reactor}: {} pending, and nobody asks",
+                    snapshot.pending.0
+                ));
             }
             for endpoint in snapshot.endpoints.iter().filter(|endpoint| endpoint.in_flight > 0) {
-                complaints.push(format!("reactor {reactor}: in flight, and nobody asks: {endpoint:?}"));
+                complaints
+                    .push(format!("reactor {reactor}: in flight, and nobody asks: {endpoint:?}"));
             }
         }
         let counts = self.count(|_| true);
-        let open = self.terms.endpoints.iter().map(|(at, _)| counts.get(at).map_or(0, |count| count.all));
-        let (open, unasked) = (open.sum::<usize>(), self.terms.unasked * self.terms.endpoints.len());
+        let open =
+            self.terms.endpoints.iter().map(|(at, _)| counts.get(at).map_or(0, |count| count.all));
+        let (open, unasked) =
+            (open.sum::<usize>(), self.terms.unasked * self.terms.endpoints.len());
         let is_dialing = counts.values().any(|count| count.connecting > 0);
         if !is_dialing && !(open.saturating_sub(unasked)..=open).contains(&(connections as usize)) {
             complaints.push(format!("{connections} connections are counted, and {open} open"));
@@ -169,7 +180,8 @@ impl Run<'_> {
         }
         if let Some(reactor) = censuses.iter().position(|census| *census != Census::default()) {
             let census = censuses[reactor];
-            self.engine.fail(format!("reactor {reactor}, left of an upstream that is gone: {census:?}"));
+            self.engine
+                .fail(format!("reactor {reactor}, left of an upstream that is gone: {census:?}"));
         }
     }
 

@@ -102,7 +102,8 @@ impl Server {
         ledger: &Ledger,
         mut dice: Dice,
     ) -> Self {
-        let until_us = if temper.is_steady { u64::MAX } else { dice.log_between(1, temper.flaps_us) };
+        let until_us =
+            if temper.is_steady { u64::MAX } else { dice.log_between(1, temper.flaps_us) };
         let listener = Some(kernel.listen(at, BACKLOG, Owner::Actor(me)));
         let ledger = ledger.clone();
         Self { at, listener, ledger, dice, temper, mood: Mood::Up, until_us, talks: Vec::new() }
@@ -151,8 +152,14 @@ impl Server {
         let dice = &mut self.dice;
         let length = if dice.permille(300) { dice.log_between(1, 2_000) } else { 8 };
         let mut bytes = answer(number, length as u16);
-        let mut reply =
-            Reply { sent: 0, next_us: 0, piece: bytes.len(), pause_us: 0, then: Then::Stay, bytes: Vec::new() };
+        let mut reply = Reply {
+            sent: 0,
+            next_us: 0,
+            piece: bytes.len(),
+            pause_us: 0,
+            then: Then::Stay,
+            bytes: Vec::new(),
+        };
         if dice.permille(self.temper.trouble) {
             match dice.below(8) {
                 0 => reply.next_us = now_us + dice.log_between(1_000, 4_000_000),
@@ -186,10 +193,13 @@ impl Server {
         self.take_requests(kernel.now_us, talk);
         if is_over && talk.ends_us.is_none() {
             // Most close at once; some leave the other side waiting.
-            let late_us = if self.dice.permille(200) { self.dice.log_between(1, 2_000_000) } else { 0 };
+            let late_us =
+                if self.dice.permille(200) { self.dice.log_between(1, 2_000_000) } else { 0 };
             talk.ends_us = Some(kernel.now_us + late_us);
         }
-        if self.is_healed() && let Some(ends_us) = &mut talk.ends_us {
+        if self.is_healed()
+            && let Some(ends_us) = &mut talk.ends_us
+        {
             *ends_us = kernel.now_us;
         }
         if talk.ends_us.is_some_and(|ends_us| ends_us <= kernel.now_us) {
@@ -240,7 +250,7 @@ impl Server {
                 return self.ledger.open().complain(complaint);
             }
             self.ledger.open().deliver(number);
-            if talk.reply.is_some() {
+            if talk.reply.as_ref().is_some_and(|reply| reply.then != Then::Extra) {
                 let from = talk.from;
                 self.ledger.open().complain(format!(
                     "request {number} came from {from} while another one was not answered"
@@ -253,7 +263,8 @@ impl Server {
     /// Sends what is due; false once it is over.
     fn speak(&mut self, kernel: &mut Kernel, talk: &mut Talk) -> bool {
         let (now_us, is_healed) = (kernel.now_us, self.is_healed());
-        if talk.has_strayed && kernel.stream(talk.stream).is_none_or(|stream| stream.unsent() == 0) {
+        if talk.has_strayed && kernel.stream(talk.stream).is_none_or(|stream| stream.unsent() == 0)
+        {
             self.ledger.open().note_unfit(talk.from, now_us);
             talk.has_strayed = false;
         }

@@ -147,7 +147,8 @@ impl Terms {
             _ => vec![Deed::Call, Deed::Call, Deed::Checkout, Deed::Connect, Deed::Pool],
         };
         let has_probes = limits.outlier.ejected_max_percent > 0;
-        let unasked = usize::from(limits.health.is_some()) + if has_probes { plan.reactors } else { 0 };
+        let unasked =
+            usize::from(limits.health.is_some()) + if has_probes { plan.reactors } else { 0 };
         let chaos_us = dice.log_between(2_000_000, 30_000_000);
         Self {
             are_permits_kept: limits.breaker.permit_timeout > Duration::from_secs(60),
@@ -177,6 +178,13 @@ impl Terms {
         !self.deeds.contains(&Deed::Connect)
     }
 
+    /// Whether the pools of the upstream may keep as many connections as there may be, or more.
+    pub(super) fn are_connections_few(&self) -> bool {
+        let pooled = self.limits.pool.mode.max() as usize * self.endpoints.len();
+        let dialed_max = self.plan.limits.dialed_max as usize;
+        (self.limits.connections_max as usize).min(dialed_max) <= pooled * 2
+    }
+
     /// The conditions in words.
     pub(super) fn describe(&self) -> Vec<String> {
         let Self { plan, limits, deeds, .. } = self;
@@ -194,7 +202,10 @@ impl Terms {
                 self.cuts,
                 self.panics
             ),
-            format!("drain at {:?} us, of the pool at {:?} us", self.drains_us, self.pool_drains_us),
+            format!(
+                "drain at {:?} us, of the pool at {:?} us",
+                self.drains_us, self.pool_drains_us
+            ),
             format!("{limits:?}"),
             format!("alone {:?}: {:?}", self.alone, self.pool),
         ];
@@ -221,7 +232,8 @@ fn pool(dice: &mut Dice) -> PoolLimits {
         max_lifetime: lifetime,
         keep_alive: keep_alive.filter(|own| below(own, lifetime) && below(own, idle)),
         validate_after: some(dice, 500, 1, 1_000),
-        validate_timeout: checkout_timeout.map_or(validate_timeout, |all| validate_timeout.min(all / 2)),
+        validate_timeout: checkout_timeout
+            .map_or(validate_timeout, |all| validate_timeout.min(all / 2)),
         leak_after: some(dice, 500, 1_000, 60_000),
         hung_after: ms(dice, 1, 2_000),
         refill: backoff(dice),
