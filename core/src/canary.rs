@@ -13,8 +13,21 @@ compile_error!(
      assertions (`--profile canary`) and never for a release"
 );
 
+/// Whether what a canary is about is this.
+macro_rules! is_about {
+    (tasks tasks) => {
+        true
+    };
+    (upstreams upstreams) => {
+        true
+    };
+    ($what:ident $($about:ident)?) => {
+        false
+    };
+}
+
 macro_rules! canaries {
-    ($($(#[doc = $doc:literal])+ $name:ident $(of $tasks:ident)?,)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident $(of $about:ident)?,)+) => {
         /// One mistake.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
@@ -35,7 +48,13 @@ macro_rules! canaries {
             /// Whether it is about tasks: only runs whose services are tasks can find it.
             #[must_use]
             pub const fn is_of_tasks(self) -> bool {
-                match self { $(Self::$name => false $(|| stringify!($tasks).len() > 0)?,)+ }
+                match self { $(Self::$name => is_about!(tasks $($about)?),)+ }
+            }
+
+            /// Whether it is about upstreams: only runs of those can find it.
+            #[must_use]
+            pub const fn is_of_upstreams(self) -> bool {
+                match self { $(Self::$name => is_about!(upstreams $($about)?),)+ }
             }
 
             /// The mistake, in words.
@@ -248,6 +267,30 @@ canaries! {
     RelayForgetsInbox of tasks,
     /// A relay that is dropped closes its connections in order.
     DroppedRelayCloses of tasks,
+    /// The token of a cap is not given back.
+    CapTokenKept of upstreams,
+    /// A token that is passed to another reactor is lost on the way.
+    PassedTokenLost of upstreams,
+    /// The permit of a probe that was dropped is not given back.
+    ProbePermitKept of upstreams,
+    /// Calls pass while the breaker is open.
+    OpenLetsPass of upstreams,
+    /// A kept connection that has ended is given out.
+    StaleGivenOut of upstreams,
+    /// Who waits for a connection of a pool is not woken.
+    PoolWaiterNotWoken of upstreams,
+    /// A request that must not be carried out twice is made again.
+    RepeatsAnything of upstreams,
+    /// Repeats are made whatever the budget says.
+    BudgetIgnored of upstreams,
+    /// A connection on which an answer is awaited goes back to its pool.
+    UncleanKept of upstreams,
+    /// Dials to an endpoint do not wait for each other.
+    DialsUncounted of upstreams,
+    /// A pool that nobody has any more keeps its connections.
+    AbandonedPoolKept of upstreams,
+    /// A call that has ended counts as being in flight.
+    InFlightKept of upstreams,
 }
 
 #[cfg(feature = "canaries")]

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
+use slipring_core::canary::{Canary, sings};
 use slipring_core::tokens::Tokens;
 
 use crate::tasks::wake_waiter;
@@ -159,7 +160,9 @@ impl Cap {
     #[cold]
     fn pass(&self, reactor: usize) -> bool {
         for seat in self.others(reactor).filter(|seat| seat.lacks()) {
-            seat.passed.fetch_add(1, Ordering::SeqCst);
+            if !sings(Canary::PassedTokenLost) {
+                seat.passed.fetch_add(1, Ordering::SeqCst);
+            }
             // If it has become content in between, it may not look again for long: either it has found the token as it
             // did, or this look finds that it wants none, and takes it back.
             if !seat.wants.load(Ordering::SeqCst) && seat.take_passed() {

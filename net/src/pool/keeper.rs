@@ -12,6 +12,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use slipring_core::canary::{Canary, sings};
+
 use super::room::{Kept, PoolRoom};
 use super::{Establish, Keep};
 use crate::conn::Stir;
@@ -45,6 +47,7 @@ impl<E: Establish> PoolRoom<E> {
             self.lay(place, conn, served);
             let is_unfit = match stir {
                 Poll::Pending => false,
+                Poll::Ready(_) if sings(Canary::StaleGivenOut) => false,
                 Poll::Ready(Stir::Spoke) => served > 0,
                 Poll::Ready(Stir::Ended) => true,
             };

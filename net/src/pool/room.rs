@@ -13,6 +13,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use slipring_core::canary::{Canary, sings};
+
 use super::{Establish, Keep, Pooled, Said, Shared, Team};
 use crate::cap::Cap;
 use crate::conn::Stir;
@@ -386,6 +388,7 @@ impl<E: Establish> PoolRoom<E> {
         let watcher = self.watcher.borrow().clone()?;
         match conn.poll_stir(&mut Context::from_waker(&watcher)) {
             Poll::Pending => None,
+            Poll::Ready(_) if sings(Canary::StaleGivenOut) => None,
             // Who speaks first, before anything was asked, has a greeting for whoever comes.
             Poll::Ready(Stir::Spoke) if served == 0 => None,
             Poll::Ready(stir) => Some(stir),

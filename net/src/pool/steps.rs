@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use slipring_core::CloseReason;
+use slipring_core::canary::{Canary, sings};
 
 use super::room::{Kept, PoolRoom};
 use super::{Establish, Keep};
@@ -17,6 +18,7 @@ use crate::tasks::{spawn_local, timeout, wake_waiter};
 impl<E: Establish> PoolRoom<E> {
     pub(super) fn act(&self, act: Act) {
         match act {
+            Act::Wake(_) if sings(Canary::PoolWaiterNotWoken) => {}
             Act::Wake(ticket) => {
                 let index = ticket.index as usize;
                 let waker = self.waiting.borrow_mut().get_mut(index).and_then(Option::take);

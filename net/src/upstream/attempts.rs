@@ -3,6 +3,8 @@
 use std::panic::Location;
 use std::time::Duration;
 
+use slipring_core::canary::{Canary, sings};
+
 use super::Request;
 use super::call::{Call, Trying};
 use super::dialer::Counted;
@@ -10,6 +12,7 @@ use super::lent::{Connected, Lent};
 use super::room::UpstreamRoom;
 use crate::connector::Stream;
 use crate::failure::{self, Error, Idempotency, Phase};
+use crate::policy::budget::{Budget, BudgetLimits};
 use crate::policy::outcome::Outcome;
 use crate::policy::retry::{Attempts, Next, Wants, Why};
 use crate::tasks::{now, sleep_until, timeout};
@@ -24,6 +27,10 @@ impl UpstreamRoom {
         mut one: impl AsyncFnMut(Call, Wants) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let started = now();
+        let idempotency = match sings(Canary::RepeatsAnything) {
+            true => Idempotency::Idempotent,
+            false => idempotency,
+        };
         let mut attempts =
             Attempts::new(&self.upstream.limits.retry, idempotency, started, deadline);
         self.verdicts.borrow_mut().budget.note_first(started);
@@ -46,6 +53,9 @@ impl UpstreamRoom {
             let others = self.has_others(&tried);
             let next = {
                 let verdicts = &mut *self.verdicts.borrow_mut();
+                if sings(Canary::BudgetIgnored) {
+                    verdicts.budget = Budget::new(&BudgetLimits::default(), 0, 1);
+                }
                 attempts.failed(&error, others, now(), &mut verdicts.budget, &mut verdicts.rng)
             };
             match next {

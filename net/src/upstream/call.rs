@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use slipring_core::canary::{Canary, sings};
+
 use super::members::Member;
 use super::room::{Known, UpstreamRoom};
 use crate::cap::Line;
@@ -71,10 +73,14 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
+        if let Some(ticket) = self.ticket.take()
+            && !sings(Canary::ProbePermitKept)
+        {
             self.room.upstream.breaker.give_back(self.room.now_or_before(), ticket);
         }
-        self.room.verdicts.borrow_mut().endpoints.ended(self.endpoint);
+        if !sings(Canary::InFlightKept) {
+            self.room.verdicts.borrow_mut().endpoints.ended(self.endpoint);
+        }
         self.room.under_way.set(self.room.under_way.get() - 1);
     }
 }

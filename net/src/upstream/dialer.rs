@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::sync::Weak;
 use std::task::{Context, Poll};
 
+use slipring_core::canary::{Canary, sings};
+
 use super::Shared;
 use super::call::Trying;
 use crate::cap::Token;
@@ -93,7 +95,7 @@ impl Establish for Dialer {
         // First a place among the dials of this endpoint: who holds a connection's meanwhile keeps it from all others.
         let known = room.known_as(self.number);
         let _dial = match &known {
-            Some(known) => Some(known.dials.take().await),
+            Some(known) if !sings(Canary::DialsUncounted) => Some(known.dials.take().await),
             None => None,
         };
         let token = match room.connections.try_take() {

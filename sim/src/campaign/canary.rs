@@ -105,10 +105,11 @@ mod carried {
     ) -> Result<Answer, String> {
         sing(None);
         // What fails by itself proves nothing.
-        let of_tasks = wanted.iter().map(|canary| canary.is_of_tasks());
-        for tasks in of_tasks.collect::<BTreeSet<_>>() {
+        let about = wanted.iter().map(|canary| (canary.is_of_tasks(), canary.is_of_upstreams()));
+        for (tasks, upstreams) in about.collect::<BTreeSet<_>>() {
             let tasks = campaign.options.tasks || tasks;
-            let options = Options { tasks, ..campaign.options.clone() };
+            let upstreams = campaign.options.upstreams || upstreams;
+            let options = Options { tasks, upstreams, ..campaign.options.clone() };
             let campaign = Campaign { options, ..campaign.clone() };
             if let Some((seed, failure)) = first_failure(&campaign) {
                 return Err(format!(
@@ -121,7 +122,8 @@ mod carried {
         for &canary in wanted {
             sing(Some(canary));
             let tasks = campaign.options.tasks || canary.is_of_tasks();
-            let options = Options { tasks, ..campaign.options.clone() };
+            let upstreams = campaign.options.upstreams || canary.is_of_upstreams();
+            let options = Options { tasks, upstreams, ..campaign.options.clone() };
             let found = first_failure(&Campaign { options, ..campaign.clone() });
             sing(None);
             let name = canary.name();
@@ -213,6 +215,9 @@ mod carried {
         }
         if campaign.options.tasks {
             cargo.arg("--tasks");
+        }
+        if campaign.options.upstreams {
+            cargo.arg("--upstreams");
         }
         if !campaign.options.off.is_empty() {
             cargo.args(["--off", &campaign.options.off.join(",")]);

@@ -238,6 +238,7 @@ impl<'a> Run<'a> {
     fn chaos(&mut self, events: u64) {
         let ends_us = self.terms.chaos_us;
         let events = events.max(1) * 20;
+        let mut pool_drains_us = self.terms.pool_drains_us;
         while self.step(ends_us) {
             let (now_us, count) = {
                 let kernel = self.engine.kernel.borrow();
@@ -247,7 +248,7 @@ impl<'a> Run<'a> {
             if count >= events || drains || self.ledger.open().requesters == 0 {
                 break;
             }
-            if self.terms.pool_drains_us.is_some_and(|at_us| now_us >= at_us)
+            if pool_drains_us.take_if(|at_us| now_us >= *at_us).is_some()
                 && let Some(pool) = &self.pool
             {
                 pool.drain();

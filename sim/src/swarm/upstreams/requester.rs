@@ -157,7 +157,9 @@ pub(super) async fn probe(world: World) {
         let came = world.call(&asked, Idempotency::Idempotent, 0).await;
         if let Err(error) = came {
             // What others keep idle counts, too.
-            if matches!(error.kind(), Kind::Admit(_)) && world.terms.are_connections_few() {
+            if matches!(error.kind(), Kind::Admit(_) | Kind::Retry(_))
+                && world.terms.are_connections_few()
+            {
                 continue;
             }
             let reactor = world.reactor;

@@ -179,7 +179,8 @@ impl Server {
                 }
                 _ => reply.then = dice.pick(&[Then::Fin, Then::Reset]),
             }
-            if reply.then == Then::Never && dice.coin() {
+            // Either some of it, or nothing.
+            if reply.then == Then::Never && bytes.len() == HEAD_BYTES + length as usize {
                 bytes.clear();
             }
         }
