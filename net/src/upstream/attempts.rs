@@ -11,7 +11,7 @@ use super::dialer::Counted;
 use super::lent::{Connected, Lent};
 use super::room::UpstreamRoom;
 use crate::connector::Stream;
-use crate::failure::{self, Error, Idempotency, Phase};
+use crate::failure::{self, Error, Idempotency, Phase, Traffic};
 use crate::policy::budget::{Budget, BudgetLimits};
 use crate::policy::outcome::Outcome;
 use crate::policy::retry::{Attempts, Next, Wants, Why};
@@ -235,6 +235,7 @@ impl UpstreamRoom {
                     Ok(done)
                 }
                 Ok(Err(error)) => {
+                    let error = knowing(error, lent.traffic());
                     lent.failed(&error);
                     Err(error)
                 }
@@ -250,4 +251,17 @@ impl UpstreamRoom {
         })
         .await
     }
+}
+
+/// The error with all that was under way. One that the caller has made itself may know nothing of it, and a request
+/// that may not be carried out twice would be made again.
+fn knowing(error: Error, traffic: Traffic) -> Error {
+    let told = error.traffic();
+    let traffic = Traffic {
+        bytes_sent: traffic.bytes_sent.max(told.bytes_sent),
+        bytes_received: traffic.bytes_received.max(told.bytes_received),
+        is_reused: traffic.is_reused || told.is_reused,
+        is_partial: traffic.is_partial || told.is_partial,
+    };
+    error.with_traffic(traffic)
 }
