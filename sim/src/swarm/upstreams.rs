@@ -56,9 +56,9 @@ use terms::Terms;
 /// After the chaos, whoever asks has had an answer within this time, microseconds.
 const ANSWERED_US: u64 = 120_000_000;
 /// For so long nobody asks before the probes: what is open or left alone is so no more.
-const RECOVERY_US: u64 = 20_000_000;
+const RECOVERY_US: u64 = 12_000_000;
 /// In such a time nothing is left of what is dropped.
-const PARTING_US: u64 = 15_000_000;
+const PARTING_US: u64 = 8_000_000;
 /// How much longer than it may a drain takes at most.
 const DRAIN_SLACK_US: u64 = 5_000_000;
 /// Steps of a run at most.
@@ -210,6 +210,7 @@ impl<'a> Run<'a> {
         let drains = self.terms.drains_us.is_some();
         if !drains {
             self.wait_for_requesters();
+            self.check_no_permit_is_out();
             self.run_for(RECOVERY_US);
             // One after the other: that a few may ask at a time is no fault.
             for reactor in 0..reactors {

@@ -1,12 +1,10 @@
 //! What must hold of an upstream: after each step, at rest, and when it is gone.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-
 use slipring::Census;
 use slipring::policy::breaker::Standing;
 
 use super::Run;
+use super::terms::{ENDPOINTS_MOST, Terms};
 use crate::kernel::Dialed;
 
 /// What is remembered from step to step.
@@ -14,7 +12,12 @@ use crate::kernel::Dialed;
 pub(super) struct Watch {
     /// Since when the breaker is half-open.
     half_open_us: Option<u64>,
+    /// Since when it is open.
+    open_us: Option<u64>,
 }
+
+/// By the number of the endpoint, and last the pool that is alone.
+type Counts = [Count; ENDPOINTS_MOST + 1];
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
@@ -39,9 +42,7 @@ impl Run<'_> {
     /// Whoever waits has its answer in time. A drain ends without an answer for those it does not wait for.
     fn check_waits(&mut self) {
         let now_us = self.engine.now_us();
-        let pages = self.ledger.open();
-        let late = pages.waits.values().find(|(due_us, _)| *due_us < now_us).cloned();
-        drop(pages);
+        let late = self.ledger.open().find_late(now_us);
         if let Some((due_us, who)) = late
             && !self.engine.is_over()
         {
@@ -50,11 +51,11 @@ impl Run<'_> {
         }
     }
 
-    fn count(&self, is_counted: impl Fn(&Dialed) -> bool) -> BTreeMap<SocketAddr, Count> {
-        let mut counts: BTreeMap<SocketAddr, Count> = BTreeMap::new();
+    fn count(&self, is_counted: impl Fn(&Dialed) -> bool) -> Counts {
+        let mut counts = Counts::default();
         let kernel = self.engine.kernel.borrow();
         for dialed in kernel.dialed().filter(is_counted) {
-            let count = counts.entry(dialed.to).or_default();
+            let count = &mut counts[Terms::number_of(dialed.to)];
             count.all += 1;
             count.connecting += usize::from(dialed.is_connecting);
         }
@@ -74,16 +75,15 @@ impl Run<'_> {
         }
     }
 
-    fn find_too_many(&self, counts: &BTreeMap<SocketAddr, Count>) -> Option<String> {
+    fn find_too_many(&self, counts: &Counts) -> Option<String> {
         let (terms, limits) = (self.terms, &self.terms.limits);
-        let of = |at: &SocketAddr| counts.get(at).copied().unwrap_or_default();
-        let all: usize = terms.endpoints.iter().map(|(at, _)| of(at).all).sum();
+        let all: usize = counts[..ENDPOINTS_MOST].iter().map(|count| count.all).sum();
         let unasked = terms.unasked * terms.endpoints.len();
         if all > limits.connections_max as usize + unasked {
             return Some(format!("{all} connections, and {} allowed", limits.connections_max));
         }
-        for (at, _) in &terms.endpoints {
-            let Count { all, connecting } = of(at);
+        for ((at, _), count) in terms.endpoints.iter().zip(counts) {
+            let Count { all, connecting } = *count;
             let pooled = limits.pool.mode.max() as usize;
             if terms.are_all_pooled() && all > pooled + terms.unasked {
                 return Some(format!("{all} connections to {at}, and its pool may have {pooled}"));
@@ -95,35 +95,50 @@ impl Run<'_> {
                 ));
             }
         }
-        let alone = of(&terms.alone.0).all;
-        let most = terms.pool.mode.max() as usize + self.taken();
+        let alone = counts[ENDPOINTS_MOST].all;
+        let most = terms.pool.mode.max() as usize;
         (alone > most).then(|| format!("{alone} connections to the pool that may have {most}"))
     }
 
-    /// Connections that were taken out of their pool for good.
-    fn taken(&self) -> usize {
-        0
-    }
-
-    /// Half-open, so many calls are under way at most that began since.
+    /// Open, no call is under way that began since; half-open, as many as there are permits.
     fn check_permits(&mut self) {
         let Some(upstream) = &self.upstream else { return };
-        let (permits, now_us) = (self.terms.limits.breaker.permits, self.engine.now_us());
-        if !matches!(upstream.breaker(), Standing::HalfOpen { .. }) {
-            self.watch.half_open_us = None;
-            return;
+        let (standing, now_us) = (upstream.breaker(), self.engine.now_us());
+        let Watch { half_open_us, open_us } = &mut self.watch;
+        if !matches!(standing, Standing::HalfOpen { .. }) {
+            *half_open_us = None;
         }
-        let since_us = *self.watch.half_open_us.get_or_insert(now_us);
-        if !self.terms.are_permits_kept {
-            return;
+        if !matches!(standing, Standing::Open { .. }) {
+            *open_us = None;
         }
+        let (since_us, most) = match standing {
+            Standing::Closed => return,
+            // In the turn in which it opened, others may have begun before.
+            Standing::Open { .. } => (*open_us.get_or_insert(now_us) + 1, 0),
+            Standing::HalfOpen { .. } if !self.terms.are_permits_kept => return,
+            Standing::HalfOpen { .. } => {
+                (*half_open_us.get_or_insert(now_us), self.terms.limits.breaker.permits)
+            }
+        };
         let pages = self.ledger.open();
         let acts = pages.requests.iter().filter_map(|request| request.acts_since_us);
-        let probes = acts.filter(|began_us| (since_us..u64::MAX).contains(began_us)).count();
+        let calls = acts.filter(|began_us| (since_us..u64::MAX).contains(began_us)).count();
         drop(pages);
-        if probes > permits as usize {
+        if calls > most as usize {
+            self.engine.fail(format!(
+                "{calls} calls have passed a breaker that lets {most} pass: {standing:?}"
+            ));
+        }
+    }
+
+    /// Nobody asks, so nobody has a permit of the breaker's.
+    pub(super) fn check_no_permit_is_out(&mut self) {
+        let standing = self.upstream.as_ref().map(|upstream| upstream.breaker());
+        if let Some(Standing::HalfOpen { permits: 1.., .. }) = standing
+            && self.terms.are_permits_kept
+        {
             self.engine
-                .fail(format!("{probes} probes are under way, and {permits} permits there are"));
+                .fail(format!("nobody asks, and permits of the breaker are out: {standing:?}"));
         }
     }
 
@@ -149,15 +164,14 @@ impl Run<'_> {
             }
         }
         let counts = self.count(|_| true);
-        let open =
-            self.terms.endpoints.iter().map(|(at, _)| counts.get(at).map_or(0, |count| count.all));
+        let open = counts[..ENDPOINTS_MOST].iter().map(|count| count.all);
         let (open, unasked) =
             (open.sum::<usize>(), self.terms.unasked * self.terms.endpoints.len());
-        let is_dialing = counts.values().any(|count| count.connecting > 0);
+        let is_dialing = counts.iter().any(|count| count.connecting > 0);
         if !is_dialing && !(open.saturating_sub(unasked)..=open).contains(&(connections as usize)) {
             complaints.push(format!("{connections} connections are counted, and {open} open"));
         }
-        let alone = counts.get(&self.terms.alone.0).map_or(0, |count| count.all);
+        let alone = counts[ENDPOINTS_MOST].all;
         let held = self.pool.as_ref().map_or(0, |pool| pool.held());
         if !is_dialing && held as usize != alone {
             complaints.push(format!("the pool holds {held} connections, and {alone} are open"));

@@ -26,8 +26,10 @@ pub(super) struct Pages {
     pub(super) complaints: Vec<String>,
     pub(super) requests: Vec<Request>,
     /// Who waits for an answer of ours, and until when that has to be there.
-    pub(super) waits: BTreeMap<u64, (u64, String)>,
+    waits: BTreeMap<u64, (u64, String)>,
     next_wait: u64,
+    /// None of them is due before.
+    due_from_us: u64,
     /// By a connection's own address, the request that uses it.
     in_use: BTreeMap<SocketAddr, u64>,
     /// By a connection's own address, since when it is of no use to anybody, as its reactor can know.
@@ -54,6 +56,7 @@ impl Ledger {
         let number = pages.next_wait;
         pages.next_wait += 1;
         pages.waits.insert(number, (at_us, who.into()));
+        pages.due_from_us = pages.due_from_us.min(at_us);
         Due { ledger: self.clone(), number }
     }
 
@@ -106,6 +109,16 @@ impl Drop for InUse {
 impl Pages {
     pub(super) fn complain(&mut self, what: String) {
         self.complaints.push(what);
+    }
+
+    /// Somebody who should have had an answer by now, and since when.
+    pub(super) fn find_late(&mut self, now_us: u64) -> Option<(u64, String)> {
+        if now_us <= self.due_from_us {
+            return None;
+        }
+        let first = self.waits.values().min_by_key(|(due_us, _)| *due_us);
+        self.due_from_us = first.map_or(u64::MAX, |(due_us, _)| *due_us);
+        first.filter(|(due_us, _)| *due_us < now_us).cloned()
     }
 
     /// A request that servers may read so often.

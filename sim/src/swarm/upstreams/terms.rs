@@ -3,7 +3,7 @@
 //! Small, so that every bound is met; each kind of trouble is there in some seeds and not in others, so that what it
 //! hides shows in those.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use slipring::health::Check;
@@ -38,6 +38,11 @@ const AT_REST: &[&str] = &[
     "silent_reset",
     "stalled_reactor",
 ];
+
+/// Endpoints that an upstream has at most.
+pub(super) const ENDPOINTS_MOST: usize = 5;
+/// Hosts from this one on are endpoints.
+const FIRST_HOST: u8 = 20;
 
 /// What is asked of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +126,7 @@ impl Terms {
         let slack_us = if is_late { 8_000_000 } else { 400_000 };
         let plan = plan(seed, &mut dice, knobs);
         let limits = upstream(&mut dice);
-        let all = dice.between(1, 5);
+        let all = dice.between(1, ENDPOINTS_MOST as u64);
         let troubled = dice.pick(&[0, 100, 300, 600]);
         let is_one_steady = dice.permille(600);
         let temper = |dice: &mut Dice, is_steady: bool| Temper {
@@ -130,7 +135,7 @@ impl Terms {
             idle_us: dice.permille(300).then(|| dice.log_between(20_000, 5_000_000)),
             flaps_us: dice.log_between(200_000, 8_000_000),
         };
-        let endpoint = |number: u64| address(20 + number as u8, 80);
+        let endpoint = |number: u64| address(FIRST_HOST + number as u8, 80);
         let endpoints = (0..all)
             .map(|number| {
                 let is_steady = dice.permille(300) || (is_one_steady && number == 0);
@@ -138,7 +143,7 @@ impl Terms {
             })
             .collect();
         let is_steady = dice.coin();
-        let alone = (endpoint(9), temper(&mut dice, is_steady));
+        let alone = (endpoint(ENDPOINTS_MOST as u64), temper(&mut dice, is_steady));
         let deeds = match dice.below(6) {
             0 => vec![Deed::Call],
             1 => vec![Deed::Connect],
@@ -170,6 +175,16 @@ impl Terms {
             slack_us,
             limits,
             plan,
+        }
+    }
+
+    /// The number of an endpoint, or of the one of the pool that is alone.
+    pub(super) fn number_of(at: SocketAddr) -> usize {
+        match at.ip() {
+            IpAddr::V4(ip) => {
+                usize::from(ip.octets()[3].saturating_sub(FIRST_HOST)).min(ENDPOINTS_MOST)
+            }
+            IpAddr::V6(_) => ENDPOINTS_MOST,
         }
     }
 
@@ -276,7 +291,7 @@ fn upstream(dice: &mut Dice) -> UpstreamLimits {
         longest: base + ms(dice, 1, 3_000),
         ejected_max_percent: dice.pick(&[0, 0, 50, 100]),
     };
-    let interval = ms(dice, 50, 3_000);
+    let interval = ms(dice, 50, 2_000);
     let health = dice.permille(250).then(|| Check {
         limits: HealthLimits {
             interval,
