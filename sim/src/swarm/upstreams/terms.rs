@@ -193,10 +193,12 @@ impl Terms {
         !self.deeds.contains(&Deed::Connect)
     }
 
-    /// Whether the pools of the upstream may keep as many connections as there may be, or more.
+    /// Whether what is kept idle may come near to as many connections as there may be, of the upstream or of the
+    /// process.
     pub(super) fn are_connections_few(&self) -> bool {
         let pooled = self.limits.pool.mode.max() as usize * self.endpoints.len();
-        let dialed_max = self.plan.limits.dialed_max as usize;
+        let alone = self.pool.mode.max() as usize;
+        let dialed_max = (self.plan.limits.dialed_max as usize).saturating_sub(alone);
         (self.limits.connections_max as usize).min(dialed_max) <= pooled * 2
     }
 
