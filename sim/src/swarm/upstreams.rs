@@ -11,8 +11,8 @@
 //!
 //! | looked at | must hold |
 //! |---|---|
-//! | connections, after each step | no more than the caps allow, as the kernel counts them: of the upstream, of each endpoint's pool, dials |
-//! | the breaker, after each step | half-open, no more probes are under way than it has permits |
+//! | connections, after each step | no more than the caps allow, of the upstream, each pool, dials, as the kernel counts |
+//! | the breaker, after each step | open, nothing passes; half-open, as many calls as it has permits |
 //! | who waits | is served, refused or timed out in its time |
 //! | a connection | serves one request at a time; is not given out once its reactor knows that it is of no use |
 //! | a request | reads its own answer; comes to a server once, or as often as attempts may be made |
