@@ -96,7 +96,7 @@ impl Establish for Dialer {
         let known = room.known_as(self.number);
         let _dial = match &known {
             Some(known) if !sings(Canary::DialsUncounted) => Some(known.dials.take().await),
-            None => None,
+            _ => None,
         };
         let token = match room.connections.try_take() {
             Some(token) => Some(token),
