@@ -11,7 +11,7 @@
 //!
 //! | looked at | must hold |
 //! |---|---|
-//! | connections, after each step | no more than the caps allow, of the upstream, each pool, dials, as the kernel counts |
+//! | connections, after each step | no more than the caps allow: of the upstream, each pool, dials; the kernel counts |
 //! | the breaker, after each step | open, nothing passes; half-open, as many calls as it has permits |
 //! | who waits | is served, refused or timed out in its time |
 //! | a connection | serves one request at a time; is not given out once its reactor knows that it is of no use |
