@@ -31,6 +31,17 @@ impl Kernel {
         })
     }
 
+    /// Whether one of them is just ending on this side: it is not among those, and its owner still counts it.
+    pub(crate) fn is_any_dialed_ending(&self) -> bool {
+        self.files.iter().flatten().any(|file| {
+            let Kind::Stream(stream) = &file.kind else { return false };
+            let is_ours = file.owner == Owner::Rings && file.references > 0;
+            is_ours
+                && stream.phase == Phase::Connected
+                && (stream.has_sent_fin() || stream.is_dead())
+        })
+    }
+
     /// The peer of a ring's stream has ended it.
     pub(super) fn note_end(&mut self, id: FileId) {
         let Some(file) = self.file(id) else { return };

@@ -167,13 +167,14 @@ impl Run<'_> {
         let open = counts[..ENDPOINTS_MOST].iter().map(|count| count.all);
         let (open, unasked) =
             (open.sum::<usize>(), self.terms.unasked * self.terms.endpoints.len());
-        let is_dialing = counts.iter().any(|count| count.connecting > 0);
-        if !is_dialing && !(open.saturating_sub(unasked)..=open).contains(&(connections as usize)) {
+        let is_moving = counts.iter().any(|count| count.connecting > 0)
+            || self.engine.kernel.borrow().is_any_dialed_ending();
+        if !is_moving && !(open.saturating_sub(unasked)..=open).contains(&(connections as usize)) {
             complaints.push(format!("{connections} connections are counted, and {open} open"));
         }
         let alone = counts[ENDPOINTS_MOST].all;
         let held = self.pool.as_ref().map_or(0, |pool| pool.held());
-        if !is_dialing && held as usize != alone {
+        if !is_moving && held as usize != alone {
             complaints.push(format!("the pool holds {held} connections, and {alone} are open"));
         }
         if let Some(complaint) = complaints.into_iter().next() {
