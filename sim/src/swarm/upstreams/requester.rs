@@ -157,7 +157,7 @@ pub(super) async fn probe(world: World) {
         let came = world.call(&asked, Idempotency::Idempotent, 0).await;
         if let Err(error) = came {
             // What others keep idle counts, too.
-            if matches!(error.kind(), Kind::Admit(_) | Kind::Retry(_))
+            if matches!(error.kind(), Kind::Admit(_) | Kind::Retry(_) | Kind::Checkout(_))
                 && world.terms.are_connections_few()
             {
                 continue;
