@@ -32,6 +32,7 @@
 //! | fresh, for the first time | at once | a connection that was not kept |
 //! | fresh, again | never: [`Why::Attempts`] | |
 //! | later | after a delay | any |
+//! | later, after the wait for a pool's connection | never: [`Why::Waited`] | |
 //! | at a time | then, or now if it is over | any |
 //!
 //! Why no delay before the first try elsewhere: who was refused by one endpoint knows nothing of the others, and most
@@ -41,7 +42,7 @@
 
 use std::time::Duration;
 
-use crate::failure::{Error, Idempotency, Never, Repeat};
+use crate::failure::{Checkout, Error, Idempotency, Kind, Never, Repeat};
 use crate::policy::backoff::{Backoff, BackoffError, Delays};
 use crate::policy::budget::{Budget, BudgetLimits, BudgetLimitsError};
 
@@ -110,6 +111,10 @@ pub enum Why {
     /// The next attempt would begin when the request has to be over.
     #[error("its deadline comes before the next attempt")]
     Deadline,
+    /// It has waited for a connection of a pool for as long as one may. To wait as long again is for the caller to say:
+    /// who may wait for 5 s does not expect to be told after 10.
+    #[error("it has waited for a connection for as long as it may")]
+    Waited,
     /// The upstream has had as many retries as it may lately.
     #[error("the retry budget is empty")]
     Budget,
@@ -218,6 +223,9 @@ impl Attempts {
         }
         if self.failed >= self.attempts_max {
             return Err(Why::Attempts);
+        }
+        if matches!(error.kind(), Kind::Checkout(Checkout::Timeout { .. })) {
+            return Err(Why::Waited);
         }
         let now = self.latest;
         Ok(match repeat {

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::failure::{Admit, Breaker, Dial, Drain, Kind, Resolve, Retry, Tls, Traffic, Transfer};
+use crate::failure::{
+    Admit, Breaker, Dial, Drain, Kind, Phase, Resolve, Retry, Tls, Traffic, Transfer,
+};
 use crate::policy::backoff::Jitter;
 
 fn at(ms: u64) -> Duration {
@@ -61,6 +63,15 @@ fn stale() -> Error {
 
 fn retry(at: Duration, wants: Wants) -> Next {
     Next::Retry { at, wants }
+}
+
+#[test]
+fn who_has_waited_for_a_pool_s_connection_is_not_made_to_wait_again() {
+    let mut request = Request::new(3);
+    let waited =
+        Error::new(Checkout::Timeout { snapshot: Default::default(), last_dial_error: None });
+    assert_eq!(request.failed(&waited, true, at(6000)), Next::GiveUp(Why::Waited));
+    assert_eq!(request.spent(), 0);
 }
 
 #[test]
@@ -255,6 +266,7 @@ fn reasons_read_as_sentences() {
     assert_eq!(Why::Attempts.to_string(), "as many attempts were made as may be");
     assert_eq!(Why::Deadline.to_string(), "its deadline comes before the next attempt");
     assert_eq!(Why::Budget.to_string(), "the retry budget is empty");
+    assert!(Why::Waited.to_string().contains("for as long as it may"));
 }
 
 fn errors() -> impl Strategy<Value = Error> {
@@ -263,6 +275,7 @@ fn errors() -> impl Strategy<Value = Error> {
         Just(Kind::from(Transfer::StaleReuse)),
         Just(Kind::from(Resolve::Timeout)),
         Just(Kind::from(Drain::Refusing)),
+        Just(Kind::from(Checkout::Timeout { snapshot: Default::default(), last_dial_error: None })),
         (0..5000_u64).prop_map(|ms| Kind::from(Breaker::Open { until: at(ms) })),
     ];
     (kinds, any::<bool>(), any::<bool>()).prop_map(|(kind, was_sent, has_reply)| {
@@ -309,6 +322,10 @@ proptest! {
                         ),
                         Why::Deadline => prop_assert!(deadline.is_some()),
                         Why::Budget => prop_assert_eq!(before, 0),
+                        Why::Waited => {
+                            let is_a_wait = error.phase() == Phase::Checkout;
+                            prop_assert!(is_a_wait);
+                        }
                     }
                     break;
                 }
