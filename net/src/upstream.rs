@@ -47,9 +47,11 @@
 //! | `dialer` | how connections of its pools come about |
 //! | `upkeep` | what is said to other reactors, checks, probes |
 //! | `snapshot` | an upstream at one moment, for people |
+//! | `counters` | how often what has happened |
 
 mod attempts;
 mod call;
+mod counters;
 mod dialer;
 mod following;
 mod lent;
@@ -71,6 +73,7 @@ use std::time::Duration;
 
 use slipring_core::Doorbell;
 
+pub use counters::UpstreamCounters;
 pub use dialer::{Counted, Dialer};
 pub use lent::{Connected, Held, Lent};
 pub use limits::{UpstreamLimits, UpstreamLimitsError};
@@ -82,6 +85,7 @@ use crate::failure::{Error, Idempotency, Resolve};
 use crate::policy::breaker::{BreakerState, Standing};
 use crate::policy::names::Target;
 use crate::policy::outlier::Ejections;
+use crate::policy::pool::PoolCounters;
 use crate::pool::Pool;
 use crate::resolve::{Query, ResolveLimits, ResolveLimitsError, Source};
 use crate::tasks::{Executor, Spawner, new_number};
@@ -151,6 +155,8 @@ struct Team {
     pending: Arc<Cap>,
     /// What each reactor's calls came to, for the breaker.
     counts: Box<[AtomicU64]>,
+    /// What each reactor has counted, as of when it last told the others.
+    counted: Box<[Mutex<UpstreamCounters>]>,
 }
 
 impl Shared {
@@ -164,6 +170,7 @@ impl Shared {
                 connections: Arc::new(Cap::new(self.limits.connections_max, reactors)),
                 pending: Arc::new(Cap::new(self.limits.pending_max, reactors)),
                 counts: (0..reactors).map(|_| AtomicU64::new(0)).collect(),
+                counted: (0..reactors).map(|_| Mutex::default()).collect(),
             }
         });
         assert!(
@@ -172,6 +179,15 @@ impl Shared {
             self.name
         );
         team
+    }
+
+    /// What this reactor, or all but it, have counted as of when they last told.
+    fn counted(&self, is_wanted: impl Fn(usize) -> bool) -> UpstreamCounters {
+        let Some(team) = self.team.get() else { return UpstreamCounters::default() };
+        let wanted = team.counted.iter().enumerate().filter(|(reactor, _)| is_wanted(*reactor));
+        wanted.fold(UpstreamCounters::default(), |sum, (_, counted)| {
+            sum.plus(*counted.lock().unwrap_or_else(PoisonError::into_inner))
+        })
     }
 
     fn roster(&self) -> Arc<Roster> {
@@ -473,6 +489,22 @@ impl Upstream {
     #[must_use]
     pub fn snapshot(&self) -> UpstreamSnapshot {
         Shared::room(&self.shared).snapshot()
+    }
+
+    /// How often what has happened, over all reactors: as of a tenth of a second ago, and of a second while nothing is
+    /// asked of it. [`snapshot`](Self::snapshot) has what the present reactor did up to now. From anywhere.
+    #[must_use]
+    pub fn counters(&self) -> UpstreamCounters {
+        self.shared.counted(|_| true)
+    }
+
+    /// How often what has happened in the pools of the endpoints that there are now, over all reactors, each as of a
+    /// second ago at most. An endpoint that leaves takes its numbers along. From anywhere.
+    #[must_use]
+    pub fn pool_counters(&self) -> PoolCounters {
+        let members = &self.shared.roster().members;
+        let counters = members.iter().map(|member| member.pool.counters());
+        counters.fold(PoolCounters::default(), PoolCounters::plus)
     }
 }
 

@@ -610,6 +610,78 @@ fn tiers_are_asked_in_their_order() {
 }
 
 #[test]
+fn what_happens_is_counted_over_all_reactors() {
+    bounded(|| {
+        let (serving, live) = upstream();
+        let (_bound, dead) = refusing();
+        let (serving_too, spawner) = runtime(two_reactors());
+        let upstream = made(&[live, dead], UpstreamLimits::default());
+        for reactor in 0..2 {
+            let upstream = upstream.clone();
+            let task = spawner.spawn_on(reactor, move || async move {
+                for _ in 0..50 {
+                    ask(&upstream, Idempotency::Idempotent).await.expect("one lives");
+                }
+                let own = upstream.snapshot().counters;
+                assert!(own.requests >= 50 && own.succeeded >= 50, "{own:?}");
+            });
+            task.join().expect("it ends");
+        }
+        eventually("all are told", || upstream.counters().requests == 100);
+        let counters = upstream.counters();
+        assert_eq!((counters.succeeded, counters.failed), (100, 0));
+        // Who was refused was tried again, at once and elsewhere, until the endpoint was ejected: once, for all.
+        assert_eq!(counters.attempts, 100 + counters.retries);
+        assert!((1..=10).contains(&counters.retries), "{counters:?}");
+        assert_eq!((counters.ejections, counters.returns), (1, 0));
+        assert_eq!((counters.breaker_opened, counters.refused_by_breaker), (0, 0));
+        eventually("the pools have told", || upstream.pool_counters().hits == 98);
+        let pools = upstream.pool_counters();
+        assert_eq!(pools.dials_failed, counters.retries, "{pools:?}");
+        drop(upstream);
+        end(serving_too);
+        end(serving);
+    });
+}
+
+#[test]
+fn requests_that_end_badly_are_counted_by_their_reason() {
+    bounded(|| {
+        let (_one, first) = refusing();
+        let limits = UpstreamLimits { retry: RetryPolicy::never(), ..UpstreamLimits::default() };
+        with_upstream(&[first], limits, async |upstream| {
+            for _ in 0..25 {
+                drop(upstream.connect(&Request::default()).await.expect_err("nobody listens"));
+            }
+            let counters = upstream.snapshot().counters;
+            assert_eq!((counters.requests, counters.failed, counters.succeeded), (25, 25, 0));
+            assert_eq!((counters.attempts, counters.refused_by_breaker), (20, 5));
+            assert_eq!((counters.out_of_attempts, counters.out_of_budget), (25, 0));
+            assert_eq!((counters.breaker_opened, counters.retries), (1, 0));
+        });
+        let hole = BlackHole::new();
+        let limits =
+            UpstreamLimits { connect_within: ms(200), pending_max: 1, ..UpstreamLimits::default() };
+        with_upstream(&[hole.address], limits, async |upstream| {
+            let of_task = upstream.clone();
+            let first = spawn_local(async move {
+                of_task.connect(&Request::default()).await.map(drop).expect_err("a black hole")
+            });
+            soon("it waits", || upstream.snapshot().pending.0 == 1).await;
+            drop(upstream.connect(&Request::default()).await.expect_err("one may wait"));
+            drop(first.await.expect("it ends"));
+            // One that is dropped is a request that neither succeeded nor failed.
+            let dropped = timeout(ms(20), upstream.connect(&Request::default())).await;
+            assert!(dropped.is_err());
+            let counters = upstream.snapshot().counters;
+            assert_eq!((counters.requests, counters.failed, counters.succeeded), (2, 1, 0));
+            assert_eq!((counters.out_of_time, counters.refused_pending), (1, 1));
+        });
+        drop(hole);
+    });
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_a_remedy() {
     let none = Upstream::builder("test").build().expect_err("no endpoint");
     assert_eq!(none, UpstreamError::NoEndpoint);

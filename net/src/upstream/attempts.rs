@@ -34,21 +34,29 @@ impl UpstreamRoom {
         let mut attempts =
             Attempts::new(&self.upstream.limits.retry, idempotency, started, deadline);
         self.verdicts.borrow_mut().budget.note_first(started);
+        self.count(|counters| counters.requests += 1);
         let (mut tried, mut wants) = (Vec::new(), Wants::Any);
         loop {
             let avoid = if wants == Wants::Other { &tried[..] } else { &[] };
             let error = match self.begin(request, avoid) {
                 Ok(call) => {
                     let endpoint = call.endpoint;
+                    self.count(|counters| counters.attempts += 1);
                     match one(call, wants).await {
-                        Ok(done) => return Ok(done),
+                        Ok(done) => {
+                            self.count(|counters| counters.succeeded += 1);
+                            return Ok(done);
+                        }
                         Err(error) => {
                             tried.push(endpoint);
                             error
                         }
                     }
                 }
-                Err(error) => error,
+                Err(error) => {
+                    self.count(|counters| counters.note_nobody(&error));
+                    error
+                }
             };
             let others = self.has_others(&tried);
             let next = {
@@ -62,14 +70,18 @@ impl UpstreamRoom {
                 Next::Retry { at, wants: what } => {
                     tracing::debug!(upstream = %self.upstream.name, %error, ?what, "is tried again");
                     wants = what;
+                    self.count(|counters| counters.retries += 1);
                     if at > now() {
                         sleep_until(at).await;
                     }
                 }
-                Next::GiveUp(Why::Budget) => {
-                    return Err(Error::new(failure::Retry::BudgetExhausted).over(error));
+                Next::GiveUp(why) => {
+                    self.count(|counters| counters.note_end(why));
+                    return Err(match why {
+                        Why::Budget => Error::new(failure::Retry::BudgetExhausted).over(error),
+                        Why::Verdict(_) | Why::Attempts | Why::Deadline | Why::Waited => error,
+                    });
                 }
-                Next::GiveUp(_) => return Err(error),
             }
         }
     }
@@ -83,13 +95,16 @@ impl UpstreamRoom {
         let within = request.within.unwrap_or(self.upstream.limits.connect_within);
         let _pending = self.pend()?;
         let begun = now();
+        let mut is_tried = false;
         let got = timeout(within, async {
             self.known().await;
+            is_tried = true;
             get.await
         });
         match got.await {
             Ok(result) => result,
             Err(_) => {
+                self.count(|counters| counters.note_time_up(is_tried));
                 let error = match self.upstream.roster().is_known {
                     true => Error::new(failure::Dial::Timeout),
                     false => Error::new(failure::Resolve::Timeout),
@@ -218,6 +233,7 @@ impl UpstreamRoom {
         let mut pending = Some(self.pend()?);
         let left = get_by.saturating_sub(now());
         if timeout(left, self.known()).await.is_err() {
+            self.count(|counters| counters.note_time_up(false));
             return Err(Error::new(failure::Resolve::Timeout).after(left));
         }
         self.attempt(request, idempotency, deadline, async |call, wants| {

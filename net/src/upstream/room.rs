@@ -16,7 +16,7 @@ use slipring_core::canary::{Canary, sings};
 
 use super::call::Call;
 use super::members::{Member, Roster};
-use super::{Request, Shared, Team};
+use super::{Request, Shared, Team, UpstreamCounters};
 use crate::cap::{Line, Token};
 use crate::failure::{self, Error};
 use crate::policy::balancer::{Availability, Balancer, Endpoint, Endpoints, Wish};
@@ -70,6 +70,7 @@ pub(crate) struct UpstreamRoom {
     pub(super) verdicts: RefCell<Verdicts>,
     pub(super) connections: Rc<Line>,
     pending: Rc<Line>,
+    pub(super) counters: Cell<UpstreamCounters>,
     /// The roster, the ejections and the checks that the table shows.
     seen: Cell<(u64, u64, u64)>,
     /// The roster whose pools have begun.
@@ -107,6 +108,8 @@ impl UpstreamRoom {
             verdicts: RefCell::new(verdicts),
             connections: Line::new(Arc::clone(&team.connections), reactor),
             pending: Line::new(Arc::clone(&team.pending), reactor),
+            // Of a room that was here before, if there was one: counters only grow.
+            counters: Cell::new(upstream.counted(|other| other == reactor)),
             seen: Cell::new((0, 0, 0)),
             warmed: Cell::new(0),
             is_in_use: Cell::new(true),
@@ -124,6 +127,20 @@ impl UpstreamRoom {
 
     pub(super) fn team(&self) -> &Team {
         self.upstream.team.get().expect("it is there once there is a room")
+    }
+
+    /// Counts something.
+    #[inline]
+    pub(super) fn count(&self, note: impl FnOnce(&mut UpstreamCounters)) {
+        let mut counters = self.counters.get();
+        note(&mut counters);
+        self.counters.set(counters);
+    }
+
+    /// Tells the others what was counted here.
+    pub(super) fn tell_counters(&self) {
+        let place = &self.team().counted[self.reactor];
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = self.counters.get();
     }
 
     pub(super) fn me(&self) -> Rc<Self> {
@@ -309,7 +326,10 @@ impl UpstreamRoom {
     pub(super) fn pend(&self) -> Result<Token, Error> {
         let limit = self.upstream.limits.pending_max;
         let token = self.pending.try_take();
-        token.ok_or_else(|| Error::new(failure::Admit::PendingLimit { limit }))
+        token.ok_or_else(|| {
+            self.count(|counters| counters.refused_pending += 1);
+            Error::new(failure::Admit::PendingLimit { limit })
+        })
     }
 
     /// Chooses an endpoint that is not among those to be avoided, if there is one, for a call that begins now.
@@ -391,6 +411,7 @@ impl UpstreamRoom {
 
     pub(super) fn log_change(&self, change: Option<Change>) {
         if let Some(change) = change {
+            self.count(|counters| counters.note_breaker(change));
             tracing::warn!(upstream = %self.upstream.name, ?change, "the breaker has changed");
         }
     }
@@ -449,6 +470,7 @@ impl Room for UpstreamRoom {
         if self.is_over.replace(true) {
             return;
         }
+        self.tell_counters();
         self.upstream.following.end(self.reactor);
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         tasks.iter().for_each(JoinHandle::cancel);

@@ -4,10 +4,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::UpstreamCounters;
 use super::room::UpstreamRoom;
 use crate::policy::balancer::Availability;
 use crate::policy::breaker::Standing;
-use crate::policy::pool::PoolSnapshot;
+use crate::policy::pool::{PoolCounters, PoolSnapshot};
 use crate::tasks::now;
 
 /// One endpoint.
@@ -26,6 +27,8 @@ pub struct EndpointSnapshot {
     pub latency: Option<Duration>,
     /// This reactor's side of its pool, as of the last time that looked.
     pub pool: Option<PoolSnapshot>,
+    /// How often what has happened in its pool, over all reactors: as of the last time each looked.
+    pub pool_counters: PoolCounters,
 }
 
 /// An upstream.
@@ -44,6 +47,8 @@ pub struct UpstreamSnapshot {
     pub pending: (u32, u32),
     /// Retries that this reactor could afford now.
     pub retries_left: u64,
+    /// How often what has happened: this reactor's up to now, those of the others as of a tenth of a second ago.
+    pub counters: UpstreamCounters,
 }
 
 /// A line for the upstream, and one for each endpoint.
@@ -93,6 +98,7 @@ impl UpstreamRoom {
                 in_flight: verdicts.endpoints.in_flight(number),
                 latency: verdicts.endpoints.latency(number, now, decay),
                 pool: slot.member.pool.snapshots().get(self.reactor).cloned().flatten(),
+                pool_counters: slot.member.pool.counters(),
             })
         });
         UpstreamSnapshot {
@@ -102,6 +108,7 @@ impl UpstreamRoom {
             connections: (team.connections.used(), team.connections.cap()),
             pending: (team.pending.used(), team.pending.cap()),
             retries_left: verdicts.budget.left(now),
+            counters: upstream.counted(|reactor| reactor != self.reactor).plus(self.counters.get()),
         }
     }
 }

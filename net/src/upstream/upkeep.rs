@@ -71,6 +71,7 @@ impl UpstreamRoom {
 
     fn exchange(&self) {
         let now = now();
+        self.tell_counters();
         let team = self.team();
         let change = {
             let verdicts = &mut *self.verdicts.borrow_mut();
@@ -122,6 +123,7 @@ impl UpstreamRoom {
             if let Err(error) = &result {
                 tracing::debug!(upstream = %self.upstream.name, endpoint = %member.address(), %error, "a check failed");
             } else if self.upstream.ejections.probed(member.number, now()) {
+                self.count(|counters| counters.returns += 1);
                 self.refresh();
             }
             let Some(changed) = changed else { continue };
@@ -147,6 +149,7 @@ impl UpstreamRoom {
             slots.find(|slot| slot.member.number == member).map(|slot| Arc::clone(&slot.member))
         };
         let Some(member) = found else { return };
+        self.count(|counters| counters.ejections += 1);
         tracing::warn!(
             upstream = %self.upstream.name,
             endpoint = %member.address(),
@@ -180,6 +183,7 @@ impl UpstreamRoom {
             if let Ok(Ok(stream)) = timeout(every.max(Duration::from_secs(1)), connect).await {
                 drop(stream);
                 if self.upstream.ejections.probed(member.number, now()) {
+                    self.count(|counters| counters.returns += 1);
                     tracing::info!(upstream = %self.upstream.name, endpoint = %member.address(), "is back");
                 }
                 self.refresh();
