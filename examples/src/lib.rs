@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod http;
+pub mod numbered;
 pub mod service;
 pub mod stats;
 
