@@ -82,4 +82,6 @@ mod guide {
     struct BlockingWork;
     #[doc = include_str!("../../docs/guide/errors.md")]
     struct Errors;
+    #[doc = include_str!("../../docs/guide/upstreams.md")]
+    struct Upstreams;
 }
