@@ -8,12 +8,8 @@
 //! One bench for each way to write a service, not one for all: what two call, the compiler lays out otherwise than what
 //! one calls, and the instructions of each would tell of the other.
 
-#![expect(unsafe_code, reason = "a global allocator that counts has to implement an unsafe trait")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use criterion::{Criterion, Throughput};
 use slipring_core::reactor::Reactor;
@@ -22,6 +18,8 @@ use slipring_core::{Handler, Limits, Listen, Poll, Team, Timeouts};
 use slipring_sim::Null;
 
 use slipring_benches::measure::clock::now;
+pub(crate) use slipring_benches::measure::heap::Counting;
+use slipring_benches::measure::heap::allocations;
 use slipring_benches::measure::micro::{Samples, figure, row};
 use slipring_benches::measure::{CLIENT_CPU, note};
 use slipring_benches::pin::pin_to_cpu;
@@ -33,32 +31,6 @@ const BUFFERS: usize = 2 * CONNECTIONS;
 const LISTENER: Descriptor = Descriptor(3);
 const WARMUP_TURNS: u64 = 1_000;
 const STEADY_TURNS: u64 = 20_000;
-
-/// Counts what is allocated or moved; freeing is free to happen.
-#[derive(Debug)]
-pub(crate) struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.realloc(block, layout, bytes) }
-    }
-}
 
 /// A reactor whose connections are open and talk.
 fn prepare<H: Handler>(handler: H) -> Reactor<Null, H> {
@@ -87,9 +59,9 @@ fn turns<H: Handler>(reactor: &mut Reactor<Null, H>, turns: u64) {
 /// Allocations of many turns, all of whose messages came back.
 fn steady_state<H: Handler>(handler: H) -> u64 {
     let mut reactor = prepare(handler);
-    let (counters, before) = (*reactor.counters(), ALLOCATIONS.load(Ordering::Relaxed));
+    let (counters, before) = (*reactor.counters(), allocations());
     turns(&mut reactor, STEADY_TURNS);
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let allocations = allocations() - before;
     let bytes = STEADY_TURNS * CONNECTIONS as u64 * u64::from(MESSAGE_BYTES);
     assert_eq!(reactor.counters().bytes_received - counters.bytes_received, bytes);
     assert_eq!(reactor.counters().bytes_sent - counters.bytes_sent, bytes);

@@ -75,13 +75,20 @@ pub fn start() -> io::Result<TcpListener> {
 }
 
 fn pin_to_cpu(cpu: usize) -> io::Result<()> {
-    if cpu >= libc::CPU_SETSIZE as usize {
-        return Err(invalid("--cpu"));
-    }
+    pin_to_cpus(&[cpu])
+}
+
+/// Keeps this thread, and those it starts, on these CPUs.
+pub fn pin_to_cpus(cpus: &[usize]) -> io::Result<()> {
     // SAFETY: a CPU set is an array of bits, for which all zeroes is a value.
     let mut set = unsafe { std::mem::zeroed::<libc::cpu_set_t>() };
-    // SAFETY: `cpu` is below the number of bits in the set.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
+    for &cpu in cpus {
+        if cpu >= libc::CPU_SETSIZE as usize {
+            return Err(invalid("--cpu"));
+        }
+        // SAFETY: `cpu` is below the number of bits in the set.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
     // SAFETY: 0 is the calling thread; the set lives across the call.
     let result = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -75,6 +75,18 @@ impl Binaries {
 /// # Errors
 /// When this process was not started by `cargo bench`.
 pub fn single_peer(name: &str, peers: &Peers) -> io::Result<Option<PathBuf>> {
+    single_peer_with(name, &[], peers)
+}
+
+/// The same for one that has features of its own, which the others are not built with.
+///
+/// # Errors
+/// When this process was not started by `cargo bench`.
+pub fn single_peer_with(
+    name: &str,
+    features: &[&str],
+    peers: &Peers,
+) -> io::Result<Option<PathBuf>> {
     if !peers.include(name) {
         note(format_args!("{name}: left out, SLIPRING_BENCH_PEERS does not name it"));
         return Ok(None);
@@ -82,7 +94,9 @@ pub fn single_peer(name: &str, peers: &Peers) -> io::Result<Option<PathBuf>> {
     let target = target_directory()?.join("peers");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/Cargo.toml");
     let binary = format!("peer-{name}");
-    if !cargo_build(&manifest, &target, &["--bin", &binary])? {
+    let mut what = vec!["--bin", &binary];
+    features.iter().for_each(|feature| what.extend(["--features", feature]));
+    if !cargo_build(&manifest, &target, &what)? {
         note(format_args!("{name}: left out, {binary} does not build"));
         return Ok(None);
     }

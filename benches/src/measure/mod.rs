@@ -19,6 +19,7 @@ pub mod certificate;
 pub mod clock;
 pub mod contenders;
 pub mod drive;
+pub mod heap;
 pub mod held;
 pub mod micro;
 pub mod probe;
