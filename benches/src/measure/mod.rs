@@ -12,7 +12,7 @@
 //! All of it is loopback on one machine: no network card, no wire, no packet loss. It is not a
 //! criterion bench and keeps no history; a result worth keeping is written into
 //! `docs/performance.md` by whoever ran it. The rows that time a function of this process (P6, P7)
-//! are criterion's; [`micro`] is what they share.
+//! are criterion's; [`micro`] is what they share. [`heap`] is for those that may allocate nothing.
 
 pub mod binaries;
 pub mod certificate;
