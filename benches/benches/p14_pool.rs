@@ -1,12 +1,14 @@
-//! P14: a checkout of a kept connection and its return, ours and other runtimes' pools; and 16 tasks over 4 connections.
+//! P14: a checkout of a kept connection and its return, of our pools and of others'; and 16 tasks over 4 connections.
 //!
 //! - *hit*: a task checks out and gives back, a million times; there is always an idle connection for it. Pieces of a
-//!   hundred are timed, and between them the reactor turns (a tokio task yields, see `peers/src/bin/peer-pools.rs`). Two
-//!   tasks over two connections: one for each reactor, or each of tokio's workers, at the same time.
-//! - *held*: each task holds its connection until its runtime has had a turn, so that twelve of the sixteen wait.
+//!   hundred are timed, of which the median counts: one in which the CPU was another process's is not in the figure.
+//!   Between them the reactor turns (a tokio task yields: see `peers/src/bin/peer-pools.rs`). Two tasks over two
+//!   connections: one for each reactor, or each of tokio's workers, at the same time.
+//! - *held*: each task holds its connection until its runtime has had a turn, so that twelve of the sixteen wait. Who
+//!   gives out of turn has short waits, but for a few that are very long: the last column tells.
 //!
-//! The connections are real, to an echo on the other CPU, and nothing is sent on them. Ours are looked at when they come
-//! back, and watched while they are idle; the managers of the peers look at nothing.
+//! The connections are real, to an echo on the other CPU, and nothing is sent on them. Ours are looked at when they
+//! come back, and watched while they are idle; the managers of the peers look at nothing.
 //!
 //! An allocation by a hit fails the bench. `SLIPRING_BENCH_SECONDS` is of no effect: checkouts are counted.
 
@@ -355,8 +357,7 @@ async fn fill(pool: &Pool<Plain>, connections: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Does it so often, in pieces, between which the reactor turns. The median of the pieces: one in which the CPU was
-/// another process's for a while is not in the figure.
+/// Does it so often, in pieces, between which the reactor turns; the median of the pieces.
 async fn timed(mut hit: impl AsyncFnMut()) -> Result<Sample, Error> {
     let (mut took_ns, mut allocated) = (Vec::with_capacity((HITS / PIECE) as usize), 0);
     for _ in 0..HITS / PIECE {

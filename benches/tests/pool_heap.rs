@@ -1,7 +1,7 @@
 //! What a checkout of a kept connection and its return allocate: nothing.
 //!
-//! On the real kernel, and by the thread of the reactor alone: see `measure::heap`. A file of its own, since an allocator
-//! is a process's.
+//! On the real kernel, and by the thread of the reactor alone: see `measure::heap`. A file of its own, since a process
+//! has one allocator.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -2,9 +2,9 @@
 //!
 //! `peer-pools deadpool|bb8 current|multi hits|held CONNECTIONS TASKS CHECKOUTS IP:PORT`
 //!
-//! - `hits`: each task checks out and gives back in turn; there is always a connection for it. Pieces of
-//!   `PIECE` are timed, of which the median counts, and the task yields between them, untimed: tokio makes a task that takes more than 128 permits in
-//!   one poll give way, and that is its scheduler's price.
+//! - `hits`: each task checks out and gives back in turn; there is always a connection for it. Pieces of `PIECE` are
+//!   timed, of which the median counts, and the task yields between them, untimed: tokio makes a task that takes more
+//!   than 128 permits in one poll give way, and that is its scheduler's price.
 //! - `held`: each holds its connection until the scheduler has had its turn, so that others have to wait.
 //!
 //! Prints one line: nanoseconds of a checkout with its return, as its task sees it; checkouts a second of all
