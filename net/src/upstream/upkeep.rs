@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::members::Member;
 use super::room::UpstreamRoom;
 use crate::connector::About;
+use crate::failure::Kind;
 use crate::health::Check;
 use crate::policy::breaker::Counts;
 use crate::policy::health::{Changed, Health, Initially};
@@ -119,6 +120,13 @@ impl UpstreamRoom {
         while self.is_of_the_roster(&member) {
             sleep(health.next_check(&mut rng)).await;
             let result = check.run(&self.upstream.connector, member.address()).await;
+            if let Err(error) = &result
+                && !error.counts_for_breaker()
+                && matches!(error.kind(), Kind::Admit(_) | Kind::Resource(_) | Kind::Drain(_))
+            {
+                // A lack of ours says nothing of the endpoint.
+                continue;
+            }
             let changed = health.checked(now(), result.is_ok());
             if let Err(error) = &result {
                 tracing::debug!(upstream = %self.upstream.name, endpoint = %member.address(), %error, "a check failed");
