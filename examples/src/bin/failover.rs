@@ -1,8 +1,8 @@
 //! `failover`: a client of two tiers, whose first is stopped and started again.
 //!
-//! The idea: as long as the primary lives, the standby is asked nothing; when the primary goes, one failure is enough to
-//! leave it alone, and it is tried again until it is back. A line for each change says who answers and how long the
-//! switch took. Try it:
+//! The idea: as long as the primary lives, the standby is asked nothing; when the primary goes, one failure is enough
+//! to leave it alone, and it is tried again until it is back. A line for each change says who answers and how long
+//! the switch took. Try it:
 //!
 //! ```text
 //! cargo run --release --bin failover -- --for 10s --switch-every 2s
