@@ -28,8 +28,10 @@
 //! With the features `futures-io`, `tokio-io`, `hyper` and `tower` its connections are those of other libraries too:
 //! `adapters`. Names of upstreams are found by [`resolve`]; with the feature `dns` it asks name servers.
 //!
-//! What it does *not* do yet: pools, retries and balancing beyond round-robin. It
-//! never speaks a protocol above TCP.
+//! What stands behind it is an [`upstream`]: names resolved, connections dialed, pooled, balanced, checked and tried
+//! again.
+//!
+//! What it does *not* do: it never speaks a protocol above TCP.
 #![forbid(unsafe_code)]
 
 #[cfg(any(feature = "futures-io", feature = "tokio-io", feature = "hyper", feature = "tower"))]

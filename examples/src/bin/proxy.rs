@@ -87,9 +87,9 @@ struct Relaying {
 
 impl Relaying {
     /// What suits connections that are relayed as they come. Refused and unanswered dials are what a relay sees of an
-    /// endpoint, and a probe finds out when they are over: so there is no breaker, which would keep clients out for half
-    /// a minute after the endpoints are back, endpoints that cannot be reached are never used for want of better ones,
-    /// and one that is back has its share at once.
+    /// endpoint, and a probe finds out when they are over: so there is no breaker, which would keep clients out for
+    /// half a minute after the endpoints are back, endpoints that cannot be reached are never used for want of better
+    /// ones, and one that is back has its share at once.
     fn limits(&self, clients_max: u32) -> UpstreamLimits {
         let attempts_max = self.retries.saturating_add(1);
         let all_attempts = self.connect_timeout.saturating_mul(attempts_max);

@@ -94,8 +94,8 @@ impl ConnectorBuilder {
         self
     }
 
-    /// Dials with faults on purpose, by the rules for an upstream of this name. What is done to the bytes of a connection
-    /// is [`Faults::relay`]'s.
+    /// Dials with faults on purpose, by the rules for an upstream of this name. What is done to the bytes of a
+    /// connection is [`Faults::relay`]'s.
     #[cfg(feature = "faults")]
     pub fn faults(mut self, faults: Faults, upstream: impl Into<String>) -> Self {
         self.parts.faults = Some((faults, upstream.into()));
