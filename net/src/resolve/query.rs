@@ -198,8 +198,10 @@ fn parse(text: &str) -> Result<Asked, QueryFault> {
         }
         (_, Some(_), Some(_)) => Err(QueryFault::Colons),
         _ => {
-            // What is wrong with the name comes first.
-            named(text, Underscore::No)?;
+            // What is wrong with the name comes first; an address is none.
+            if text.parse::<Ipv4Addr>().is_err() {
+                named(text, Underscore::No)?;
+            }
             Err(QueryFault::PortMissing)
         }
     }

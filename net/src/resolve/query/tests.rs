@@ -63,6 +63,7 @@ fn what_is_not_taken_and_why() {
         ("srv:", QueryFault::NameMissing),
         ("example.com", QueryFault::PortMissing),
         ("example.com:", QueryFault::PortMissing),
+        ("127.0.0.1", QueryFault::PortMissing),
         ("[::1]", QueryFault::PortMissing),
         ("[::1]:", QueryFault::PortMissing),
         ("example.com:0", QueryFault::PortZero),

@@ -1,6 +1,6 @@
 //! Names on reactors: one that is followed, and many that are kept for those who dial by name.
 
-mod support;
+use crate::support;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};

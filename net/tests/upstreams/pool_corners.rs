@@ -1,6 +1,6 @@
 //! Pools in corners: several reactors that want at once, dials that hang, a drain that is over.
 
-mod support;
+use crate::support;
 
 use std::future::{Future, pending};
 use std::io::Write;

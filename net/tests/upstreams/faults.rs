@@ -1,6 +1,6 @@
 //! Faults on real sockets: each of Toxiproxy's eight as its peers see it, and what a relay with faults still promises.
 
-mod support;
+use crate::support;
 
 #[path = "faults/dials.rs"]
 mod dials;

@@ -1,6 +1,6 @@
 //! Pools on the real kernel: what is kept, what is given out, who waits, what ends them.
 
-mod support;
+use crate::support;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};

@@ -1,6 +1,6 @@
 //! Upstreams in corners: failures between dials that go well, caps that are used up, deadlines, ends.
 
-mod support;
+use crate::support;
 
 use std::future::Future;
 use std::io::{Read, Write};

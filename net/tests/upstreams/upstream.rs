@@ -1,6 +1,6 @@
 //! Upstreams on the real kernel: who gets a request, what a failing endpoint costs, and what is counted.
 
-mod support;
+use crate::support;
 
 use std::collections::BTreeMap;
 use std::future::Future;

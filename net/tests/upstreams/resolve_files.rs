@@ -1,6 +1,6 @@
 //! Files of hosts, looked at beside a reactor while somebody writes them.
 
-mod support;
+use crate::support;
 
 use std::fmt::{self, Write};
 use std::fs;

@@ -2,9 +2,9 @@
 //!
 //! One topic a file, in `connector/`; here is what they share.
 
-mod support;
+use crate::support;
 
-#[path = "tls/pki.rs"]
+#[path = "../tls/pki.rs"]
 mod pki;
 
 #[path = "connector/ends.rs"]

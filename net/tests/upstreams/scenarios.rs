@@ -4,7 +4,7 @@
 //! Each is a tale that somebody tells of a pool: waiters that hang for half a minute, retries that finish off what was
 //! left of a service, errors after each quiet moment. `tests/upstream.rs` has the parts by themselves.
 
-mod support;
+use crate::support;
 
 use std::cell::RefCell;
 use std::future::Future;
