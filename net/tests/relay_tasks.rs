@@ -6,10 +6,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc;
 
-use slipring::{Builder, CloseReason, Conn, Relayed, dial, relay, sleep, spawn_local, timeout};
+use slipring::{Builder, CloseReason, Conn, Relayed, dial, relay, sleep, spawn_local};
 
 use support::{
-    PATIENCE, bounded, connect, drained, end, expect_eof, expect_reset, hears_within, ms,
+    PATIENCE, bounded, connect, drained, end, expect_eof, expect_reset, given_up, hears_within, ms,
     one_reactor, read_bytes, reporting,
 };
 
@@ -139,40 +139,7 @@ fn who_has_ended_before_it_begins_ends_the_other_likewise() {
 
 #[test]
 fn dropped_it_resets_both_and_unpolled_it_closes_both() {
-    bounded(|| {
-        let (listener, upstream) = support::listener();
-        for is_polled in [true, false] {
-            let (serving, told) = reporting(
-                relays(one_reactor()),
-                move |client: Conn, tell: mpsc::Sender<_>| async move {
-                    let server = dial(upstream).await.expect("it listens");
-                    let relaying = relay(client, server);
-                    if is_polled {
-                        let given_up = timeout(ms(200), relaying).await;
-                        assert!(given_up.is_err(), "{given_up:?}");
-                    } else {
-                        drop(relaying);
-                    }
-                    tell.send(()).expect("the test waits");
-                },
-            );
-            let (mut client, mut server) = ends(serving.addresses()[0], &listener);
-            if is_polled {
-                client.write_all(b"there").expect("sent");
-                server.write_all(b"back!").expect("sent");
-                assert_eq!((read_bytes(&server, 5), read_bytes(&client, 5)), {
-                    (b"there".to_vec(), b"back!".to_vec())
-                });
-                assert_eq!((expect_reset(&client), expect_reset(&server)), (0, 0));
-            } else {
-                expect_eof(&client);
-                expect_eof(&server);
-            }
-            drop((client, server));
-            told.recv_timeout(PATIENCE).expect("told");
-            end(serving);
-        }
-    });
+    bounded(|| given_up(relay));
 }
 
 #[test]

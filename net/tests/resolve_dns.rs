@@ -7,7 +7,6 @@ mod server;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use slipring::failure::{Kind, Resolve};
@@ -16,7 +15,7 @@ use slipring::resolve::{
     Target, watch,
 };
 use slipring::{Serve, Serving, Spawner, now, sleep, spawn_local, timeout};
-use support::{PATIENCE, alone, bounded, bounded_by, eventually, ms, one_reactor};
+use support::{PATIENCE, TempFile, alone, bounded, bounded_by, eventually, ms, one_reactor};
 
 use server::{A, AAAA, NameServer, SRV, a, aaaa, cname, srv};
 
@@ -74,29 +73,6 @@ fn threads() -> Vec<String> {
 /// The cores it may run on.
 fn cores_of(status: &str) -> Option<&str> {
     status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
-}
-
-struct Temp(PathBuf);
-
-impl Temp {
-    fn new(name: &str, text: &str) -> Self {
-        let file =
-            Self(std::env::temp_dir().join(format!("slipring-{}-dns-{name}", std::process::id())));
-        file.replace(text);
-        file
-    }
-
-    fn replace(&self, text: &str) {
-        let beside = self.0.with_extension("new");
-        fs::write(&beside, text).expect("written");
-        fs::rename(&beside, &self.0).expect("renamed");
-    }
-}
-
-impl Drop for Temp {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 // ------------------------------------------------------------------------------------------ hosts
@@ -276,9 +252,9 @@ fn names_are_searched_for_whole_and_in_order() {
     bounded(|| {
         let _alone = alone();
         let server = NameServer::start();
-        let file = Temp::new("search", "nameserver 127.0.0.1\nsearch one.example two.example\n");
+        let file = TempFile::of("search", "nameserver 127.0.0.1\nsearch one.example two.example\n");
         let config = DnsConfig {
-            resolv_conf: Some(file.0.clone()),
+            resolv_conf: Some(file.path().into()),
             ..DnsConfig::of_servers([server.address()])
         };
         let dns = Dns::new(config).expect("it makes sense");
@@ -309,7 +285,7 @@ fn names_are_searched_for_whole_and_in_order() {
         file.replace("nonsense\nsearch two.example\n");
         assert!(look_up(&dns, "mail:80").is_ok());
         // None at all: what was good still counts.
-        fs::remove_file(&file.0).expect("removed");
+        fs::remove_file(file.path()).expect("removed");
         assert!(look_up(&dns, "mail:80").is_ok());
     });
 }
@@ -321,9 +297,9 @@ fn hosts_of_the_file_are_not_asked_for() {
         let server = NameServer::start();
         server.say("web.example", A, [a([192, 0, 2, 1], 60)]);
         server.say("_http._tcp.example", SRV, [srv(0, 1, 81, "web.example", 60)]);
-        let file = Temp::new("hosts", "192.0.2.9 web.example # ours\nfe80::1%lo0 web.example\n");
+        let file = TempFile::of("hosts", "192.0.2.9 web.example # ours\nfe80::1%lo0 web.example\n");
         let config = DnsConfig {
-            hosts_file: Some(file.0.clone()),
+            hosts_file: Some(file.path().into()),
             ..DnsConfig::of_servers([server.address()])
         };
         let dns = Dns::new(config).expect("it makes sense");

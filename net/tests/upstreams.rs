@@ -18,6 +18,8 @@ mod resolve;
 mod resolve_files;
 #[path = "upstreams/scenarios.rs"]
 mod scenarios;
+#[path = "upstreams/setting.rs"]
+mod setting;
 #[path = "upstreams/upstream.rs"]
 mod upstream;
 #[path = "upstreams/upstream_corners.rs"]

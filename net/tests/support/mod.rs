@@ -11,6 +11,8 @@
 
 mod bytes;
 mod clients;
+mod files;
+mod relays;
 mod servers;
 mod services;
 
@@ -21,6 +23,10 @@ use std::time::{Duration, Instant};
 pub(crate) use bytes::*;
 #[allow(unused_imports, reason = "not every test connects to what it tests")]
 pub(crate) use clients::*;
+#[allow(unused_imports, reason = "few tests have files")]
+pub(crate) use files::*;
+#[allow(unused_imports, reason = "few tests relay by tasks")]
+pub(crate) use relays::*;
 pub(crate) use servers::*;
 #[allow(unused_imports, reason = "not every test has a service of `async` code")]
 pub(crate) use services::*;

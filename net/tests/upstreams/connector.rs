@@ -2,8 +2,6 @@
 //!
 //! One topic a file, in `connector/`; here is what they share.
 
-use crate::support;
-
 #[path = "../tls/pki.rs"]
 mod pki;
 
@@ -26,9 +24,9 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::support::{self, PATIENCE, end, eventually, one_reactor, serve, sum};
 use slipring::connector::{About, ConnectLimits, Connector, Stream};
 use slipring::{Builder, Conn, Error, Serving};
-use support::{PATIENCE, end, eventually, one_reactor, serve, sum};
 
 /// A runtime that serves nobody, and whose tasks dial.
 struct Dialer {

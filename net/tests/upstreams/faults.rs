@@ -1,7 +1,5 @@
 //! Faults on real sockets: each of Toxiproxy's eight as its peers see it, and what a relay with faults still promises.
 
-use crate::support;
-
 #[path = "faults/dials.rs"]
 mod dials;
 #[path = "faults/effects.rs"]
@@ -16,7 +14,7 @@ use std::time::Duration;
 use slipring::faults::Faults;
 use slipring::{Conn, Relayed, Serving, dial};
 
-use support::{PATIENCE, accept, connect, end, now, one_reactor, reporting};
+use crate::support::{self, PATIENCE, accept, connect, end, now, one_reactor, reporting};
 
 fn faults(rules: &str) -> Faults {
     Faults::new(rules.parse().expect("rules"), 11).expect("they make sense")

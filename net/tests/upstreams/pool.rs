@@ -1,7 +1,5 @@
 //! Pools on the real kernel: what is kept, what is given out, who waits, what ends them.
 
-use crate::support;
-
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::Write;
@@ -13,22 +11,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::setting::{at_most, run, runtime, soon, upstream};
+use crate::support::{
+    accept, assert_kept, bounded, connect, drained, end, eventually, expect_eof, hears_within,
+    listener, loopback, ms, one_reactor, ping, read_bytes, refusing, reset, serve, two_reactors,
+};
 use slipring::failure::{Checkout, Dial, Drain, Kind};
 use slipring::policy::pool::{Cause, Mode, PoolLimits};
 use slipring::pool::{Establish, Plain, Pool, Pooled};
-use slipring::{Conn, Error, Serving, Spawner, now, sleep, spawn_local, timeout, yield_now};
-use support::{
-    accept, assert_kept, bounded, connect, drained, echo, end, eventually, expect_eof,
-    hears_within, listener, loopback, ms, one_reactor, ping, read_bytes, refusing, reset, serve,
-    two_reactors,
-};
-
-/// A runtime whose tasks use pools.
-fn runtime(builder: slipring::Builder) -> (Serving, Spawner) {
-    let serving = serve(builder.listen(loopback()).max_dialed(256), async |_| {});
-    let spawner = serving.spawner();
-    (serving, spawner)
-}
+use slipring::{Conn, Error, now, sleep, spawn_local, yield_now};
 
 /// Runs a task with a pool for this endpoint on one reactor, which has nothing left of it afterwards.
 fn with_pool<T, F>(
@@ -40,17 +31,8 @@ where
     T: Send + 'static,
     F: Future<Output = T> + 'static,
 {
-    let (serving, spawner) = runtime(one_reactor());
     let pool = Pool::new(endpoint, Plain, limits).expect("sound limits");
-    let kept = pool.clone();
-    let result = spawner.spawn(move || task(pool)).join().expect("it ends");
-    drop(kept);
-    end(serving);
-    result
-}
-
-fn at_most(max: u32) -> PoolLimits {
-    PoolLimits::of(Mode::Dynamic { min_idle: 0, max })
+    run(move || task(pool))
 }
 
 async fn ask(conn: &mut Conn, text: &str) -> Option<Vec<u8>> {
@@ -65,23 +47,6 @@ async fn ask(conn: &mut Conn, text: &str) -> Option<Vec<u8>> {
 /// Whether a future is ready when it is polled once.
 async fn is_ready<F: Future>(mut future: Pin<&mut F>) -> bool {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await
-}
-
-/// Waits until something is so, in a task.
-async fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
-    let result = timeout(Duration::from_secs(10), async {
-        while !is_so() {
-            sleep(ms(2)).await;
-        }
-    });
-    assert!(result.await.is_ok(), "never so: {what}");
-}
-
-/// An echo of another runtime.
-fn upstream() -> (Serving, SocketAddr) {
-    let serving = serve(one_reactor().listen(loopback()), echo);
-    let address = serving.addresses()[0];
-    (serving, address)
 }
 
 #[test]
@@ -280,12 +245,8 @@ fn one_that_ended_while_it_was_kept_is_given_to_nobody() {
             expect_eof(&peer);
         }
         drop(pool);
-        end_of(serving);
+        end(serving);
     });
-}
-
-fn end_of(serving: Serving) {
-    end(serving);
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Pools in corners: several reactors that want at once, dials that hang, a drain that is over.
 
-use crate::support;
-
 use std::future::{Future, pending};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -10,31 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use slipring::failure::{Checkout, Drain, Kind};
-use slipring::policy::pool::{Mode, PoolLimits};
-use slipring::pool::{Establish, Plain, Pool};
-use slipring::{Conn, Error, Serving, Spawner, now, sleep, spawn_local, timeout};
-use support::{
-    bounded, connect, drained, echo, end, eventually, loopback, ms, one_reactor, serve,
+use crate::setting::{at_most, runtime, upstream};
+use crate::support::{
+    self, bounded, connect, drained, end, eventually, loopback, ms, one_reactor, serve,
     two_reactors,
 };
-
-fn runtime(builder: slipring::Builder) -> (Serving, Spawner) {
-    let serving = serve(builder.listen(loopback()).max_dialed(256), async |_| {});
-    let spawner = serving.spawner();
-    (serving, spawner)
-}
-
-/// An echo of another runtime.
-fn upstream() -> (Serving, SocketAddr) {
-    let serving = serve(one_reactor().listen(loopback()), echo);
-    let address = serving.addresses()[0];
-    (serving, address)
-}
-
-fn at_most(max: u32) -> PoolLimits {
-    PoolLimits::of(Mode::Dynamic { min_idle: 0, max })
-}
+use slipring::failure::{Checkout, Drain, Kind};
+use slipring::policy::pool::PoolLimits;
+use slipring::pool::{Establish, Plain, Pool};
+use slipring::{Conn, Error, now, sleep, spawn_local, timeout};
 
 #[test]
 fn as_many_as_another_reactor_wants_are_given_up_one_after_the_other_without_a_pause() {

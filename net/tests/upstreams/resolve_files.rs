@@ -1,11 +1,7 @@
 //! Files of hosts, looked at beside a reactor while somebody writes them.
 
-use crate::support;
-
 use std::fmt::{self, Write};
 use std::fs;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -13,48 +9,12 @@ use slipring::failure::Resolve;
 use slipring::resolve::{
     HostsFault, HostsFile, NameLimits, Query, ResolveLimits, Source, Target, watch,
 };
-use slipring::{Serve, now, sleep, spawn_local};
+use slipring::{now, sleep, spawn_local};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
-use support::{PATIENCE, bounded, ms, one_reactor};
-
-/// A file of its own for each test, gone with it.
-struct Temp(PathBuf);
-
-impl Temp {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("slipring-{}-{name}", std::process::id()));
-        let _ = fs::remove_file(&path);
-        Self(path)
-    }
-
-    /// Beside, and put in its place.
-    fn replace(&self, text: &str) {
-        let beside = self.0.with_extension("new");
-        fs::write(&beside, text).expect("written");
-        fs::rename(&beside, &self.0).expect("renamed");
-    }
-}
-
-impl Drop for Temp {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// Runs one task on a reactor to its end.
-fn run<T, F>(task: impl FnOnce() -> F + Send + 'static) -> T
-where
-    T: Send + 'static,
-    F: Future<Output = T> + 'static,
-{
-    let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let serving = one_reactor().listen(address).serve(async |_| {}).expect("it starts");
-    let result = serving.spawner().spawn(task).join().expect("it ends");
-    support::end(serving);
-    result
-}
+use crate::setting::run;
+use crate::support::{PATIENCE, TempFile, bounded, ms};
 
 fn query(text: &str) -> Query {
     text.parse().expect("a query")
@@ -63,9 +23,8 @@ fn query(text: &str) -> Query {
 #[test]
 fn what_is_written_is_followed_and_what_breaks_the_file_is_not() {
     bounded(|| {
-        let file = Temp::new("followed");
-        file.replace("192.0.2.1 web.example\n");
-        let hosts = HostsFile::new(&file.0).every(ms(10));
+        let file = TempFile::of("followed", "192.0.2.1 web.example\n");
+        let hosts = HostsFile::new(file.path()).every(ms(10));
         run(move || async move {
             let names = NameLimits { ttl_min: ms(1), negative: ms(10), ..NameLimits::default() };
             let limits = ResolveLimits { names, ..ResolveLimits::default() };
@@ -96,8 +55,8 @@ fn what_is_written_is_followed_and_what_breaks_the_file_is_not() {
                 sleep(ms(1)).await;
             }
             let fault = hosts.fault().expect("it is not good");
-            assert_eq!((fault.path(), fault.line()), (&*file.0, Some(2)));
-            fs::remove_file(&file.0).expect("removed");
+            assert_eq!((fault.path(), fault.line()), (file.path(), Some(2)));
+            fs::remove_file(file.path()).expect("removed");
             sleep(ms(60)).await;
             assert!(told.try_recv().is_err(), "what was good still counts");
             file.replace("192.0.2.4 web.example\n");
@@ -111,9 +70,8 @@ fn what_is_written_is_followed_and_what_breaks_the_file_is_not() {
 #[test]
 fn many_who_ask_have_the_file_looked_at_by_one_thread_at_a_time() {
     bounded(|| {
-        let file = Temp::new("many");
-        file.replace("192.0.2.1 web.example\n");
-        let hosts = HostsFile::new(&file.0);
+        let file = TempFile::of("many", "192.0.2.1 web.example\n");
+        let hosts = HostsFile::new(file.path());
         let before = slipring::blocking_snapshot().threads;
         let found = run(move || async move {
             let asking: Vec<_> =
@@ -135,10 +93,10 @@ fn many_who_ask_have_the_file_looked_at_by_one_thread_at_a_time() {
 #[test]
 fn a_pipe_is_not_waited_for() {
     bounded(|| {
-        let file = Temp::new("pipe");
-        let made = Command::new("mkfifo").arg(&file.0).status().expect("coreutils");
+        let file = TempFile::new("pipe");
+        let made = Command::new("mkfifo").arg(file.path()).status().expect("coreutils");
         assert!(made.success());
-        let hosts = HostsFile::new(&file.0);
+        let hosts = HostsFile::new(file.path());
         let reader = hosts.clone();
         let failure = run(move || async move { reader.lookup(&query("web.example:80")).await });
         assert_eq!(failure.map(|_| ()), Err(Resolve::ServerFailure));
@@ -187,13 +145,13 @@ impl Subscriber for Warnings {
 fn the_log_tells_of_a_fault_once_for_each_change_of_the_file() {
     bounded(|| {
         let _ = tracing::subscriber::set_global_default(Warnings);
-        let file = Temp::new("logged");
-        let path = file.0.display().to_string();
+        let file = TempFile::new("logged");
+        let path = file.path().display().to_string();
         let warnings = move || -> Vec<String> {
             let warnings = WARNINGS.lock().expect("no panic");
             warnings.iter().filter(|warning| warning.contains(&path)).cloned().collect()
         };
-        let hosts = HostsFile::new(&file.0);
+        let hosts = HostsFile::new(file.path());
         let look = |times: u32| {
             for _ in 0..times {
                 let _ = hosts.read();
@@ -213,7 +171,7 @@ fn the_log_tells_of_a_fault_once_for_each_change_of_the_file() {
         file.replace("192.0.2.1 a\n");
         look(5);
         assert_eq!(warnings().len(), 3);
-        fs::remove_file(&file.0).expect("removed");
+        fs::remove_file(file.path()).expect("removed");
         look(5);
         assert_eq!(warnings().len(), 4, "{:?}", warnings());
         assert!(warnings()[3].contains("what it said before still counts"), "{:?}", warnings());

@@ -2,12 +2,9 @@
 //! and of connections that die while they are kept.
 //!
 //! Each is a tale that somebody tells of a pool: waiters that hang for half a minute, retries that finish off what was
-//! left of a service, errors after each quiet moment. `tests/upstream.rs` has the parts by themselves.
-
-use crate::support;
+//! left of a service, errors after each quiet moment. `upstream.rs` has the parts by themselves.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -16,6 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::setting::{ask, soon, with_upstream};
+use crate::support::{bounded, bounded_by, ms, spawn};
 use slipring::failure::{Checkout, Kind};
 use slipring::policy::balancer::BalancerLimits;
 use slipring::policy::breaker::{BreakerLimits, Standing};
@@ -23,50 +22,11 @@ use slipring::policy::budget::BudgetLimits;
 use slipring::policy::outlier::OutlierLimits;
 use slipring::policy::retry::RetryPolicy;
 use slipring::upstream::{Request, Upstream, UpstreamLimits};
-use slipring::{Error, Idempotency, Scope, now, sleep, sleep_until, spawn_local, timeout, unblock};
-use support::{bounded, bounded_by, end, loopback, ms, one_reactor, serve, spawn};
+use slipring::{Error, Idempotency, Scope, now, sleep, sleep_until, spawn_local, unblock};
 
-/// Runs a task with an upstream of these endpoints on one reactor.
-fn with_upstream<T, F>(
-    endpoints: &[SocketAddr],
-    limits: UpstreamLimits,
-    task: impl FnOnce(Upstream) -> F + Send + 'static,
-) -> T
-where
-    T: Send + 'static,
-    F: Future<Output = T> + 'static,
-{
-    let serving = serve(one_reactor().listen(loopback()).max_dialed(256), async |_| {});
-    let builder = Upstream::builder("test").limits(limits).seed(7);
-    let upstream = endpoints.iter().fold(builder, |builder, at| builder.endpoint(*at)).build();
-    let upstream = upstream.expect("sound");
-    let result = serving.spawner().spawn(move || task(upstream)).join().expect("it ends");
-    end(serving);
-    result
-}
-
-async fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
-    let result = timeout(Duration::from_secs(10), async {
-        while !is_so() {
-            sleep(ms(2)).await;
-        }
-    });
-    assert!(result.await.is_ok(), "never so: {what}");
-}
-
-/// Five bytes there, the same five back.
-async fn ask(upstream: &Upstream) -> Result<(), Error> {
-    let request = Request { within: Some(Duration::from_secs(5)), ..Request::default() };
-    let answer = upstream.call(&request, Idempotency::Idempotent, async |stream| {
-        stream.send(b"hello".to_vec()).await?;
-        let mut answer = Vec::new();
-        while answer.len() < 5 {
-            answer.extend_from_slice(&stream.recv_some().await?);
-        }
-        Ok(answer)
-    });
-    assert_eq!(answer.await?, b"hello");
-    Ok(())
+/// A request that outlasts each trouble here.
+fn patient() -> Request {
+    Request { within: Some(Duration::from_secs(5)), ..Request::default() }
 }
 
 /// What a server does with a request.
@@ -238,7 +198,7 @@ async fn storm(upstream: &Upstream, lasts: Duration) -> Vec<(Duration, Result<()
         sleep_until(at).await;
         let (upstream, results) = (upstream.clone(), Rc::clone(&results));
         calls.spawn(async move {
-            let result = ask(&upstream).await;
+            let result = ask(&upstream, &patient(), Idempotency::Idempotent).await;
             results.borrow_mut().push((at, result));
         });
     }
@@ -361,7 +321,11 @@ fn connections_killed_while_they_are_kept_cost_no_error() {
                 let mut calls = Scope::new();
                 for _ in 0..=round % 4 {
                     let upstream = upstream.clone();
-                    calls.spawn(async move { ask(&upstream).await.expect("no error surfaces") });
+                    calls.spawn(async move {
+                        ask(&upstream, &patient(), Idempotency::Idempotent)
+                            .await
+                            .expect("no error surfaces");
+                    });
                 }
                 while let Some(ended) = calls.join_next().await {
                     ended.expect("it was answered");
@@ -389,7 +353,9 @@ fn connections_killed_while_they_are_kept_cost_no_error() {
                 if waits {
                     soon("the pool has seen it", || upstream.snapshot().connections.0 == 0).await;
                 }
-                ask(&upstream).await.expect("no error surfaces");
+                ask(&upstream, &patient(), Idempotency::Idempotent)
+                    .await
+                    .expect("no error surfaces");
                 if waits {
                     let after = upstream.snapshot().counters.retries;
                     assert_eq!(
@@ -415,7 +381,9 @@ fn a_server_that_closes_after_each_request_fails_no_idempotent_call() {
                     for _ in 0..40 {
                         let calls = (0..at_once).map(|_| {
                             let upstream = upstream.clone();
-                            spawn_local(async move { ask(&upstream).await })
+                            spawn_local(async move {
+                                ask(&upstream, &patient(), Idempotency::Idempotent).await
+                            })
                         });
                         for call in calls.collect::<Vec<_>>() {
                             call.await.expect("it ends").expect("never fails");
@@ -438,7 +406,7 @@ fn a_server_that_keeps_connections_for_less_time_than_the_pool_fails_no_idempote
         let counters =
             with_upstream(&[server.address], UpstreamLimits::default(), async move |upstream| {
                 for round in 0..200 {
-                    ask(&upstream).await.expect("never fails");
+                    ask(&upstream, &patient(), Idempotency::Idempotent).await.expect("never fails");
                     // Just around the time at which the server gives it up.
                     sleep(ms(36 + round % 9)).await;
                 }

@@ -1,71 +1,22 @@
 //! Upstreams in corners: failures between dials that go well, caps that are used up, deadlines, ends.
 
-use crate::support;
-
-use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::setting::{ask, made, runtime, upstream, with_upstream};
+use crate::support::{
+    self, BlackHole, bounded, end, eventually, ms, one_reactor, spawn, sum, two_reactors,
+};
 use slipring::failure::{Admit, Dial, Kind};
 use slipring::policy::balancer::{Algorithm, Availability};
 use slipring::policy::breaker::BreakerLimits;
 use slipring::policy::pool::{Mode, PoolLimits};
 use slipring::policy::retry::RetryPolicy;
 use slipring::upstream::{Request, Upstream, UpstreamLimits};
-use slipring::{Error, Idempotency, Serving, Spawner, now, sleep};
-use support::{
-    BlackHole, bounded, echo, end, eventually, loopback, ms, one_reactor, serve, spawn, sum,
-    two_reactors,
-};
-
-fn runtime(builder: slipring::Builder) -> (Serving, Spawner) {
-    let serving = serve(builder.listen(loopback()).max_dialed(256), async |_| {});
-    let spawner = serving.spawner();
-    (serving, spawner)
-}
-
-fn with_upstream<T, F>(
-    endpoints: &[SocketAddr],
-    limits: UpstreamLimits,
-    task: impl FnOnce(Upstream) -> F + Send + 'static,
-) -> T
-where
-    T: Send + 'static,
-    F: Future<Output = T> + 'static,
-{
-    let (serving, spawner) = runtime(one_reactor());
-    let upstream = made(endpoints, limits);
-    let result = spawner.spawn(move || task(upstream)).join().expect("it ends");
-    end(serving);
-    result
-}
-
-fn made(endpoints: &[SocketAddr], limits: UpstreamLimits) -> Upstream {
-    let builder = Upstream::builder("test").limits(limits).seed(7);
-    endpoints.iter().fold(builder, |builder, at| builder.endpoint(*at)).build().expect("sound")
-}
-
-/// An echo of another runtime.
-fn upstream() -> (Serving, SocketAddr) {
-    let serving = serve(one_reactor().listen(loopback()), echo);
-    let address = serving.addresses()[0];
-    (serving, address)
-}
-
-async fn ask(upstream: &Upstream, request: &Request) -> Result<Vec<u8>, Error> {
-    let answer = upstream.call(request, Idempotency::ConnectOnly, async |stream| {
-        stream.send(b"hello".to_vec()).await?;
-        let mut answer = Vec::new();
-        while answer.len() < 5 {
-            answer.extend_from_slice(&stream.recv_some().await?);
-        }
-        Ok(answer)
-    });
-    answer.await
-}
+use slipring::{Idempotency, now, sleep};
 
 fn within(within: Duration) -> Request {
     Request { within: Some(within), ..Request::default() }
@@ -128,7 +79,9 @@ fn who_accepts_and_fails_every_request_is_left_alone_though_dials_go_well() {
         with_upstream(&[live, dead], plainly(), async move |upstream| {
             let mut errors = 0;
             for _ in 0..60 {
-                errors += usize::from(ask(&upstream, &Request::default()).await.is_err());
+                errors += usize::from(
+                    ask(&upstream, &Request::default(), Idempotency::ConnectOnly).await.is_err(),
+                );
             }
             assert!(is_ejected(&upstream, dead), "{errors} errors: {}", upstream.snapshot());
             assert!(errors <= 5, "{errors}");
@@ -234,8 +187,9 @@ fn connections_kept_idle_for_one_endpoint_make_place_for_those_of_another() {
                 there
             });
             let there = filled.join().expect("both are idle");
-            let asked =
-                spawner.spawn_on(other, move || async move { ask(&upstream, &to(there)).await });
+            let asked = spawner.spawn_on(other, move || async move {
+                ask(&upstream, &to(there), Idempotency::ConnectOnly).await
+            });
             let asked = asked.join().expect("it ends");
             assert!(asked.is_ok(), "from reactor {other}: {asked:?}");
             end(serving_too);
@@ -281,7 +235,9 @@ fn a_black_hole_is_found_also_by_callers_that_have_less_time_than_a_dial() {
                 let begun = now();
                 while !is_ejected(&upstream, address) && now() - begun < ms(6000) {
                     let is_error = match is_pooled {
-                        true => ask(&upstream, &within(ms(150))).await.is_err(),
+                        true => ask(&upstream, &within(ms(150)), Idempotency::ConnectOnly)
+                            .await
+                            .is_err(),
                         false => upstream.connect(&within(ms(150))).await.is_err(),
                     };
                     errors += usize::from(is_error);

@@ -7,7 +7,7 @@ use slipring::failure::{Kind, Phase, Side, Transfer};
 use slipring::{CloseReason, Error, Fault, Idempotency, Timeout, Timeouts};
 
 use super::*;
-use support::{assert_kept, bounded, ms, read_bytes, reset};
+use crate::support::{assert_kept, bounded, ms, read_bytes, reset};
 
 #[test]
 fn bytes_go_both_ways_and_are_counted() {

@@ -8,7 +8,7 @@ use slipring::failure::{Admit, Dial, Kind, Phase, Resource, Side};
 use slipring::proxy_protocol::Version;
 
 use super::*;
-use support::{BlackHole, assert_kept, bounded, ms, now};
+use crate::support::{self, BlackHole, assert_kept, bounded, ms, now};
 
 #[test]
 fn a_refusal_is_the_peer_s() {

@@ -9,7 +9,7 @@ use slipring::policy::race::RaceLimits;
 use slipring::proxy_protocol::Version;
 
 use super::*;
-use support::{BlackHole, assert_kept, bounded, ms, refusing_at};
+use crate::support::{self, BlackHole, assert_kept, bounded, ms, refusing_at};
 
 /// Who begins the next so late that it shows.
 fn hesitant() -> Connector {

@@ -14,7 +14,7 @@ use slipring::proxy_protocol::Version;
 use slipring::{Timeout, tls::TlsServer};
 
 use super::*;
-use support::{assert_kept, bounded, ms, read_bytes, reset};
+use crate::support::{self, assert_kept, bounded, ms, read_bytes, reset};
 
 type Session = StreamOwned<ServerConnection, TcpStream>;
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier};
 use slipring::Timeout;
 
 use super::*;
-use support::{bounded, ms, read_bytes, reset};
+use crate::support::{self, bounded, ms, read_bytes, reset};
 
 /// A peer that does something when it is told to, and stays.
 fn on_call(

@@ -6,7 +6,7 @@ use slipring::failure::Resolve;
 use slipring::{Dial, DialError, Fault, Timeout, dial, now, timeout};
 
 use super::faults;
-use super::support::{
+use crate::support::{
     accept, bounded, connect, end, listener, ms, one_reactor, refusing, reporting,
 };
 

@@ -4,11 +4,11 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use super::support::{
+use super::{Proxy, faults, took};
+use crate::support::{
     SLACK, assert_kept, bounded, connect, end, expect_eof, expect_reset, hears_within, ms, now,
     one_reactor, read_bytes, serve, spawn, try_connect,
 };
-use super::{Proxy, faults, took};
 
 #[test]
 fn latency_comes_on_top_in_one_direction() {

@@ -4,14 +4,14 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::sync::mpsc;
 
-use slipring::{CloseReason, Conn, Counters, dial, timeout};
+use slipring::{CloseReason, Conn, Counters, dial};
 
-use super::support::{
-    PATIENCE, accept, alone, bounded, connect, echo_pattern, end, eventually, expect_eof,
-    expect_reset, hears_within, ms, one_reactor, read_bytes, read_pattern, reporting, reset, spawn,
+use super::{Proxy, faults, took};
+use crate::support::{
+    PATIENCE, alone, bounded, connect, echo_pattern, end, eventually, expect_eof, expect_reset,
+    given_up, hears_within, ms, one_reactor, read_bytes, read_pattern, reporting, reset, spawn,
     stuff, sum, write_pattern,
 };
-use super::{Proxy, faults, took};
 
 #[test]
 fn every_byte_comes_in_its_order_through_a_chain() {
@@ -239,37 +239,8 @@ fn what_was_held_back_comes_whole() {
 #[test]
 fn dropped_it_resets_both_and_unpolled_it_closes_both() {
     bounded(|| {
-        let (listener, upstream) = super::support::listener();
-        for is_polled in [true, false] {
-            let faults = faults("io latency=5ms");
-            let builder = one_reactor().max_dialed(16);
-            let (serving, told) = reporting(builder, move |client: Conn, tell: mpsc::Sender<_>| {
-                let faults = faults.clone();
-                async move {
-                    let server = dial(upstream).await.expect("it listens");
-                    let relaying = faults.relay(client, server, "front", "web");
-                    if is_polled {
-                        assert!(timeout(ms(200), relaying).await.is_err());
-                    } else {
-                        drop(relaying);
-                    }
-                    tell.send(()).expect("the test waits");
-                }
-            });
-            let mut client = connect(serving.addresses()[0]);
-            let server = accept(&listener);
-            if is_polled {
-                client.write_all(b"there").expect("sent");
-                assert_eq!(read_bytes(&server, 5), b"there");
-                assert_eq!((expect_reset(&client), expect_reset(&server)), (0, 0));
-            } else {
-                expect_eof(&client);
-                expect_eof(&server);
-            }
-            drop((client, server));
-            told.recv_timeout(PATIENCE).expect("told");
-            end(serving);
-        }
+        let faults = faults("io latency=5ms");
+        given_up(move |client, server| faults.clone().relay(client, server, "front", "web"));
     });
 }
 
