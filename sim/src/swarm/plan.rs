@@ -136,19 +136,7 @@ impl Draw {
         let limits = if dice.permille(200) { at_the_edge(&mut dice, limits) } else { limits };
         let timeouts = draw_timeouts(&mut dice);
         let listeners = dice.between(1, 2) as u16;
-        let ring = SimRingSetup {
-            buffers: limits.buffers,
-            buffer_bytes: limits.buffer_bytes,
-            owned_bytes_max: limits.owned_bytes_max,
-            submissions: limits.submissions,
-            completions: match dice.coin() {
-                true => dice.log_between(4, 64) as u32,
-                false => limits.completions(),
-            },
-            abilities,
-            buffers_from: if dice.coin() { 0 } else { dice.word() as u16 | 0xff00 },
-            places: 0,
-        };
+        let ring = draw_ring(&mut dice, &limits, abilities, 4);
         let aside = &mut dice.aside("messages_max");
         let messages_max = if aside.coin() { 1024 } else { aside.log_between(1, 8) as u32 };
         let mut plan = Plan {
@@ -167,7 +155,7 @@ impl Draw {
             drain_ms: dice.log_between(1, 30_000) as u32,
             not_ready_ms: 0,
             ring,
-            first_generation: if dice.coin() { 0 } else { u32::MAX - dice.below(3) },
+            first_generation: draw_generation(&mut dice),
             keep_records: false,
         };
         plan.not_ready_ms = draw_not_ready(&dice, plan.drain_ms);
@@ -199,6 +187,33 @@ impl Draw {
             plan,
         }
     }
+}
+
+/// A ring with room for so many completions at the least, and buffer numbers that may be about to wrap.
+pub(super) fn draw_ring(
+    dice: &mut Dice,
+    limits: &Limits,
+    abilities: Abilities,
+    completions_min: u64,
+) -> SimRingSetup {
+    SimRingSetup {
+        buffers: limits.buffers,
+        buffer_bytes: limits.buffer_bytes,
+        owned_bytes_max: limits.owned_bytes_max,
+        submissions: limits.submissions,
+        completions: match dice.coin() {
+            true => dice.log_between(completions_min, 64) as u32,
+            false => limits.completions(),
+        },
+        abilities,
+        buffers_from: if dice.coin() { 0 } else { dice.word() as u16 | 0xff00 },
+        places: 0,
+    }
+}
+
+/// A slab whose names are new, or about to wrap.
+pub(super) fn draw_generation(dice: &mut Dice) -> u32 {
+    if dice.coin() { 0 } else { u32::MAX - dice.below(3) }
 }
 
 /// Connections are moved, if there is somebody to move them to.

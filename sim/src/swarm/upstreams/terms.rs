@@ -24,6 +24,7 @@ use crate::engine::Plan;
 use crate::kernel::address;
 use crate::knobs::Knobs;
 use crate::ring::SimRingSetup;
+use crate::swarm::plan::{draw_generation, draw_ring};
 
 /// Knobs that are of no concern here, or would hide from a reactor what it has to know for the checks to hold.
 const AT_REST: &[&str] = &[
@@ -340,19 +341,8 @@ fn plan(seed: u64, dice: &mut Dice, knobs: Knobs) -> Plan {
         ..Limits::default()
     };
     let abilities = Abilities { receive_cap: dice.coin(), zero_copy: dice.coin() };
-    let ring = SimRingSetup {
-        buffers: limits.buffers,
-        buffer_bytes: limits.buffer_bytes,
-        owned_bytes_max: limits.owned_bytes_max,
-        submissions: limits.submissions,
-        completions: match dice.coin() {
-            true => dice.log_between(8, 64) as u32,
-            false => limits.completions(),
-        },
-        abilities,
-        buffers_from: if dice.coin() { 0 } else { dice.word() as u16 | 0xff00 },
-        places: knobs.table_places,
-    };
+    let ring = draw_ring(dice, &limits, abilities, 8);
+    let ring = SimRingSetup { places: knobs.table_places, ..ring };
     let span = |dice: &mut Dice, low, high| Timeout::After(ms(dice, low, high));
     let timeouts = Timeouts {
         idle: if dice.coin() { Timeout::Never } else { span(dice, 1_000, 60_000) },
@@ -377,7 +367,7 @@ fn plan(seed: u64, dice: &mut Dice, knobs: Knobs) -> Plan {
         drain_ms: dice.log_between(10, 10_000) as u32,
         not_ready_ms: 0,
         ring,
-        first_generation: if dice.coin() { 0 } else { u32::MAX - dice.below(3) },
+        first_generation: draw_generation(dice),
         keep_records: false,
     }
 }
