@@ -113,7 +113,8 @@ pub struct BreakerLimits {
     pub permits: u32,
     /// Probes that have to go well for it to close, from 1 to 15. Default 3 †.
     pub successes: u32,
-    /// How long probes may take until their permits are given to others, from 1 ms to 1 h. Default 10 s †.
+    /// How long probes may take until their permits are given to others, from 1 ms to 1 h. Default 10 s †. It is no
+    /// longer than 1,024 times [`open`](Self::open), whatever is said here.
     pub permit_timeout: Duration,
 }
 

@@ -73,10 +73,13 @@ pub(super) const COUNT_MAX: u8 = (1 << COUNT_BITS) - 1;
 const LAG_MS: u32 = 60_000;
 /// Permits last an hour at most, for `void from` to wrap seldom.
 pub(super) const PERMIT_MAX_MS: u32 = 3_600_000;
+/// They last no longer than so many times the shortest time open either: see `LATE_OPENS`.
+const PERMIT_OPENS: u64 = LATE_OPENS / 2;
 /// So many times as long as a permit lasts its ticket counts: as many rounds as can be told apart.
 const LATE_ROUNDS: u64 = COUNT_MAX as u64 + 1;
 /// No longer than so many times the shortest time open, though: from one half-open state to the next there are three
-/// changes and such a time, so an epoch comes again after 8192 / 3 of them.
+/// changes and such a time, so an epoch comes again after 8192 / 3 of them. A permit whose ticket counts no more could
+/// not be given back by it, so permits are void before.
 const LATE_OPENS: u64 = 2048;
 const _: () = assert!(LATE_OPENS < (EPOCH_MAX as u64 + 1) / 3);
 
@@ -192,7 +195,8 @@ impl Rules {
     ) -> Self {
         let count = |count: u32| count.clamp(1, COUNT_MAX.into()) as u8;
         let open_ms = ceil_ms(open).max(1);
-        let permit_ms = ceil_ms(permit_timeout).clamp(1, PERMIT_MAX_MS.into());
+        let permit_most = open_ms.saturating_mul(PERMIT_OPENS).min(PERMIT_MAX_MS.into());
+        let permit_ms = ceil_ms(permit_timeout).clamp(1, permit_most);
         Self {
             open_ms,
             open_max_ms: ceil_ms(open_max).max(open_ms),

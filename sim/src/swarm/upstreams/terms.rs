@@ -157,7 +157,8 @@ impl Terms {
             usize::from(limits.health.is_some()) + if has_probes { plan.reactors } else { 0 };
         let chaos_us = dice.log_between(2_000_000, 30_000_000);
         Self {
-            are_permits_kept: limits.breaker.permit_timeout > Duration::from_secs(60),
+            are_permits_kept: limits.breaker.permit_timeout.min(limits.breaker.open * 1_024)
+                > Duration::from_secs(30),
             unasked,
             pool: pool(&mut dice),
             endpoints,

@@ -120,8 +120,12 @@ impl Slow {
         Some(Change::Opened { until: at(until), openings: self.openings.min(31) })
     }
 
+    fn permit_lasts(&self) -> u64 {
+        whole_ms(self.limits.permit_timeout).min(whole_ms(self.limits.open) * 1024)
+    }
+
     fn void(&mut self, now: u64) {
-        let lasts = whole_ms(self.limits.permit_timeout);
+        let lasts = self.permit_lasts();
         if let State::HalfOpen { round, out, last_taken, .. } = &mut self.state
             && !out.is_empty()
             && now >= *last_taken + lasts
@@ -144,12 +148,12 @@ impl Slow {
                 successes: 0,
             });
         }
-        let time = self.time;
+        let (time, lasts) = (self.time, self.permit_lasts());
         let State::HalfOpen { round, out, last_taken, .. } = &mut self.state else {
             return Ok(Pass::Call { time });
         };
         if out.len() as u32 == self.limits.permits {
-            return Err(*last_taken + whole_ms(self.limits.permit_timeout));
+            return Err(*last_taken + lasts);
         }
         self.names += 1;
         out.push(self.names);
@@ -202,8 +206,7 @@ impl Slow {
                 self.judge(now, &own)
             }
             Pass::Probe { time, round, name, taken } => {
-                let late = (whole_ms(self.limits.permit_timeout) * 16)
-                    .min(whole_ms(self.limits.open) * 2048);
+                let late = (self.permit_lasts() * 16).min(whole_ms(self.limits.open) * 2048);
                 let is_of_now = time == self.time;
                 let State::HalfOpen { round: present, out, successes, .. } = &mut self.state else {
                     return None;

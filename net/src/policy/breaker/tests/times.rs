@@ -319,3 +319,22 @@ fn the_longest_permits_last() {
     assert!(room.admit(0, now + hour).is_ok());
     assert_eq!(Word::unpack(room.state.word().pack()), room.state.word());
 }
+
+/// However short it is open: a ticket that counts no more gives no permit back, so that was void before.
+#[test]
+fn no_permit_outlasts_its_ticket() {
+    let limits = BreakerLimits {
+        calls_min: 1,
+        permits: 1,
+        open: at(1),
+        open_max: at(1),
+        permit_timeout: at(3_600_000),
+        ..BreakerLimits::default()
+    };
+    let mut room = Room::new(&limits, 1);
+    assert!(room.calls(0, 0, 1, Outcome::Failure).is_some());
+    let slow = room.admit(0, 1).expect("a permit");
+    assert_eq!(room.until(2), 1_025);
+    room.state.give_back(at(3_000), slow);
+    assert!(room.admit(0, 3_000).expect("it is free").is_probe());
+}
