@@ -34,6 +34,17 @@ pub(super) struct Known {
     pub(super) member: Arc<Member>,
     /// Dials to it.
     pub(super) dials: Rc<Line>,
+    /// Tries whether it is back, since this reactor ejected it last.
+    probe: RefCell<Option<JoinHandle<()>>>,
+}
+
+impl Known {
+    /// One probe at a time: that of an earlier ejection may hang in a dial still.
+    pub(super) fn probe_by(&self, task: Option<JoinHandle<()>>) {
+        if let Some(before) = self.probe.replace(task) {
+            before.cancel();
+        }
+    }
 }
 
 /// What a reactor keeps of an endpoint, by its number in the table.
@@ -253,7 +264,8 @@ impl UpstreamRoom {
             };
             let cap = member.dials(self.upstream.limits.dials_max, self.reactors);
             let dials = Line::new(cap, self.reactor);
-            let known = Rc::new(Known { member: Arc::clone(member), dials });
+            let known =
+                Rc::new(Known { member: Arc::clone(member), dials, probe: RefCell::default() });
             let slot = Slot { known, is_gone: false };
             if verdicts.slots.len() <= number {
                 verdicts.slots.resize_with(number + 1, || None);
@@ -477,6 +489,7 @@ impl Room for UpstreamRoom {
         self.connections.listen_beside(None);
         let slots = std::mem::take(&mut self.verdicts.borrow_mut().slots);
         for slot in slots.iter().flatten() {
+            slot.probe_by(None);
             slot.member.end_checking(self.reactor);
             let _ = slot.member.exchange(self.reactor, self.reactors, 0);
         }

@@ -151,12 +151,8 @@ impl UpstreamRoom {
 
     /// An endpoint was ejected by what this reactor has seen.
     pub(super) fn ejected(&self, member: u32, ejected: Ejected) {
-        let found = {
-            let verdicts = self.verdicts.borrow();
-            let mut slots = verdicts.slots.iter().flatten();
-            slots.find(|slot| slot.member.number == member).map(|slot| Arc::clone(&slot.member))
-        };
-        let Some(member) = found else { return };
+        let Some(known) = self.known_as(member) else { return };
+        let member = &known.member;
         self.count(|counters| counters.ejections += 1);
         tracing::warn!(
             upstream = %self.upstream.name,
@@ -167,8 +163,8 @@ impl UpstreamRoom {
         );
         self.refresh();
         if ejected.is_dials_only && !self.is_over.get() {
-            let task = spawn_local(self.me().probe(member, ejected.until));
-            self.keep_task(task);
+            let task = spawn_local(self.me().probe(Arc::clone(member), ejected.until));
+            known.probe_by(Some(task));
         }
     }
 
