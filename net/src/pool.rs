@@ -245,7 +245,8 @@ impl<E: Establish> Pool<E> {
         waiting::checkout_fresh(self.room(), at, self.shared.limits.checkout_timeout)
     }
 
-    /// An idle connection of this reactor, if there is one that is known to be fit.
+    /// An idle connection of this reactor, if nobody waits for one and there is one that is known to be fit. No dial is
+    /// begun, and nothing is looked at, for who would not wait for it.
     ///
     /// # Panics
     /// Outside of a reactor's tasks.

@@ -203,12 +203,8 @@ impl Book {
             self.counters.refused += 1;
             return Checkout::Draining;
         }
-        if self.waiters.len() == 0
-            && let Some(index) = self.first_idle().filter(|index| self.is_fresh(*index))
-        {
-            self.hand_out(index, at);
-            self.counters.hits += 1;
-            return Checkout::Hit(self.place(index));
+        if let Some(place) = self.try_checkout(now, at) {
+            return Checkout::Hit(place);
         }
         if self.waiters.len() >= self.limits.waiters_max {
             self.counters.saturated += 1;
@@ -216,6 +212,18 @@ impl Book {
         }
         self.counters.waits += 1;
         Checkout::Wait(self.waiters.enter(self.now, at))
+    }
+
+    /// The same for somebody who would not wait: as long as others do, there is nothing for them.
+    pub fn try_checkout(&mut self, now: Duration, at: &'static Location<'static>) -> Option<Place> {
+        self.see(now);
+        if self.is_draining || self.waiters.len() > 0 {
+            return None;
+        }
+        let index = self.first_idle().filter(|index| self.is_fresh(*index))?;
+        self.hand_out(index, at);
+        self.counters.hits += 1;
+        Some(self.place(index))
     }
 
     /// What came of waiting.

@@ -149,12 +149,21 @@ impl<E: Establish> PoolRoom<E> {
         }
     }
 
-    pub(super) fn try_checkout(&self, at: &'static Location<'static>) -> Option<Pooled<E>> {
-        match self.begin(at).ok()? {
-            Ok(pooled) => Some(pooled),
-            Err(ticket) => {
-                self.leave(ticket);
-                None
+    /// An idle connection at once, or nothing: no dial is begun for who does not wait for it.
+    pub(crate) fn try_checkout(&self, at: &'static Location<'static>) -> Option<Pooled<E>> {
+        loop {
+            if self.is_over.get() {
+                return None;
+            }
+            if self.is_to_drain() {
+                self.drain();
+            }
+            let now = now();
+            let place = self.book.borrow_mut().try_checkout(now, at)?;
+            let pooled = self.hand_over(place);
+            self.settle_at(now);
+            if pooled.is_some() {
+                return pooled;
             }
         }
     }

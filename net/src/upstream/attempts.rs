@@ -7,7 +7,7 @@ use slipring_core::canary::{Canary, sings};
 
 use super::Request;
 use super::call::{Call, Trying};
-use super::dialer::Counted;
+use super::dialer::{Counted, Dialer};
 use super::lent::{Connected, Lent};
 use super::room::UpstreamRoom;
 use crate::connector::Stream;
@@ -15,15 +15,18 @@ use crate::failure::{self, Error, Idempotency, Phase, Traffic};
 use crate::policy::budget::{Budget, BudgetLimits};
 use crate::policy::outcome::Outcome;
 use crate::policy::retry::{Attempts, Next, Wants, Why};
+use crate::pool::Pooled;
 use crate::tasks::{now, sleep_until, timeout};
 
 impl UpstreamRoom {
-    /// Attempts until one succeeds, or no further one is allowed. `deadline` is when all has to be over.
+    /// Attempts until one succeeds, or no further one is allowed. `deadline` is when all has to be over; `first` is
+    /// whom the first of them goes to, if that is decided already.
     async fn attempt<T>(
         &self,
         request: &Request,
         idempotency: Idempotency,
         deadline: Option<Duration>,
+        mut first: Option<Result<Call, Error>>,
         mut one: impl AsyncFnMut(Call, Wants) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let started = now();
@@ -33,12 +36,12 @@ impl UpstreamRoom {
         };
         let mut attempts =
             Attempts::new(&self.upstream.limits.retry, idempotency, started, deadline);
-        self.verdicts.borrow_mut().budget.note_first(started);
-        self.count(|counters| counters.requests += 1);
+        self.note_request(started);
         let (mut tried, mut wants) = (Vec::new(), Wants::Any);
         loop {
             let avoid = if wants == Wants::Other { &tried[..] } else { &[] };
-            let error = match self.begin(request, avoid) {
+            let begun = first.take().unwrap_or_else(|| self.begin(request, avoid));
+            let error = match begun {
                 Ok(call) => {
                     let endpoint = call.endpoint;
                     self.count(|counters| counters.attempts += 1);
@@ -86,6 +89,11 @@ impl UpstreamRoom {
         }
     }
 
+    fn note_request(&self, now: Duration) {
+        self.verdicts.borrow_mut().budget.note_first(now);
+        self.count(|counters| counters.requests += 1);
+    }
+
     /// What is waited for while a connection is got: the names, and then it, in all within the time.
     async fn within<T>(
         &self,
@@ -123,10 +131,13 @@ impl UpstreamRoom {
 
     pub(super) async fn connect(&self, request: &Request) -> Result<Connected, Error> {
         let deadline = self.deadline(request);
-        let get =
-            self.attempt(request, Idempotency::ConnectOnly, Some(deadline), async |call, _| {
-                self.dial(call, request, deadline).await
-            });
+        let get = self.attempt(
+            request,
+            Idempotency::ConnectOnly,
+            Some(deadline),
+            None,
+            async |call, _| self.dial(call, request, deadline).await,
+        );
         self.within(request, get).await
     }
 
@@ -174,16 +185,50 @@ impl UpstreamRoom {
 
     // ------------------------------------------------------------------------------ checkout
 
+    /// Most find what they want at once: what the others need is not moved about with every one of them.
     pub(super) async fn checkout(
         &self,
         request: &Request,
         at: &'static Location<'static>,
     ) -> Result<Lent, Error> {
+        match self.at_once(request, at) {
+            Ok(lent) => Ok(lent),
+            Err(first) => Box::pin(self.checkout_in_time(request, at, first)).await,
+        }
+    }
+
+    /// A connection that is kept where the request goes to, or whom it would go to.
+    fn at_once(
+        &self,
+        request: &Request,
+        at: &'static Location<'static>,
+    ) -> Result<Lent, Option<Result<Call, Error>>> {
+        if !self.is_known() {
+            return Err(None);
+        }
+        let call = self.begin(request, &[]).map_err(|error| Some(Err(error)))?;
+        let Some(pooled) = call.member().pool.room().try_checkout(at) else {
+            return Err(Some(Ok(call)));
+        };
+        self.note_request(call.started());
+        self.count(|counters| {
+            counters.attempts += 1;
+            counters.succeeded += 1;
+        });
+        Ok(lent(pooled, call))
+    }
+
+    async fn checkout_in_time(
+        &self,
+        request: &Request,
+        at: &'static Location<'static>,
+        first: Option<Result<Call, Error>>,
+    ) -> Result<Lent, Error> {
         let deadline = self.deadline(request);
-        let get =
-            self.attempt(request, Idempotency::ConnectOnly, Some(deadline), async |call, wants| {
-                self.take(call, wants, at, deadline).await
-            });
+        let only = Idempotency::ConnectOnly;
+        let get = self.attempt(request, only, Some(deadline), first, async |call, wants| {
+            self.take(call, wants, at, deadline).await
+        });
         self.within(request, get).await
     }
 
@@ -202,11 +247,7 @@ impl UpstreamRoom {
             Wants::Any | Wants::Other => pool.take(at, within).await,
         };
         match taken {
-            Ok(mut pooled) => {
-                let is_reused = pooled.is_reused();
-                pooled.begin_request(is_reused);
-                Ok(Lent::new(pooled, call))
-            }
+            Ok(pooled) => Ok(lent(pooled, call)),
             Err(error) => {
                 let is_a_dial =
                     matches!(error.phase(), Phase::Dial | Phase::TlsHandshake | Phase::ProxyHeader);
@@ -236,7 +277,7 @@ impl UpstreamRoom {
             self.count(|counters| counters.note_time_up(false));
             return Err(Error::new(failure::Resolve::Timeout).after(left));
         }
-        self.attempt(request, idempotency, deadline, async |call, wants| {
+        self.attempt(request, idempotency, deadline, None, async |call, wants| {
             let lent = self.take(call, wants, at, get_by.max(now())).await;
             drop(pending.take());
             let mut lent = lent?;
@@ -267,6 +308,13 @@ impl UpstreamRoom {
         })
         .await
     }
+}
+
+/// A connection of a pool, for one request.
+fn lent(mut pooled: Pooled<Dialer>, call: Call) -> Lent {
+    let is_reused = pooled.is_reused();
+    pooled.begin_request(is_reused);
+    Lent::new(pooled, call)
 }
 
 /// The error with all that was under way. One that the caller has made itself may know nothing of it, and a request

@@ -43,6 +43,10 @@ impl Call {
         &self.known.member
     }
 
+    pub(super) fn started(&self) -> Duration {
+        self.started
+    }
+
     /// The line for dials to its endpoint.
     pub(super) fn dials(&self) -> Rc<Line> {
         Rc::clone(&self.known.dials)

@@ -167,10 +167,15 @@ impl UpstreamRoom {
 
     // ------------------------------------------------------------------------------ who there is
 
+    #[inline]
+    pub(super) fn is_known(&self) -> bool {
+        // Rosters are counted from 1, and each of them is known.
+        self.upstream.version.load(Ordering::SeqCst) > 0
+    }
+
     /// Waits until it is known where its names lead, if it has any.
     pub(super) async fn known(&self) {
-        // Rosters are counted from 1, and each of them is known.
-        if self.upstream.version.load(Ordering::SeqCst) > 0 {
+        if self.is_known() {
             return;
         }
         poll_fn(|cx| {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use crate::setting::{at_most, runtime, upstream};
+use crate::setting::{at_most, run, runtime, upstream};
 use crate::support::{
     self, bounded, connect, drained, end, eventually, loopback, ms, one_reactor, serve,
     two_reactors,
@@ -17,6 +17,20 @@ use slipring::failure::{Checkout, Drain, Kind};
 use slipring::policy::pool::PoolLimits;
 use slipring::pool::{Establish, Plain, Pool};
 use slipring::{Conn, Error, now, sleep, spawn_local, timeout};
+
+#[test]
+fn who_would_not_wait_begins_no_dial() {
+    bounded(|| {
+        let (upstream, address) = upstream();
+        run(move || async move {
+            let pool = Pool::new(address, Plain, at_most(2)).expect("sound limits");
+            assert!(pool.try_checkout().is_none());
+            let snapshot = pool.snapshot();
+            assert_eq!((snapshot.dialing, snapshot.waiting, pool.held()), (0, 0, 0));
+        });
+        assert_eq!(drained(upstream).accepted, 0);
+    });
+}
 
 #[test]
 fn as_many_as_another_reactor_wants_are_given_up_one_after_the_other_without_a_pause() {
