@@ -406,7 +406,7 @@ impl Executor {
         }
     }
 
-    fn note_panic(&self) {
+    pub(crate) fn note_panic(&self) {
         self.panics.set(self.panics.get() + 1);
         tracing::error!("a task panicked; its connections are aborted");
     }

@@ -12,11 +12,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use slipring_core::canary::{Canary, sings};
-
-use super::room::{Kept, PoolRoom};
-use super::{Establish, Keep};
-use crate::conn::Stir;
+use super::Establish;
+use super::room::{Kept, PoolRoom, look_at};
 use crate::policy::pool::{MAINTENANCE, Mode, PoolLimits};
 use crate::tasks::{Executor, Sleep, draining, now, put_aside, sleep};
 
@@ -43,15 +40,9 @@ impl<E: Establish> PoolRoom<E> {
                 }
             };
             let Kept::Conn { place, mut conn, served } = found else { continue };
-            let stir = conn.poll_stir(cx);
+            let stir = look_at(&mut conn, served, cx);
             self.lay(place, conn, served);
-            let is_unfit = match stir {
-                Poll::Pending => false,
-                Poll::Ready(_) if sings(Canary::StaleGivenOut) => false,
-                Poll::Ready(Stir::Spoke) => served > 0,
-                Poll::Ready(Stir::Ended) => true,
-            };
-            if is_unfit {
+            if stir.is_some() {
                 self.book.borrow_mut().ended(place, now());
             }
         }

@@ -20,7 +20,7 @@ use crate::cap::Cap;
 use crate::conn::Stir;
 use crate::failure::{self, Error};
 use crate::policy::pool::{Book, Checkout, Claim, Place, PoolSnapshot, Return, Ticket};
-use crate::tasks::{Executor, JoinHandle, Room, keep, now, put_aside, spawn_local};
+use crate::tasks::{Executor, JoinHandle, Room, catch, keep, now, put_aside, spawn_local};
 
 /// What is kept in a place.
 pub(super) enum Kept<C> {
@@ -267,8 +267,10 @@ impl<E: Establish> PoolRoom<E> {
             self.settle();
             return None;
         }
-        conn.forget_stir();
-        Some(Pooled::new(self.me(), place, conn, served))
+        // Its guard first: if this panics, it is the guard that gives the place back.
+        let mut pooled = Pooled::new(self.me(), place, conn, served);
+        Keep::forget_stir(&mut *pooled);
+        Some(pooled)
     }
 
     /// A connection comes back. From anywhere: at a time when this reactor does not turn, it is noted.
@@ -395,13 +397,7 @@ impl<E: Establish> PoolRoom<E> {
     /// Why a connection is not fit to be given out, if it is not. Whatever happens to it later wakes the watcher.
     fn stir(&self, conn: &mut E::Connection, served: u64) -> Option<Stir> {
         let watcher = self.watcher.borrow().clone()?;
-        match conn.poll_stir(&mut Context::from_waker(&watcher)) {
-            Poll::Pending => None,
-            Poll::Ready(_) if sings(Canary::StaleGivenOut) => None,
-            // Who speaks first, before anything was asked, has a greeting for whoever comes.
-            Poll::Ready(Stir::Spoke) if served == 0 => None,
-            Poll::Ready(stir) => Some(stir),
-        }
+        look_at(conn, served, &mut Context::from_waker(&watcher))
     }
 
     // ------------------------------------------------------------------------------ settling
@@ -491,6 +487,22 @@ impl<E: Establish> PoolRoom<E> {
         if !self.book.borrow().is_draining() {
             self.book.borrow_mut().drain(self.now_or_before());
         }
+    }
+}
+
+/// Why a connection is not fit to be given out, if it is not. One whose look panics is not: neither who gives it back
+/// nor the watch over the others is to end with that.
+pub(super) fn look_at<C: Keep>(conn: &mut C, served: u64, cx: &mut Context<'_>) -> Option<Stir> {
+    let Some(stir) = catch(|| conn.poll_stir(cx)) else {
+        Executor::look(Executor::note_panic);
+        return Some(Stir::Ended);
+    };
+    match stir {
+        Poll::Pending => None,
+        Poll::Ready(_) if sings(Canary::StaleGivenOut) => None,
+        // Who speaks first, before anything was asked, has a greeting for whoever comes.
+        Poll::Ready(Stir::Spoke) if served == 0 => None,
+        Poll::Ready(stir) => Some(stir),
     }
 }
 

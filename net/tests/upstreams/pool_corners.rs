@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::setting::{at_most, run, runtime, upstream};
@@ -15,8 +15,8 @@ use crate::support::{
 };
 use slipring::failure::{Checkout, Drain, Kind};
 use slipring::policy::pool::PoolLimits;
-use slipring::pool::{Establish, Plain, Pool};
-use slipring::{Conn, Error, now, sleep, spawn_local, timeout};
+use slipring::pool::{Establish, Keep, Plain, Pool};
+use slipring::{Conn, Error, Stir, now, sleep, spawn_local, timeout};
 
 #[test]
 fn who_would_not_wait_begins_no_dial() {
@@ -274,5 +274,78 @@ fn a_drain_of_the_runtime_does_not_wait_for_dials_that_hang() {
         end(serving);
         assert_eq!(pool.held(), 0, "its place came back");
         end(upstream);
+    });
+}
+
+/// A connection that panics when it is looked at, as long as it is told to.
+struct Touchy {
+    conn: Conn,
+    panics: Arc<AtomicBool>,
+}
+
+impl Keep for Touchy {
+    fn poll_stir(&mut self, cx: &mut Context<'_>) -> Poll<Stir> {
+        assert!(!self.panics.load(Ordering::SeqCst), "as it is meant to");
+        self.conn.poll_stir(cx)
+    }
+
+    fn forget_stir(&mut self) {
+        self.conn.forget_stir();
+    }
+
+    async fn close(self) {
+        Keep::close(self.conn).await;
+    }
+}
+
+/// Establishes them.
+struct Touchily(Arc<AtomicBool>);
+
+impl Establish for Touchily {
+    type Connection = Touchy;
+
+    async fn establish(&self, endpoint: SocketAddr) -> Result<Touchy, Error> {
+        let conn = Plain.establish(endpoint).await?;
+        Ok(Touchy { conn, panics: Arc::clone(&self.0) })
+    }
+}
+
+#[test]
+fn a_connection_that_panics_as_it_is_looked_at_costs_no_place_and_the_others_are_watched_on() {
+    bounded(|| {
+        let (listener, address) = support::listener();
+        let (serving, spawner) = runtime(one_reactor());
+        let panics = Arc::<AtomicBool>::default();
+        let how = Touchily(Arc::clone(&panics));
+        let pool = Pool::new(address, how, at_most(3)).expect("sound limits");
+        let of_task = pool.clone();
+        let filled = spawner.spawn(move || async move {
+            let first = of_task.checkout().await.expect("one");
+            let second = of_task.checkout().await.expect("another");
+            drop((first, second));
+        });
+        let servers = [support::accept(&listener), support::accept(&listener)];
+        filled.join().expect("both are idle");
+        // The watcher looks at both, as one of them stirs.
+        panics.store(true, Ordering::SeqCst);
+        (&servers[0]).write_all(b"!").expect("open");
+        eventually("both are closed", || pool.held() == 0);
+        panics.store(false, Ordering::SeqCst);
+        let (of_task, of_test) = (pool.clone(), Arc::clone(&panics));
+        let filled = spawner.spawn(move || async move {
+            let (kept, returned) = (of_task.checkout().await, of_task.checkout().await);
+            let returned = returned.expect("another");
+            of_test.store(true, Ordering::SeqCst);
+            drop(returned);
+            of_test.store(false, Ordering::SeqCst);
+            drop(kept.expect("one"));
+        });
+        let servers = [support::accept(&listener), support::accept(&listener)];
+        filled.join().expect("who gives one back is not whose code panics");
+        eventually("only one is kept", || pool.held() == 1);
+        drop(servers);
+        eventually("it is watched still", || pool.held() == 0);
+        drop(pool);
+        assert_eq!(drained(serving).handler_panics, 3);
     });
 }
