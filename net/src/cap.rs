@@ -19,6 +19,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
 use slipring_core::canary::{Canary, sings};
 use slipring_core::tokens::Tokens;
@@ -26,6 +27,9 @@ use slipring_core::tokens::Tokens;
 use crate::tasks::wake_waiter;
 
 pub(crate) use line::{Line, Token};
+
+/// How long who has one of too few keeps it, as long as there is work for it: 20 ms †. A dial is to cost little of that.
+pub(crate) const TURN: Duration = Duration::from_millis(20);
 
 /// What a reactor has here.
 #[derive(Default)]
@@ -189,10 +193,12 @@ impl Cap {
         self.tokens.used()
     }
 
-    /// What each reactor may have when all want more; at least one.
-    pub(crate) fn share(&self) -> u32 {
+    /// Whether a reactor that has so many is to give one up that another wants, though it needs that itself: above its
+    /// share. Where there are fewer than reactors, each has them in turn, for as long as is worth a dial.
+    pub(crate) fn is_to_yield(&self, held: u32, had_for: Duration) -> bool {
         let reactors = u32::try_from(self.seats.len()).unwrap_or(u32::MAX);
-        (self.tokens.cap() / reactors).max(1)
+        let share = (self.tokens.cap() / reactors).max(1);
+        held > share || (self.tokens.cap() < reactors && had_for >= TURN)
     }
 }
 

@@ -35,8 +35,9 @@
 //!
 //! *Across reactors* a connection does not move: it is known to the ring of its reactor. What moves is the right to
 //! have one. A reactor that is refused says so, and who has an idle connection closes it and passes the token on; so
-//! does who has more than its share and gets one back, though callers of its own wait. That costs a dial where a shared
-//! pool would hand the connection over; but it happens only at the cap, and not for each call.
+//! does who has more than its share and gets one back, though callers of its own wait; with fewer places than reactors,
+//! they have them in turn. That costs a dial where a shared pool would hand the connection over; but it happens only at
+//! the cap, and not for each call.
 //!
 //! *What is idle is watched*: a FIN, a reset or a byte that nobody asked for take a connection out of the pool at once,
 //! and it is looked at once more when it is given out. So nothing is ever sent on one that is known to be dead.

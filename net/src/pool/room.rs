@@ -292,7 +292,7 @@ impl<E: Establish> PoolRoom<E> {
         let how = match conn {
             None => Return::Discard,
             Some(conn) if how == Return::Clean => match self.put(place, conn, served) {
-                None if self.is_to_yield() => Return::Yielded,
+                None if self.is_to_yield(place, now) => Return::Yielded,
                 None => Return::Clean,
                 Some(Stir::Spoke) => Return::Unclean,
                 Some(Stir::Ended) => {
@@ -322,13 +322,15 @@ impl<E: Establish> PoolRoom<E> {
     }
 
     /// Whether another reactor wants a connection that callers of this one wait for, too, and this one has more than
-    /// its share. One at a time: until that has arrived, others are not given up for the same want.
-    fn is_to_yield(&self) -> bool {
+    /// its share, or has had it for its turn. One at a time: until that has arrived, others are not given up for the
+    /// same want.
+    fn is_to_yield(&self, place: Place, now: Duration) -> bool {
         if self.yielding.get() > 0 || !self.places().is_wanted_by_others(self.reactor) {
             return false;
         }
         let book = self.book.borrow();
-        book.waiters() > 0 && book.held() > self.places().share()
+        let had_for = book.age(place, now).unwrap_or_default();
+        book.waiters() > 0 && self.places().is_to_yield(book.held(), had_for)
     }
 
     /// Closes an idle connection if another reactor wants one.

@@ -349,3 +349,40 @@ fn a_connection_that_panics_as_it_is_looked_at_costs_no_place_and_the_others_are
         assert_eq!(drained(serving).handler_panics, 3);
     });
 }
+
+#[test]
+fn fewer_places_than_reactors_are_had_by_all_in_turn() {
+    bounded(|| {
+        let (upstream, address) = upstream();
+        let (serving, spawner) = runtime(two_reactors());
+        let pool = Pool::new(address, Plain, at_most(1)).expect("sound limits");
+        let is_over = Arc::<AtomicBool>::default();
+        let busy = |reactor: usize| {
+            let (pool, is_over) = (pool.clone(), Arc::clone(&is_over));
+            spawner.spawn_on(reactor, move || async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    let conn = pool.checkout().await.expect("in turn");
+                    sleep(ms(1)).await;
+                    drop(conn);
+                }
+            })
+        };
+        let tasks: Vec<_> = (0..4).map(|_| busy(0)).collect();
+        eventually("it is taken", || pool.held() == 1);
+        for _ in 0..3 {
+            let other = pool.clone();
+            let took = spawner.spawn_on(1, move || async move {
+                let begun = now();
+                drop(other.checkout().await.expect("its turn"));
+                now() - begun
+            });
+            let took = took.join().expect("it ends");
+            assert!(took < ms(2000), "{took:?}");
+        }
+        is_over.store(true, Ordering::Relaxed);
+        tasks.into_iter().for_each(|task| task.join().expect("served"));
+        drop(pool);
+        end(serving);
+        end(upstream);
+    });
+}

@@ -130,6 +130,13 @@ impl Book {
         })
     }
 
+    /// For how long the connection of a place has been open; `None`: it is not yet, or the number is stale.
+    #[must_use]
+    pub fn age(&self, place: Place, now: Duration) -> Option<Duration> {
+        let opened_at = self.list(place).and_then(|_| self.places[place.index].opened_at)?;
+        Some(now.saturating_sub(opened_at))
+    }
+
     /// Which place was given to who waits with this ticket and has not claimed it yet; `None`: none, or there is no
     /// such ticket. For a look at the connection before it is claimed. If it is dead, say [`ended`](Self::ended): who
     /// waits waits on where it stood, and has lost nothing but the time.
