@@ -24,3 +24,5 @@ mod setting;
 mod upstream;
 #[path = "upstreams/upstream_corners.rs"]
 mod upstream_corners;
+#[path = "upstreams/upstream_swaps.rs"]
+mod upstream_swaps;

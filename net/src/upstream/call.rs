@@ -118,7 +118,14 @@ impl Trying {
             self.is_over = true;
         } else if self.took() < SILENCE {
             self.is_over = true;
-            self.room.note_outcome(self.member, Outcome::DialFailure);
+            self.note(Outcome::DialFailure);
+        }
+    }
+
+    /// If the endpoint is still there: its number may be another's else.
+    fn note(&self, outcome: Outcome) {
+        if self.room.known_as(self.member).is_some() {
+            self.room.note_outcome(self.member, outcome);
         }
     }
 
@@ -130,7 +137,7 @@ impl Trying {
 impl Drop for Trying {
     fn drop(&mut self) {
         if !self.is_over && !self.room.is_over.get() && self.took() >= SILENCE {
-            self.room.note_outcome(self.member, Outcome::DialTimeout);
+            self.note(Outcome::DialTimeout);
         }
     }
 }

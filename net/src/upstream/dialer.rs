@@ -92,16 +92,20 @@ impl Establish for Dialer {
             return Err(Error::new(failure::Drain::Refusing).at(endpoint));
         };
         let room = Shared::room(&upstream);
+        // Kept until the dial is over: its number is nobody else's before.
+        let Some(known) = room.known_as(self.number) else {
+            // The endpoint has left.
+            return Err(Error::new(failure::Drain::Refusing).at(endpoint));
+        };
         // First a place among the dials of this endpoint: who holds a connection's meanwhile keeps it from all others.
-        let known = room.known_as(self.number);
-        let _dial = match &known {
-            Some(known) if !sings(Canary::DialsUncounted) => Some(known.dials.take().await),
-            _ => None,
+        let _dial = match sings(Canary::DialsUncounted) {
+            true => None,
+            false => Some(known.dials.take().await),
         };
         let token = match room.connections.try_take() {
             Some(token) => Some(token),
             // Who waits for it waits for that, too; what would only be kept takes nothing from anybody.
-            None if known.is_some_and(|known| known.member.pool.waiters() > 0) => {
+            None if known.member.pool.waiters() > 0 => {
                 timeout(upstream.limits.connect_within, room.connection()).await.ok()
             }
             None => None,

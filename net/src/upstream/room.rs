@@ -409,6 +409,10 @@ impl UpstreamRoom {
     pub(super) fn note_dial(&self, member: u32, took: Duration, error: Option<&Error>) {
         let outcome = error.map_or(Outcome::Success, Error::outcome);
         tracing::trace!(upstream = %self.upstream.name, member, ?took, ?outcome, "dialed");
+        if self.known_as(member).is_none() {
+            // It has left meanwhile, and what was known of it is forgotten.
+            return;
+        }
         match error {
             // What calls over it come to is not known yet.
             None => self.verdicts.borrow_mut().outlier.connected(member),

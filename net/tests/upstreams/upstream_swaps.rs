@@ -1,0 +1,85 @@
+//! Names that lead elsewhere while calls are under way, and checks that fail for reasons of our own.
+
+use std::net::SocketAddr;
+
+use crate::setting::{run, soon};
+use crate::support::{BlackHole, bounded, end, ms};
+use slipring::policy::balancer::Availability;
+use slipring::policy::breaker::BreakerLimits;
+use slipring::policy::names::{NameLimits, Target};
+use slipring::policy::pool::PoolLimits;
+use slipring::policy::retry::RetryPolicy;
+use slipring::resolve::{Fixed, ResolveLimits};
+use slipring::upstream::{Request, Upstream, UpstreamLimits};
+use slipring::{sleep, spawn_local};
+
+/// An upstream of a name, and what moves the name.
+fn named(limits: UpstreamLimits) -> (Upstream, impl Fn(&[SocketAddr]) + Send) {
+    let hosts = Fixed::new();
+    let names = NameLimits {
+        ttl_min: ms(20),
+        ttl_max: ms(20),
+        negative: ms(20),
+        ..NameLimits::default()
+    };
+    let upstream = Upstream::builder("test")
+        .name(
+            "cache.example:1".parse().expect("a query"),
+            hosts.clone(),
+            ResolveLimits { names, ..ResolveLimits::default() },
+        )
+        .limits(UpstreamLimits {
+            breaker: BreakerLimits::never(),
+            retry: RetryPolicy::never(),
+            ..limits
+        })
+        .seed(7)
+        .build()
+        .expect("sound");
+    let moves = move |to: &[SocketAddr]| {
+        let targets = to.iter().map(|address| Target::new(*address));
+        hosts.set("cache.example", targets).expect("a name");
+    };
+    (upstream, moves)
+}
+
+fn who_is_there(upstream: &Upstream) -> Vec<(SocketAddr, Availability)> {
+    let snapshot = upstream.snapshot();
+    snapshot.endpoints.iter().map(|one| (one.address, one.availability)).collect()
+}
+
+#[test]
+fn a_dial_that_ends_after_its_endpoint_has_left_is_not_held_against_the_next_of_its_number() {
+    bounded(|| {
+        let hole = BlackHole::new();
+        let pool = PoolLimits { hung_after: ms(30_000), ..PoolLimits::default() };
+        let limits = UpstreamLimits { pool, connections_max: 1, ..UpstreamLimits::default() };
+        let (upstream, moves) = named(limits);
+        let (serving, live) = crate::setting::upstream();
+        let address = hole.address;
+        run(move || async move {
+            moves(&[live]);
+            let one = upstream.connect(&Request::default()).await.expect("it lives");
+            moves(&[address]);
+            soon("it is there", || who_is_there(&upstream).iter().any(|(at, _)| *at == address)).await;
+            let request = Request { within: Some(ms(1500)), ..Request::default() };
+            let hanging = spawn_local(upstream.checkout(&request));
+            sleep(ms(100)).await;
+            // Its dial has waited for this place.
+            drop(one);
+            sleep(ms(100)).await;
+            let others: [SocketAddr; 3] = [1, 2, 3].map(|port| ([127, 0, 0, 1], port).into());
+            moves(&others[..2]);
+            assert!(hanging.await.expect("it ends").is_err(), "nobody answers");
+            soon("it has left", || who_is_there(&upstream).len() == 2).await;
+            // Its dial is given up some turns later.
+            sleep(ms(200)).await;
+            moves(&others);
+            soon("all three are there", || who_is_there(&upstream).len() == 3).await;
+            let there = who_is_there(&upstream);
+            assert!(there.iter().all(|(_, is)| *is == Availability::Up), "{there:?}");
+        });
+        drop(hole);
+        end(serving);
+    });
+}
