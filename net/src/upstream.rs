@@ -206,22 +206,30 @@ impl Shared {
     fn publish(this: &Arc<Self>, targets: &[Target], failure: Option<Resolve>) {
         let mut roster = this.roster.lock().unwrap_or_else(PoisonError::into_inner);
         let before = Arc::clone(&roster);
-        let mut members = Vec::new();
-        for target in targets {
-            let same = |member: &&Arc<Member>| member.target == *target;
-            if let Some(member) = before.members.iter().find(same) {
-                members.push(Arc::clone(member));
+        let known = |target: &Target| {
+            before.members.iter().find(|member| member.target == *target).map(Arc::clone)
+        };
+        let known: Vec<_> = targets.iter().map(known).collect();
+        // Who is there stays: those that come have what room is left.
+        let staying = known.iter().flatten().count();
+        let mut room = (this.limits.endpoints_max as usize).saturating_sub(staying);
+        if targets.len() > staying + room {
+            tracing::warn!(
+                upstream = %this.name,
+                endpoints = targets.len(),
+                limit = this.limits.endpoints_max,
+                "more endpoints than the upstream may have; the rest is left aside, raise `endpoints_max`"
+            );
+        }
+        let mut members = Vec::with_capacity(staying + room.min(targets.len()));
+        for (target, known) in targets.iter().zip(known) {
+            if let Some(member) = known {
+                members.push(member);
                 continue;
             }
-            let Some(number) = this.numbers.take() else {
-                tracing::warn!(
-                    upstream = %this.name,
-                    endpoints = targets.len(),
-                    limit = this.limits.endpoints_max,
-                    "more endpoints than the upstream may have; the rest is left aside, raise `endpoints_max`"
-                );
-                break;
-            };
+            let Some(left) = room.checked_sub(1) else { continue };
+            room = left;
+            let number = this.numbers.take();
             let dialer = Dialer::new(Arc::downgrade(this), number);
             let seed = this.seed ^ u64::from(number) << 40;
             let pool = Pool::with_seed(target.address, dialer, this.limits.pool, seed)
@@ -346,8 +354,9 @@ impl UpstreamBuilder {
             return Err(UpstreamError::Twice(pair[0].address));
         }
         let following = Following::new(targets, self.names);
-        let ejections = Arc::new(Ejections::new(self.limits.endpoints_max));
-        let numbers = Numbers::new(self.limits.endpoints_max, Arc::clone(&ejections));
+        // All may be others at once, while calls are under way on those that have left.
+        let ejections = Arc::new(Ejections::new(self.limits.endpoints_max.saturating_mul(2)));
+        let numbers = Numbers::new(Arc::clone(&ejections));
         let shared = Arc::new(Shared {
             number: new_number(),
             name: self.name.into(),

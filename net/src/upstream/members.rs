@@ -32,25 +32,32 @@ const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 /// Nobody checks it.
 const NOBODY: usize = usize::MAX;
 
-/// Numbers that nobody has.
+/// Numbers that nobody has. There is always another: members that have left have theirs for as long as calls are under
+/// way there, and those that come are not to wait for that. One of a number without a word is never ejected.
 #[derive(Debug)]
 pub(super) struct Numbers {
-    free: Mutex<BTreeSet<u32>>,
+    /// Those that came back, and the lowest that nobody has had.
+    free: Mutex<(BTreeSet<u32>, u32)>,
     ejections: Arc<Ejections>,
 }
 
 impl Numbers {
-    pub(super) fn new(endpoints_max: u32, ejections: Arc<Ejections>) -> Arc<Self> {
-        Arc::new(Self { free: Mutex::new((0..endpoints_max).collect()), ejections })
+    pub(super) fn new(ejections: Arc<Ejections>) -> Arc<Self> {
+        Arc::new(Self { free: Mutex::default(), ejections })
     }
 
-    pub(super) fn take(&self) -> Option<u32> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).pop_first()
+    /// The lowest.
+    pub(super) fn take(&self) -> u32 {
+        let (returned, next) = &mut *self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        returned.pop_first().unwrap_or_else(|| {
+            *next += 1;
+            *next - 1
+        })
     }
 
     fn give(&self, number: u32) {
         self.ejections.forget(number);
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).0.insert(number);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::setting::{run, soon};
+use crate::setting::{run, soon, upstream};
 use crate::support::{BlackHole, bounded, end, ms};
 use slipring::policy::balancer::Availability;
 use slipring::policy::breaker::BreakerLimits;
@@ -81,5 +81,61 @@ fn a_dial_that_ends_after_its_endpoint_has_left_is_not_held_against_the_next_of_
         });
         drop(hole);
         end(serving);
+    });
+}
+
+#[test]
+fn a_name_that_leads_to_more_than_may_be_takes_nobody_away_who_is_there() {
+    bounded(|| {
+        let mut all = [upstream(), upstream(), upstream()];
+        all.sort_by_key(|(_, address)| *address);
+        let addresses = [all[0].1, all[1].1, all[2].1];
+        let (upstream, moves) =
+            named(UpstreamLimits { endpoints_max: 2, ..UpstreamLimits::default() });
+        run(move || async move {
+            moves(&addresses[1..]);
+            drop(upstream.connect(&Request::default()).await.expect("two are there"));
+            moves(&addresses);
+            for _ in 0..30 {
+                let connected = upstream.connect(&Request::default()).await.expect("still there");
+                assert_ne!(connected.endpoint(), addresses[0], "it is one too many");
+                drop(connected);
+                sleep(ms(10)).await;
+            }
+            moves(&addresses[..2]);
+            soon("the place of who has left is another's", || {
+                who_is_there(&upstream).contains(&(addresses[0], Availability::Up))
+            })
+            .await;
+        });
+        all.into_iter().for_each(|(serving, _)| end(serving));
+    });
+}
+
+#[test]
+fn all_endpoints_may_be_others_at_once_though_calls_are_under_way() {
+    bounded(|| {
+        let all = [upstream(), upstream(), upstream()];
+        let addresses = [all[0].1, all[1].1, all[2].1];
+        let (upstream, moves) =
+            named(UpstreamLimits { endpoints_max: 1, ..UpstreamLimits::default() });
+        run(move || async move {
+            moves(&addresses[..1]);
+            let mut held = Vec::new();
+            for at in addresses {
+                moves(&[at]);
+                loop {
+                    let connected = upstream.connect(&Request::default()).await;
+                    let connected = connected.expect("somebody is always there");
+                    if connected.endpoint() == at {
+                        held.push(connected);
+                        break;
+                    }
+                    sleep(ms(5)).await;
+                }
+                sleep(ms(250)).await;
+            }
+        });
+        all.into_iter().for_each(|(serving, _)| end(serving));
     });
 }
