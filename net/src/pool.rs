@@ -345,6 +345,14 @@ impl<E: Establish> Pool<E> {
         self.found().is_some_and(|room| room.spare())
     }
 
+    /// Nobody comes for a connection of this reactor any more, but for who has one or waits: none is kept idle.
+    pub(crate) fn keep_none_idle(&self) {
+        if let Some(room) = self.found().filter(|room| !room.is_over.get()) {
+            room.keep_none_idle();
+            while room.spare() {}
+        }
+    }
+
     /// Callers of this reactor that wait.
     pub(crate) fn waiters(&self) -> u32 {
         self.found().map_or(0, |room| room.waiters())

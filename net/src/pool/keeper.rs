@@ -64,11 +64,15 @@ impl<E: Establish> PoolRoom<E> {
         Executor::with(|executor| executor.end_room(self.pool.number));
     }
 
-    /// The runtime drains: those who are served may need connections still, those who come next will not.
-    fn keep_none_idle(&self) {
+    /// The runtime drains, or the endpoint has left its upstream: those who are served may need connections still,
+    /// those who come next will not.
+    pub(super) fn keep_none_idle(&self) {
         let mut book = self.book.borrow_mut();
         let mode = Mode::Dynamic { min_idle: 0, max: book.limits().mode.max() };
         let limits = PoolLimits { mode, keep_alive: None, ..*book.limits() };
+        if limits == *book.limits() {
+            return;
+        }
         if let Err(error) = book.set_limits(limits, now()) {
             tracing::error!("a pool keeps its idle connections in a drain: {error}");
         }

@@ -294,6 +294,16 @@ impl UpstreamRoom {
         known.iter().for_each(|known| drop(known.member.pool.room()));
     }
 
+    /// What is under way on those that have left goes on; nothing is kept for who comes, or pinged.
+    pub(super) fn keep_nothing_for_the_gone(&self) {
+        let gone: Vec<_> = {
+            let verdicts = self.verdicts.borrow();
+            let slots = verdicts.slots.iter().flatten().filter(|slot| slot.is_gone);
+            slots.map(|slot| Rc::clone(&slot.known)).collect()
+        };
+        gone.iter().for_each(|known| known.member.pool.keep_none_idle());
+    }
+
     /// Those that do not belong to it any more, and on which nothing is under way, are forgotten.
     pub(super) fn forget_the_gone(&self) {
         let mut forgotten = Vec::new();

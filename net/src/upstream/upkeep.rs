@@ -36,6 +36,7 @@ impl UpstreamRoom {
             self.take_up_checks();
             self.warm_up();
             self.forget_the_gone();
+            self.keep_nothing_for_the_gone();
             if self.upstream.is_abandoned.load(Ordering::SeqCst) && !self.has_calls() {
                 break;
             }

@@ -1,13 +1,18 @@
 //! Names that lead elsewhere while calls are under way, and checks that fail for reasons of our own.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::setting::{run, soon, upstream};
-use crate::support::{BlackHole, bounded, end, ms};
+use crate::setting::{made, run, runtime, soon, upstream};
+use crate::support::{BlackHole, bounded, end, eventually, loopback, ms, one_reactor, serve, sum};
+use slipring::failure::{Admit, Kind};
+use slipring::health::Check;
 use slipring::policy::balancer::Availability;
 use slipring::policy::breaker::BreakerLimits;
+use slipring::policy::health::HealthLimits;
 use slipring::policy::names::{NameLimits, Target};
-use slipring::policy::pool::PoolLimits;
+use slipring::policy::pool::{Mode, PoolLimits};
 use slipring::policy::retry::RetryPolicy;
 use slipring::resolve::{Fixed, ResolveLimits};
 use slipring::upstream::{Request, Upstream, UpstreamLimits};
@@ -137,5 +142,69 @@ fn all_endpoints_may_be_others_at_once_though_calls_are_under_way() {
             }
         });
         all.into_iter().for_each(|(serving, _)| end(serving));
+    });
+}
+
+#[test]
+fn who_has_left_is_not_kept_company_by_idle_connections_while_a_call_lasts() {
+    bounded(|| {
+        let (first, second) = (upstream(), upstream());
+        let pool = PoolLimits::of(Mode::Dynamic { min_idle: 2, max: 8 });
+        let (upstream, moves) = named(UpstreamLimits { pool, ..UpstreamLimits::default() });
+        let (serving, spawner) = runtime(one_reactor());
+        let of_task = upstream.clone();
+        moves(&[first.1]);
+        let is_over = Arc::<AtomicUsize>::default();
+        let over = Arc::clone(&is_over);
+        let task = spawner.spawn(move || async move {
+            let held = of_task.connect(&Request::default()).await.expect("one");
+            soon("the call is over", || over.load(Ordering::SeqCst) == 1).await;
+            drop(held);
+        });
+        let open = || {
+            let counters = sum(&first.0.handle().counters());
+            counters.accepted - counters.closed
+        };
+        eventually("two are idle beside it", || open() == 3);
+        moves(&[second.1]);
+        eventually("they are closed", || open() == 1);
+        is_over.store(1, Ordering::SeqCst);
+        task.join().expect("it ends");
+        drop(upstream);
+        end(serving);
+        end(first.0);
+        end(second.0);
+    });
+}
+
+#[test]
+fn a_check_that_fails_for_our_own_limits_says_nothing_of_the_endpoint() {
+    bounded(|| {
+        let (serving, live) = upstream();
+        let limits = HealthLimits {
+            interval: ms(20),
+            fast_interval: ms(10),
+            timeout: ms(500),
+            ..HealthLimits::default()
+        };
+        let health = Some(Check { limits, ..Check::default() });
+        let limits = UpstreamLimits { health, ..UpstreamLimits::default() };
+        let upstream = made(&[live], limits);
+        let dialing = serve(one_reactor().listen(loopback()).max_dialed(1), async |_| {});
+        let spawner = dialing.spawner();
+        let task = spawner.spawn(move || async move {
+            let _only = loop {
+                // A check may have it.
+                match upstream.connect(&Request::default()).await {
+                    Ok(connected) => break connected,
+                    Err(error) => assert!(matches!(error.kind(), Kind::Admit(Admit::ProcessLimit))),
+                }
+            };
+            sleep(ms(400)).await;
+            who_is_there(&upstream)
+        });
+        assert_eq!(task.join().expect("it ends"), [(live, Availability::Up)]);
+        end(dialing);
+        end(serving);
     });
 }
