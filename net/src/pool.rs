@@ -353,9 +353,9 @@ impl<E: Establish> Pool<E> {
         }
     }
 
-    /// Callers of this reactor that wait.
-    pub(crate) fn waiters(&self) -> u32 {
-        self.found().map_or(0, |room| room.waiters())
+    /// Whether somebody of this reactor waits for a dial: for any, or for one of its own.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.found().is_some_and(|room| room.is_wanted())
     }
 
     /// This reactor's side, if it has one.

@@ -22,6 +22,8 @@ mod scenarios;
 mod setting;
 #[path = "upstreams/upstream.rs"]
 mod upstream;
+#[path = "upstreams/upstream_caps.rs"]
+mod upstream_caps;
 #[path = "upstreams/upstream_corners.rs"]
 mod upstream_corners;
 #[path = "upstreams/upstream_swaps.rs"]

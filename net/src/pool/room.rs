@@ -357,6 +357,11 @@ impl<E: Establish> PoolRoom<E> {
         self.book.borrow().waiters()
     }
 
+    pub(super) fn is_wanted(&self) -> bool {
+        let book = self.book.borrow();
+        book.waiters() > 0 || book.dials_fresh() > 0
+    }
+
     // ------------------------------------------------------------------------------ the array
 
     /// Takes a connection out of its place.

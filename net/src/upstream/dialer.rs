@@ -105,7 +105,7 @@ impl Establish for Dialer {
         let token = match room.connections.try_take() {
             Some(token) => Some(token),
             // Who waits for it waits for that, too; what would only be kept takes nothing from anybody.
-            None if known.member.pool.waiters() > 0 => {
+            None if known.member.pool.is_wanted() => {
                 timeout(upstream.limits.connect_within, room.connection()).await.ok()
             }
             None => None,

@@ -157,6 +157,12 @@ impl Book {
         self.waiters.len()
     }
 
+    /// Dials under way for one caller alone.
+    #[must_use]
+    pub fn dials_fresh(&self) -> u32 {
+        self.places.len(FRESH)
+    }
+
     /// Dials that callers wait for and that only tokens are missing for.
     #[must_use]
     pub fn lacks(&self) -> u32 {
