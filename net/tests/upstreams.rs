@@ -18,6 +18,8 @@ mod resolve;
 mod resolve_files;
 #[path = "upstreams/scenarios.rs"]
 mod scenarios;
+#[path = "upstreams/secured.rs"]
+mod secured;
 #[path = "upstreams/setting.rs"]
 mod setting;
 #[path = "upstreams/upstream.rs"]

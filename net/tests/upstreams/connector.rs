@@ -3,7 +3,7 @@
 //! One topic a file, in `connector/`; here is what they share.
 
 #[path = "../tls/pki.rs"]
-mod pki;
+pub(crate) mod pki;
 
 #[path = "connector/ends.rs"]
 mod ends;

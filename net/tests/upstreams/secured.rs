@@ -1,0 +1,252 @@
+//! Connections with TLS that are kept: what may come while they rest, what may not, and what a failure may repeat.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread::JoinHandle;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use slipring::connector::Connector;
+use slipring::failure::{Kind, Phase, Tls};
+use slipring::proxy_protocol::Version;
+use slipring::upstream::{Request, Upstream, UpstreamBuilder, UpstreamLimits};
+use slipring::{Error, Idempotency, sleep};
+
+use crate::connector::pki;
+use crate::setting::{ask, run};
+use crate::support::{accept, bounded, listener, ms, read_bytes, reset, spawn};
+
+type Session = StreamOwned<ServerConnection, TcpStream>;
+
+/// What all servers here are made of, so that each resumes the sessions of the others.
+fn config() -> Arc<ServerConfig> {
+    static CONFIG: OnceLock<Arc<ServerConfig>> = OnceLock::new();
+    let make = || {
+        let certificate = CertificateDer::from_pem_slice(pki::localhost().certificate.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(pki::localhost().key.as_bytes());
+        let ring = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(ring)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.expect("one")], key.expect("one"))
+            .expect("a pair");
+        config.alpn_protocols = vec![b"echo".to_vec()];
+        Arc::new(config)
+    };
+    Arc::clone(CONFIG.get_or_init(make))
+}
+
+fn session(stream: TcpStream) -> Session {
+    StreamOwned::new(ServerConnection::new(config()).expect("a server"), stream)
+}
+
+/// Hears five bytes; nothing if the peer has ended.
+fn hear(session: &mut Session) -> Option<Vec<u8>> {
+    let mut heard = vec![0; 5];
+    session.read_exact(&mut heard).ok().map(|()| heard)
+}
+
+/// Hears five bytes, and says them again.
+fn answer(session: &mut Session) -> bool {
+    match hear(session) {
+        Some(heard) => session.write_all(&heard).is_ok(),
+        None => false,
+    }
+}
+
+/// As TLS sends it, for a peer that sends it otherwise.
+fn sealed(session: &mut Session, plain: &[u8]) -> Vec<u8> {
+    session.conn.writer().write_all(plain).expect("there is room");
+    let mut bytes = Vec::new();
+    while session.conn.wants_write() {
+        session.conn.write_tls(&mut bytes).expect("memory takes all");
+    }
+    bytes
+}
+
+/// A server's thread: it does this with all that connect, one after the other, until it is told.
+fn server<T: Send + 'static>(
+    act: impl FnOnce(&TcpListener) -> T + Send + 'static,
+) -> (SocketAddr, JoinHandle<T>) {
+    let (listener, address) = listener();
+    (address, spawn(move || act(&listener)))
+}
+
+fn connector() -> Connector {
+    Connector::builder().tls(pki::client().build().expect("a client")).build().expect("sound")
+}
+
+fn builder(endpoints: &[SocketAddr], limits: UpstreamLimits) -> UpstreamBuilder {
+    let builder = Upstream::builder("secured").limits(limits).connector(connector()).seed(7);
+    endpoints.iter().fold(builder, |builder, at| builder.endpoint(*at))
+}
+
+fn made(endpoints: &[SocketAddr], limits: UpstreamLimits) -> Upstream {
+    builder(endpoints, limits).build().expect("sound")
+}
+
+/// Asks once, of which nothing that was sent may be repeated.
+async fn once(upstream: &Upstream) -> Result<(), Error> {
+    ask(upstream, &Request::default(), Idempotency::ConnectOnly).await
+}
+
+#[test]
+fn tickets_and_changes_of_keys_leave_a_kept_connection_kept() {
+    bounded(|| {
+        let (tell, told) = mpsc::channel();
+        let (address, server) = server(move |listener| {
+            let mut session = session(accept(listener));
+            for _ in 0..3 {
+                assert!(answer(&mut session), "on the same connection");
+                // Asked for while it rests, with our own keys to be changed too.
+                session.conn.refresh_traffic_keys().expect("TLS 1.3 can");
+                session.flush().expect("open");
+                tell.send(()).expect("it is waited for");
+            }
+            session
+        });
+        let upstream = made(&[address], UpstreamLimits::default());
+        run(move || async move {
+            for _ in 0..3 {
+                once(&upstream).await.expect("an answer");
+                slipring::unblock({
+                    let told = told.recv();
+                    move || told.expect("the keys are changed")
+                })
+                .await
+                .expect("no panic");
+                sleep(ms(20)).await;
+            }
+            assert_eq!(upstream.snapshot().connections.0, 1);
+        });
+        drop(server.join().expect("the server"));
+    });
+}
+
+/// What a server does to a connection that rests, and that nobody gets it who would take harm.
+fn rests_while(act: impl FnOnce(&mut Session) + Send + 'static) {
+    let (address, server) = server(move |listener| {
+        let mut first = session(accept(listener));
+        assert!(answer(&mut first));
+        act(&mut first);
+        let mut second = session(accept(listener));
+        assert!(answer(&mut second), "on a new connection");
+        (first, second)
+    });
+    let upstream = made(&[address], UpstreamLimits::default());
+    run(move || async move {
+        once(&upstream).await.expect("an answer");
+        sleep(ms(100)).await;
+        once(&upstream).await.expect("an answer of its own");
+        assert_eq!(upstream.counters().retries, 0);
+    });
+    drop(server.join().expect("the server"));
+}
+
+#[test]
+fn what_has_ended_or_spoken_while_it_rested_is_given_to_nobody() {
+    bounded(|| {
+        rests_while(|session| {
+            session.conn.send_close_notify();
+            session.flush().expect("sent");
+        });
+        rests_while(|session| session.sock.shutdown(Shutdown::Write).expect("half-closed"));
+        rests_while(|session| session.write_all(b"more!").expect("sent"));
+        // An alert that means the end.
+        rests_while(|session| session.sock.write_all(&[21, 3, 3, 0, 2, 2, 40]).expect("sent"));
+    });
+}
+
+#[test]
+fn a_request_that_may_have_been_heard_is_not_repeated() {
+    bounded(|| {
+        for serves_before in [false, true] {
+            let heard = Arc::new(AtomicUsize::new(0));
+            let (address, server) = server({
+                let heard = Arc::clone(&heard);
+                move |listener| {
+                    let mut first = session(accept(listener));
+                    if serves_before {
+                        assert!(answer(&mut first));
+                    }
+                    if hear(&mut first).is_some() {
+                        heard.fetch_add(1, Ordering::SeqCst);
+                    }
+                    reset(first.sock);
+                    listener.set_nonblocking(true).expect("a listener");
+                    std::thread::park_timeout(ms(300));
+                    listener.accept().is_ok()
+                }
+            });
+            let upstream = made(&[address], UpstreamLimits::default());
+            let error = run(move || async move {
+                if serves_before {
+                    once(&upstream).await.expect("an answer");
+                }
+                once(&upstream).await.expect_err("it was reset")
+            });
+            let expected = if serves_before { "stale_reuse" } else { "reset_early" };
+            assert_eq!(error.label(), expected, "{error}");
+            assert_eq!(error.traffic().bytes_sent, 5);
+            assert!(!server.join().expect("the server"), "nobody came again");
+            assert_eq!(heard.load(Ordering::SeqCst), 1);
+        }
+    });
+}
+
+#[test]
+fn who_comes_again_resumes_and_each_connection_has_its_header_and_protocol() {
+    bounded(|| {
+        let (address, server) = server(|listener| {
+            for _ in 0..2 {
+                let stream = accept(listener);
+                assert_eq!(read_bytes(&stream, 15), b"PROXY UNKNOWN\r\n");
+                let mut session = session(stream);
+                assert!(answer(&mut session));
+            }
+        });
+        let client = pki::client().alpn(["echo"]).build().expect("a client");
+        let connector = Connector::builder().tls(client).proxy_header(Version::V1).build();
+        let upstream = builder(&[address], UpstreamLimits::default());
+        let upstream = upstream.connector(connector.expect("sound")).build().expect("sound");
+        run(move || async move {
+            for resumes in [false, true] {
+                let mut lent = upstream.checkout(&Request::default()).await.expect("it listens");
+                lent.send(b"hello".to_vec()).await.expect("open");
+                assert_eq!(*lent.recv_some().await.expect("an answer"), *b"hello");
+                let agreed = lent.agreed().expect("it speaks TLS");
+                assert_eq!(agreed.alpn.as_deref(), Some(&b"echo"[..]));
+                assert_eq!(agreed.resumed, resumes);
+                lent.mark_unclean();
+            }
+        });
+        server.join().expect("the server");
+    });
+}
+
+#[test]
+fn a_certificate_that_is_wrong_is_told_as_it_is_and_asked_for_once() {
+    bounded(|| {
+        let (address, server) = server(|listener| {
+            let mut session = session(accept(listener));
+            let _ = session.read(&mut [0]);
+        });
+        let stranger = pki::Authority::new();
+        let client = slipring::tls::TlsClient::builder().roots_pem(stranger.pem().as_bytes());
+        let connector = Connector::builder().tls(client.build().expect("a client")).build();
+        let upstream = builder(&[address], UpstreamLimits::default());
+        let upstream = upstream.connector(connector.expect("sound")).build().expect("sound");
+        let (error, counters) = run(move || async move {
+            let error = once(&upstream).await.expect_err("it is not trusted");
+            (error, upstream.snapshot().counters)
+        });
+        assert!(matches!(error.kind(), Kind::Tls(Tls::PeerCert)), "{error}");
+        assert_eq!((error.phase(), error.endpoint()), (Phase::TlsHandshake, Some(address)));
+        assert_eq!((counters.attempts, counters.ejections), (1, 0), "it would fail again");
+        server.join().expect("the server");
+    });
+}
