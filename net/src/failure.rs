@@ -62,6 +62,23 @@ pub enum Phase {
     Drain,
 }
 
+impl Phase {
+    /// As a part of an error's line.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Resolve => "looking up its name",
+            Self::Dial => "connecting",
+            Self::TlsHandshake => "in the TLS handshake",
+            Self::ProxyHeader => "at the PROXY header",
+            Self::Admit => "before it began",
+            Self::Checkout => "waiting for a connection",
+            Self::Transfer => "on an established connection",
+            Self::Close => "ending",
+            Self::Drain => "draining",
+        }
+    }
+}
+
 /// Whose doing it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -246,7 +263,7 @@ impl fmt::Debug for Error {
     }
 }
 
-/// One line: what, with whom, after how long, how far it had come.
+/// One line: what, with whom, after how long, how far it had come; in which phase, if one would not guess it.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = &self.0;
@@ -266,6 +283,9 @@ impl fmt::Display for Error {
         }
         if is_reused {
             f.write_str(", on a kept connection")?;
+        }
+        if parts.phase != parts.kind.phase() {
+            write!(f, ", {}", parts.phase.words())?;
         }
         f.write_str("]")
     }

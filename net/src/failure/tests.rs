@@ -132,6 +132,18 @@ fn a_breaker_counts_what_speaks_against_the_upstream_and_nothing_of_ours() {
 }
 
 #[test]
+fn what_fails_before_there_is_a_connection_is_a_dial_that_failed_and_says_where() {
+    for kind in [Kind::from(Transfer::ResetEarly), Tls::Truncated.into()] {
+        let error = Error::new(kind.clone()).in_phase(Phase::TlsHandshake);
+        assert_eq!(error.outcome(), Outcome::DialFailure, "{error}");
+        assert!(error.to_string().ends_with(", in the TLS handshake]"), "{error}");
+        assert_eq!(Error::new(kind).outcome(), Outcome::Failure);
+    }
+    let error = Error::new(Transfer::ReadTimeout).in_phase(Phase::TlsHandshake);
+    assert_eq!(error.outcome(), Outcome::Ignored, "it does not count at all");
+}
+
+#[test]
 fn what_was_not_sent_is_repeated_for_anybody() {
     let mut never = Vec::new();
     for error in all().into_iter().map(Error::new) {

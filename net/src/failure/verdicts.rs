@@ -22,7 +22,7 @@
 use std::time::Duration;
 
 use super::{
-    Admit, Breaker, Checkout, Dial, Error, Kind, ProxyHeader, Resolve, Resource, Retry, Tls,
+    Admit, Breaker, Checkout, Dial, Error, Kind, Phase, ProxyHeader, Resolve, Resource, Retry, Tls,
     Transfer, Upstream,
 };
 use crate::policy::outcome::Outcome;
@@ -141,6 +141,10 @@ impl Error {
             _ if !self.counts_for_breaker() => Outcome::Ignored,
             Kind::Dial(Dial::Timeout) | Kind::Tls(Tls::Timeout) => Outcome::DialTimeout,
             Kind::Dial(_) => Outcome::DialFailure,
+            // Reset in the handshake, for instance: there never was a connection.
+            _ if matches!(self.phase(), Phase::TlsHandshake | Phase::ProxyHeader) => {
+                Outcome::DialFailure
+            }
             _ => Outcome::Failure,
         }
     }

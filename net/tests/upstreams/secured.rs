@@ -11,13 +11,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use slipring::connector::Connector;
 use slipring::failure::{Kind, Phase, Tls};
+use slipring::policy::balancer::Availability;
 use slipring::proxy_protocol::Version;
 use slipring::upstream::{Request, Upstream, UpstreamBuilder, UpstreamLimits};
-use slipring::{Error, Idempotency, sleep};
+use slipring::{Conn, Error, Idempotency, sleep};
 
 use crate::connector::pki;
-use crate::setting::{ask, run};
-use crate::support::{accept, bounded, listener, ms, read_bytes, reset, spawn};
+use crate::setting::{ask, run, soon};
+use crate::support::{
+    accept, bounded, end, listener, ms, one_reactor, read_bytes, reset, serve, spawn,
+};
 
 type Session = StreamOwned<ServerConnection, TcpStream>;
 
@@ -195,6 +198,51 @@ fn a_request_that_may_have_been_heard_is_not_repeated() {
             assert!(!server.join().expect("the server"), "nobody came again");
             assert_eq!(heard.load(Ordering::SeqCst), 1);
         }
+    });
+}
+
+#[test]
+fn one_that_fails_in_the_handshake_is_left_alone_and_is_back_when_it_works() {
+    bounded(|| {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let (address, server) = server(move |listener| {
+            let mut resets = 0;
+            while stopped.try_recv().is_err() {
+                let stream = accept(listener);
+                read_bytes(&stream, 5);
+                reset(stream);
+                resets += 1;
+            }
+            let mut probe = session(accept(listener));
+            let _ = probe.read(&mut [0]);
+            resets
+        });
+        let of_other = pki::server().build().expect("a server");
+        let other = serve(one_reactor(), move |conn: Conn| {
+            let of_other = of_other.clone();
+            async move {
+                let Ok(mut conn) = of_other.accept(conn).await else { return };
+                while let Ok(Some(heard)) = conn.recv().await {
+                    let _ = conn.send(heard).await;
+                }
+            }
+        });
+        let upstream = made(&[address, other.addresses()[0]], UpstreamLimits::default());
+        run(move || async move {
+            let stands = || {
+                let snapshot = upstream.snapshot();
+                let one = snapshot.endpoints.iter().find(|one| one.address == address);
+                one.expect("an endpoint").availability
+            };
+            while stands() == Availability::Up {
+                let mut connected = upstream.connect(&Request::default()).await.expect("the other");
+                connected.abort();
+            }
+            stop.send(()).expect("it runs");
+            soon("it works again", || stands() == Availability::Up).await;
+        });
+        assert!(server.join().expect("the server") > 1);
+        end(other);
     });
 }
 
