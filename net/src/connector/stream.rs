@@ -315,8 +315,8 @@ impl Stream {
     /// Nothing is lost by asking: what came unasked is there for [`recv`](Self::recv). But it makes the connection
     /// unfit, so that nobody should want it: it could be the end of a reply that was taken for whole.
     ///
-    /// With TLS it means to decrypt: tickets and changes of keys are seen to and are nothing that came; a record that
-    /// has come in part is not known to be one of them or not, and is waited for. A read deadline does not count.
+    /// With TLS it means to decrypt: tickets and changes of keys are seen to and are nothing that came. A record that
+    /// has come in part is something, as it may be the rest of a reply. A read deadline does not count.
     ///
     /// To be asked by a pool once more when it gives the connection away: that somebody closes it wakes nobody before
     /// it is closed. [`begin_request`](Self::begin_request) ends the wait.

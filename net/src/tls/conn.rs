@@ -124,18 +124,20 @@ impl TlsConn {
     }
 
     /// Ready as soon as application data lies there, or the stream has ended, failed, or is being closed by anybody;
-    /// what came stays there. Tickets and changes of keys are seen to and are none of it. No read deadline counts. Of a
-    /// record that has not come whole nobody can say what it is: it is waited for.
+    /// what came stays there. Tickets and changes of keys are seen to and are none of it. No read deadline counts. A
+    /// record that has not come whole may be the rest of an answer, and is taken for one.
     pub(crate) fn poll_stir(&mut self, cx: &mut Context<'_>) -> Poll<Stir> {
         if self.machine.is_closed() || !self.conn.may_send() {
             return Poll::Ready(Stir::Ended);
         }
-        Poll::Ready(match ready!(self.poll_plain(cx)) {
-            Ok(Some(lease)) => {
+        Poll::Ready(match self.poll_plain(cx) {
+            Poll::Ready(Ok(Some(lease))) => {
                 self.unrecv(lease);
                 Stir::Spoke
             }
-            _ => Stir::Ended,
+            Poll::Ready(_) => Stir::Ended,
+            Poll::Pending if self.machine.has_piece() => Stir::Spoke,
+            Poll::Pending => return Poll::Pending,
         })
     }
 

@@ -302,6 +302,11 @@ impl Machine {
         !self.outgoing.is_empty()
     }
 
+    /// Whether a record has come in part.
+    pub(super) fn has_piece(&self) -> bool {
+        !self.piece.is_empty()
+    }
+
     /// What was agreed upon, once the handshake is done.
     #[must_use]
     pub fn agreed(&self) -> Option<&Agreed> {

@@ -165,6 +165,44 @@ fn what_has_ended_or_spoken_while_it_rested_is_given_to_nobody() {
 }
 
 #[test]
+fn half_a_record_is_somebody_s_and_the_connection_is_given_to_nobody() {
+    bounded(|| {
+        rests_while(|session| {
+            let record = sealed(session, b"more!");
+            session.sock.write_all(&record[..record.len() / 2]).expect("sent");
+        });
+    });
+}
+
+#[test]
+fn an_answer_of_which_half_was_read_is_not_the_next_one_s() {
+    bounded(|| {
+        let (address, server) = server(|listener| {
+            let mut first = session(accept(listener));
+            assert!(hear(&mut first).is_some());
+            let mut answer = sealed(&mut first, b"half ");
+            answer.extend(sealed(&mut first, b"whole"));
+            let cut = answer.len() - 3;
+            first.sock.write_all(&answer[..cut]).expect("sent");
+            let mut second = session(accept(listener));
+            let answered = self::answer(&mut second);
+            (answered, first)
+        });
+        let upstream = made(&[address], UpstreamLimits::default());
+        run(move || async move {
+            {
+                let mut lent = upstream.checkout(&Request::default()).await.expect("it listens");
+                lent.send(b"hello".to_vec()).await.expect("open");
+                let half = lent.recv_some().await.expect("half of it");
+                assert_eq!(*half, *b"half ");
+            }
+            once(&upstream).await.expect("on another connection");
+        });
+        assert!(server.join().expect("the server").0);
+    });
+}
+
+#[test]
 fn a_request_that_may_have_been_heard_is_not_repeated() {
     bounded(|| {
         for serves_before in [false, true] {
