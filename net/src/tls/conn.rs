@@ -130,15 +130,21 @@ impl TlsConn {
         if self.machine.is_closed() || !self.conn.may_send() {
             return Poll::Ready(Stir::Ended);
         }
-        Poll::Ready(match self.poll_plain(cx) {
-            Poll::Ready(Ok(Some(lease))) => {
-                self.unrecv(lease);
-                Stir::Spoke
-            }
-            Poll::Ready(_) => Stir::Ended,
-            Poll::Pending if self.machine.has_piece() => Stir::Spoke,
+        match self.poll_plain(cx) {
+            Poll::Ready(Ok(Some(lease))) => self.unrecv(lease),
+            Poll::Ready(_) => return Poll::Ready(Stir::Ended),
+            Poll::Pending if self.machine.has_piece() => return Poll::Ready(Stir::Spoke),
             Poll::Pending => return Poll::Pending,
-        })
+        }
+        // It may have ended behind what it said. Of that no more is opened than a greeting may take.
+        while self.inbox.len() < RECORDS_KEPT && !self.is_over() && self.poll_take(cx).is_ready() {}
+        let is_over = self.is_over() || self.conn.poll_stir(cx) == Poll::Ready(Stir::Ended);
+        Poll::Ready(if is_over { Stir::Ended } else { Stir::Spoke })
+    }
+
+    /// Nothing comes behind what was decrypted.
+    fn is_over(&self) -> bool {
+        self.failed.is_some() || self.machine.is_peer_closed()
     }
 
     /// Nobody waits for anything on it any more.

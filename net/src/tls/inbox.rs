@@ -27,6 +27,10 @@ impl Inbox {
         Some(lease)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.leases.len()
+    }
+
     /// Puts back what was taken last, or what is left of it.
     pub(super) fn put_back(&mut self, lease: Lease) {
         self.leases.push_front(lease);

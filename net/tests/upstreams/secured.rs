@@ -12,6 +12,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use slipring::connector::Connector;
 use slipring::failure::{Kind, Phase, Tls};
 use slipring::policy::balancer::Availability;
+use slipring::policy::pool::{Mode, PoolLimits};
 use slipring::proxy_protocol::Version;
 use slipring::upstream::{Request, Upstream, UpstreamBuilder, UpstreamLimits};
 use slipring::{Conn, Error, Idempotency, sleep};
@@ -199,6 +200,40 @@ fn an_answer_of_which_half_was_read_is_not_the_next_one_s() {
             once(&upstream).await.expect("on another connection");
         });
         assert!(server.join().expect("the server").0);
+    });
+}
+
+#[test]
+fn a_greeting_is_there_for_the_first_and_goes_with_who_gave_it() {
+    bounded(|| {
+        for announces in [true, false] {
+            let (address, server) = server(move |listener| {
+                let mut first = session(accept(listener));
+                first.write_all(b"ready").expect("sent");
+                // It has waited for long enough.
+                std::thread::park_timeout(ms(100));
+                if announces {
+                    first.conn.send_close_notify();
+                    first.flush().expect("sent");
+                } else {
+                    first.sock.shutdown(Shutdown::Write).expect("half-closed");
+                }
+                let mut second = session(accept(listener));
+                second.write_all(b"ready").expect("sent");
+                (answer(&mut second), first, second)
+            });
+            let pool = PoolLimits::of(Mode::Dynamic { min_idle: 1, max: 4 });
+            let upstream = made(&[address], UpstreamLimits { pool, ..UpstreamLimits::default() });
+            run(move || async move {
+                let dialed = || upstream.snapshot().endpoints[0].pool_counters.dials;
+                soon("another was dialed in place of the first", || dialed() >= 2).await;
+                let mut lent = upstream.checkout(&Request::default()).await.expect("the second");
+                assert_eq!(*lent.recv_some().await.expect("a greeting"), *b"ready");
+                lent.send(b"hello".to_vec()).await.expect("open");
+                assert_eq!(*lent.recv_some().await.expect("alive"), *b"hello");
+            });
+            assert!(server.join().expect("the server").0);
+        }
     });
 }
 
