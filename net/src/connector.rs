@@ -127,7 +127,25 @@ impl Connector {
     /// # Panics
     /// Outside of a reactor's tasks.
     pub async fn connect(&self, to: SocketAddr, about: &About) -> Result<Stream, Error> {
-        let whole = Whole::new(&self.parts.limits, now());
+        self.connect_in(to, about, Whole::new(&self.parts.limits, now())).await
+    }
+
+    /// The same for who has only so long: whatever is under way then is what failed.
+    pub(crate) async fn connect_within(
+        &self,
+        to: SocketAddr,
+        about: &About,
+        left: Duration,
+    ) -> Result<Stream, Error> {
+        self.connect_in(to, about, Whole::within(&self.parts.limits, now(), left)).await
+    }
+
+    async fn connect_in(
+        &self,
+        to: SocketAddr,
+        about: &About,
+        whole: Whole,
+    ) -> Result<Stream, Error> {
         let conn = self.dial(to, whole).await?;
         self.introduce(conn, to, about, whole).await
     }

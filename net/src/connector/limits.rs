@@ -96,6 +96,9 @@ pub enum Passed {
     /// That of everything together.
     #[error("everything together has {0:?} (ConnectLimits::total)")]
     Total(Duration),
+    /// That of the request it was for.
+    #[error("what it was for had {0:?} left")]
+    Request(Duration),
 }
 
 /// The time of one establishment.
@@ -103,13 +106,24 @@ pub enum Passed {
 pub(super) struct Whole {
     pub(super) begun: Duration,
     pub(super) until: Duration,
-    total: Duration,
+    /// What has passed then.
+    passed: Passed,
 }
 
 impl Whole {
     pub(super) fn new(limits: &ConnectLimits, now: Duration) -> Self {
         let total = limits.total;
-        Self { begun: now, until: now.saturating_add(total), total }
+        Self { begun: now, until: now.saturating_add(total), passed: Passed::Total(total) }
+    }
+
+    /// The same for a request that has so long.
+    pub(super) fn within(limits: &ConnectLimits, now: Duration, left: Duration) -> Self {
+        match left < limits.total {
+            true => {
+                Self { begun: now, until: now.saturating_add(left), passed: Passed::Request(left) }
+            }
+            false => Self::new(limits, now),
+        }
     }
 
     /// When a part that begins now has to be done, and what has passed by then.
@@ -128,7 +142,7 @@ impl Whole {
 
     /// What has passed when all of it has.
     pub(super) fn passed(&self) -> Passed {
-        Passed::Total(self.total)
+        self.passed
     }
 
     pub(super) fn elapsed(&self, now: Duration) -> Duration {
@@ -177,6 +191,10 @@ mod tests {
         let whole = Whole::new(&limits, s(100));
         assert_eq!(whole.part(s(100), s(3), Passed::Attempt), (s(103), Passed::Attempt(s(3))));
         assert_eq!(whole.part(s(108), s(3), Passed::Attempt), (s(110), Passed::Total(s(10))));
+        let request = Whole::within(&limits, s(100), s(2));
+        assert_eq!(request.part(s(100), s(3), Passed::Attempt), (s(102), Passed::Request(s(2))));
+        let patient = Whole::within(&limits, s(100), s(11));
+        assert_eq!(patient.part(s(108), s(3), Passed::Attempt), (s(110), Passed::Total(s(10))));
         let late = Whole::new(&limits, Duration::MAX);
         assert_eq!(late.part(Duration::MAX, s(3), Passed::Tls).0, Duration::MAX);
         assert_eq!(late.elapsed(s(1)), Duration::ZERO);

@@ -164,19 +164,23 @@ impl UpstreamRoom {
             return Err(late(limited));
         };
         let trying = Trying::begin(self.me(), call.member().number);
-        let dialed = self.upstream.connector.connect(address, &request.about);
-        let Ok(connected) = timeout(left(), dialed).await else {
-            trying.cut_short();
-            return Err(late(failure::Dial::Timeout.into()).at(address));
-        };
-        trying.ended();
-        drop(dial);
+        let connector = &self.upstream.connector;
+        let connected = connector.connect_within(address, &request.about, left()).await;
         match connected {
             Ok(stream) => {
+                trying.ended();
+                drop(dial);
                 call.judge(Outcome::Success, false);
                 Ok(Connected::new(Counted::new(stream, token), call))
             }
+            // The request's time was over: the endpoint might have answered a moment later.
+            Err(error) if error.outcome() == Outcome::DialTimeout && left().is_zero() => {
+                trying.cut_short();
+                Err(error.after(now().saturating_sub(begun)))
+            }
             Err(error) => {
+                trying.ended();
+                drop(dial);
                 call.failed(&error, false);
                 Err(error)
             }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use slipring::connector::Connector;
+use slipring::connector::{ConnectLimits, Connector};
 use slipring::failure::{Kind, Phase, Tls};
 use slipring::policy::balancer::Availability;
 use slipring::policy::pool::{Mode, PoolLimits};
@@ -234,6 +234,40 @@ fn a_greeting_is_there_for_the_first_and_goes_with_who_gave_it() {
             });
             assert!(server.join().expect("the server").0);
         }
+    });
+}
+
+#[test]
+fn a_handshake_that_stalls_is_told_as_one_whoever_s_time_it_was() {
+    bounded(|| {
+        let (address, server) = server(|listener| {
+            let streams: Vec<_> = (0..2).map(|_| accept(listener)).collect();
+            streams.iter().for_each(|stream| {
+                let _ = (&*stream).read_to_end(&mut Vec::new());
+            });
+        });
+        let of_connector = {
+            let limits = ConnectLimits { tls: ms(200), ..ConnectLimits::default() };
+            let client = pki::client().build().expect("a client");
+            let connector = Connector::builder().tls(client).limits(limits).build();
+            builder(&[address], UpstreamLimits::default()).connector(connector.expect("sound"))
+        };
+        let never = slipring::policy::retry::RetryPolicy::never();
+        let limits = UpstreamLimits { retry: never, ..UpstreamLimits::default() };
+        let of_connector = of_connector.limits(limits.clone()).build().expect("sound");
+        let of_request = made(&[address], limits);
+        let errors = run(move || async move {
+            let first = of_connector.connect(&Request::default()).await.expect_err("it stalls");
+            let request = Request { within: Some(ms(200)), ..Request::default() };
+            let second = of_request.connect(&request).await.expect_err("it stalls");
+            [first, second]
+        });
+        for error in errors {
+            assert!(matches!(error.kind(), Kind::Tls(Tls::Timeout)), "{error}");
+            assert_eq!(error.phase(), Phase::TlsHandshake, "{error}");
+            assert_eq!(error.endpoint(), Some(address), "{error}");
+        }
+        server.join().expect("the server");
     });
 }
 
