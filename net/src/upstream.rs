@@ -83,7 +83,7 @@ use crate::cap::Cap;
 use crate::connector::{About, Connector, Stream};
 use crate::failure::{Error, Idempotency, Resolve};
 use crate::policy::breaker::{BreakerState, Standing};
-use crate::policy::names::Target;
+use crate::policy::names::{Target, is_public_address};
 use crate::policy::outlier::Ejections;
 use crate::policy::pool::PoolCounters;
 use crate::pool::Pool;
@@ -261,6 +261,8 @@ pub struct UpstreamBuilder {
     name: String,
     targets: Vec<Target>,
     names: Vec<Followed>,
+    /// Names that were addresses.
+    addresses: Vec<(SocketAddr, ResolveLimits)>,
     connector: Connector,
     limits: UpstreamLimits,
     seed: Option<u64>,
@@ -276,6 +278,11 @@ pub enum UpstreamError {
     /// The same twice.
     #[error("the endpoint {0} stands there twice; give it a weight instead")]
     Twice(SocketAddr),
+    /// A name that is an address, and one that its limits let nobody be led to.
+    #[error(
+        "{0} is not public, and as a name of this upstream it has to be; correct it, or leave `is_public` out"
+    )]
+    NotPublic(SocketAddr),
     /// Its limits make no sense.
     #[error(transparent)]
     Limits(#[from] UpstreamLimitsError),
@@ -312,7 +319,10 @@ impl UpstreamBuilder {
     /// ```
     pub fn name(mut self, query: Query, source: impl Source, limits: ResolveLimits) -> Self {
         match query.address() {
-            Some(address) => self.targets.push(Target::new(address)),
+            Some(address) => {
+                self.targets.push(Target::new(address));
+                self.addresses.push((address, limits));
+            }
             None => self.names.push(Followed { query, source: Arc::new(source), limits }),
         }
         self
@@ -348,6 +358,12 @@ impl UpstreamBuilder {
         }
         for name in &self.names {
             name.limits.check()?;
+        }
+        for (address, limits) in &self.addresses {
+            limits.check()?;
+            if limits.names.is_public && !is_public_address(address.ip()) {
+                return Err(UpstreamError::NotPublic(*address));
+            }
         }
         targets.sort_unstable_by_key(|target| (target.tier, target.address));
         if let Some(pair) = targets.windows(2).find(|pair| pair[0].address == pair[1].address) {
@@ -398,6 +414,7 @@ impl Upstream {
             name: name.into(),
             targets: Vec::new(),
             names: Vec::new(),
+            addresses: Vec::new(),
             connector: Connector::default(),
             limits: UpstreamLimits::default(),
             seed: None,

@@ -8,6 +8,8 @@ mod support;
 mod connector;
 #[path = "upstreams/faults.rs"]
 mod faults;
+#[path = "upstreams/named.rs"]
+mod named;
 #[path = "upstreams/pool.rs"]
 mod pool;
 #[path = "upstreams/pool_corners.rs"]
