@@ -103,7 +103,9 @@ pub struct Request {
     /// [`checkout`](Upstream::checkout), in what time it has to have its connection. Default:
     /// [`connect_within`](UpstreamLimits::connect_within) for these, and none for what a call does then.
     pub within: Option<Duration>,
-    /// What a PROXY header says, if the connector sends one. Default: for nobody.
+    /// What a PROXY header says, if the connector sends one, of a connection of the request's own
+    /// ([`connect`](Upstream::connect)). Those of a pool are for many, and say that they are for nobody. Default: for
+    /// nobody.
     pub about: About,
 }
 
