@@ -90,7 +90,7 @@ use crate::pool::Pool;
 use crate::resolve::{Query, ResolveLimits, ResolveLimitsError, Source};
 use crate::tasks::{Executor, Spawner, new_number};
 use following::{Followed, Following};
-use members::{Member, Numbers, Roster};
+use members::{Listed, Member, Numbers, Roster};
 use room::{Asking, UpstreamRoom};
 
 /// What a request asks of an upstream.
@@ -209,7 +209,7 @@ impl Shared {
         let mut roster = this.roster.lock().unwrap_or_else(PoisonError::into_inner);
         let before = Arc::clone(&roster);
         let known = |target: &Target| {
-            before.members.iter().find(|member| member.target == *target).map(Arc::clone)
+            before.members().find(|member| member.address() == target.address).map(Arc::clone)
         };
         let known: Vec<_> = targets.iter().map(known).collect();
         // Who is there stays: those that come have what room is left.
@@ -225,8 +225,9 @@ impl Shared {
         }
         let mut members = Vec::with_capacity(staying + room.min(targets.len()));
         for (target, known) in targets.iter().zip(known) {
+            let listed = |member| Listed { member, tier: target.tier, weight: target.weight };
             if let Some(member) = known {
-                members.push(member);
+                members.push(listed(member));
                 continue;
             }
             let Some(left) = room.checked_sub(1) else { continue };
@@ -237,12 +238,13 @@ impl Shared {
             let pool = Pool::with_seed(target.address, dialer, this.limits.pool, seed)
                 .expect("the limits were checked");
             let numbers = Arc::clone(&this.numbers);
-            let member = Member::new(number, *target, pool, !before.is_known, numbers);
+            let (address, is_first) = (target.address, !before.is_known);
+            let member = Member::new(number, address, pool, is_first, numbers);
             if before.is_known && this.limits.health.is_some() {
                 // As its checks take it for until the first.
                 member.set_up(false, Duration::ZERO);
             }
-            members.push(member);
+            members.push(listed(member));
         }
         let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
         this.ejections.set_members(count);
@@ -530,8 +532,8 @@ impl Upstream {
     /// second ago at most. An endpoint that leaves takes its numbers along. From anywhere.
     #[must_use]
     pub fn pool_counters(&self) -> PoolCounters {
-        let members = &self.shared.roster().members;
-        let counters = members.iter().map(|member| member.pool.counters());
+        let roster = self.shared.roster();
+        let counters = roster.members().map(|member| member.pool.counters());
         counters.fold(PoolCounters::default(), PoolCounters::plus)
     }
 }

@@ -22,12 +22,14 @@ use crossbeam_utils::CachePadded;
 use super::dialer::Dialer;
 use crate::cap::Cap;
 use crate::failure::Resolve;
-use crate::policy::names::Target;
 use crate::policy::outlier::Ejections;
 use crate::pool::Pool;
 
 const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+
+/// The largest of a balancer.
+const WEIGHT_MAX: u32 = 256;
 
 /// Nobody checks it.
 const NOBODY: usize = usize::MAX;
@@ -65,7 +67,7 @@ impl Numbers {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) number: u32,
-    pub(super) target: Target,
+    address: SocketAddr,
     pub(super) pool: Pool<Dialer>,
     /// It was there from the beginning: it has all of its weight at once, and is taken for up.
     pub(super) is_of_the_first: bool,
@@ -84,14 +86,14 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(
         number: u32,
-        target: Target,
+        address: SocketAddr,
         pool: Pool<Dialer>,
         is_of_the_first: bool,
         numbers: Arc<Numbers>,
     ) -> Arc<Self> {
         Arc::new(Self {
             number,
-            target,
+            address,
             pool,
             is_of_the_first,
             dials: OnceLock::new(),
@@ -104,12 +106,12 @@ impl Member {
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        self.target.address
+        self.address
     }
 
     /// The same in all processes, whatever they were built with: Maglev's choices go by it. FNV-1a of the address.
     pub(super) fn identity(&self) -> u64 {
-        let address = self.target.address;
+        let address = self.address;
         let ip = match address.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
             IpAddr::V6(ip) => ip.octets(),
@@ -175,12 +177,38 @@ impl Drop for Member {
     }
 }
 
+/// A member, and what its source says of it at present: another weight makes nobody another.
+#[derive(Clone, Debug)]
+pub(super) struct Listed {
+    pub(super) member: Arc<Member>,
+    pub(super) tier: u16,
+    pub(super) weight: u16,
+}
+
 /// Who belongs to the upstream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roster {
-    pub(super) members: Vec<Arc<Member>>,
+    pub(super) members: Vec<Listed>,
     /// Why there is nobody, if a name leads nowhere.
     pub(super) failure: Option<Resolve>,
     /// All names have been asked for.
     pub(super) is_known: bool,
+}
+
+impl Roster {
+    pub(super) fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.members.iter().map(|listed| &listed.member)
+    }
+
+    /// The weight of one of them for a balancer, which goes from 1 to 256: those of a tier are scaled if one of them is
+    /// more. SRV's go up to 65535, and it is their proportion that counts (RFC 2782).
+    pub(super) fn weight(&self, of: &Listed) -> u32 {
+        let of_tier = self.members.iter().filter(|listed| listed.tier == of.tier);
+        let most = of_tier.map(|listed| u32::from(listed.weight)).max().unwrap_or(0);
+        let weight = u32::from(of.weight);
+        match most > WEIGHT_MAX {
+            true => ((weight * WEIGHT_MAX + most / 2) / most).max(1),
+            false => weight.max(1),
+        }
+    }
 }

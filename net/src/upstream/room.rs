@@ -15,7 +15,7 @@ use std::time::Duration;
 use slipring_core::canary::{Canary, sings};
 
 use super::call::Call;
-use super::members::{Member, Roster};
+use super::members::{Listed, Member, Roster};
 use super::{Request, Shared, Team, UpstreamCounters};
 use crate::cap::{Line, Token};
 use crate::failure::{self, Error};
@@ -233,30 +233,35 @@ impl UpstreamRoom {
     }
 
     fn take_over(&self, verdicts: &mut Verdicts, roster: &Roster, now: Duration) {
-        let mut tiers: Vec<_> = roster.members.iter().map(|member| member.target.tier).collect();
+        let mut tiers: Vec<_> = roster.members.iter().map(|listed| listed.tier).collect();
         tiers.sort_unstable();
         tiers.dedup();
-        let tier_of = |member: &Member| {
-            tiers.binary_search(&member.target.tier).unwrap_or(0).min(TIERS_MOST - 1) as u8
+        let tier_of = |listed: &Listed| {
+            tiers.binary_search(&listed.tier).unwrap_or(0).min(TIERS_MOST - 1) as u8
         };
         let Verdicts { slots, endpoints, .. } = verdicts;
         for (number, slot) in slots.iter_mut().enumerate() {
             let Some(slot) = slot else { continue };
-            slot.is_gone = !roster.members.iter().any(|member| Arc::ptr_eq(member, &slot.member));
-            if !slot.is_gone {
+            let mut all = roster.members.iter();
+            let listed = all.find(|listed| Arc::ptr_eq(&listed.member, &slot.member));
+            slot.is_gone = listed.is_none();
+            if let Some(listed) = listed {
                 // Those that have come or gone may have changed which tier is the how many-th.
-                let set = endpoints.set_tier(number as u32, tier_of(&slot.member));
+                let set = endpoints.set_tier(number as u32, tier_of(listed));
+                debug_assert!(set.is_ok(), "a slot is an endpoint of the table");
+                let set = endpoints.set_weight(number as u32, roster.weight(listed));
                 debug_assert!(set.is_ok(), "a slot is an endpoint of the table");
             }
         }
-        for member in &roster.members {
+        for listed in &roster.members {
+            let member = &listed.member;
             let is_known = |slot: &Slot| Arc::ptr_eq(&slot.member, member);
             if verdicts.slots.iter().flatten().any(is_known) {
                 continue;
             }
             let endpoint = Endpoint {
-                weight: u32::from(member.target.weight).clamp(1, 256),
-                tier: tier_of(member),
+                weight: roster.weight(listed),
+                tier: tier_of(listed),
                 up_since: (!member.is_of_the_first).then_some(now),
                 ..Endpoint::new(member.identity())
             };

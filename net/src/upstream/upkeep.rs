@@ -145,7 +145,7 @@ impl UpstreamRoom {
     }
 
     fn is_of_the_roster(&self, member: &Arc<Member>) -> bool {
-        self.upstream.roster().members.iter().any(|other| Arc::ptr_eq(other, member))
+        self.upstream.roster().members().any(|other| Arc::ptr_eq(other, member))
     }
 
     // ------------------------------------------------------------------------------ probes
