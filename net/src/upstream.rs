@@ -89,7 +89,7 @@ use crate::policy::pool::PoolCounters;
 use crate::pool::Pool;
 use crate::resolve::{Query, ResolveLimits, ResolveLimitsError, Source};
 use crate::tasks::{Executor, Spawner, new_number};
-use following::{Followed, Following};
+use following::{Followed, Following, Found};
 use members::{Listed, Member, Numbers, Roster};
 use room::{Asking, UpstreamRoom};
 
@@ -205,26 +205,26 @@ impl Shared {
 
     /// From now on these belong to it; who is in both stays who it is. `failure`: why there are none, if a name leads
     /// nowhere.
-    fn publish(this: &Arc<Self>, targets: &[Target], failure: Option<Resolve>) {
+    fn publish(this: &Arc<Self>, found: &[Found<'_>], failure: Option<Resolve>) {
         let mut roster = this.roster.lock().unwrap_or_else(PoisonError::into_inner);
         let before = Arc::clone(&roster);
-        let known = |target: &Target| {
-            before.members().find(|member| member.address() == target.address).map(Arc::clone)
+        let known = |found: &Found<'_>| {
+            before.members().find(|member| member.address() == found.target.address).map(Arc::clone)
         };
-        let known: Vec<_> = targets.iter().map(known).collect();
+        let known: Vec<_> = found.iter().map(known).collect();
         // Who is there stays: those that come have what room is left.
         let staying = known.iter().flatten().count();
         let mut room = (this.limits.endpoints_max as usize).saturating_sub(staying);
-        if targets.len() > staying + room {
+        if found.len() > staying + room {
             tracing::warn!(
                 upstream = %this.name,
-                endpoints = targets.len(),
+                endpoints = found.len(),
                 limit = this.limits.endpoints_max,
                 "more endpoints than the upstream may have; the rest is left aside, raise `endpoints_max`"
             );
         }
-        let mut members = Vec::with_capacity(staying + room.min(targets.len()));
-        for (target, known) in targets.iter().zip(known) {
+        let mut members = Vec::with_capacity(staying + room.min(found.len()));
+        for (Found { target, name }, known) in found.iter().zip(known) {
             let listed = |member| Listed { member, tier: target.tier, weight: target.weight };
             if let Some(member) = known {
                 members.push(listed(member));
@@ -233,13 +233,17 @@ impl Shared {
             let Some(left) = room.checked_sub(1) else { continue };
             room = left;
             let number = this.numbers.take();
-            let dialer = Dialer::new(Arc::downgrade(this), number);
+            let connector = match name {
+                Some(name) => this.connector.for_what_leads_there(name),
+                None => this.connector.clone(),
+            };
+            let dialer = Dialer::new(Arc::downgrade(this), connector.clone(), number);
             let seed = this.seed ^ u64::from(number) << 40;
             let pool = Pool::with_seed(target.address, dialer, this.limits.pool, seed)
                 .expect("the limits were checked");
             let numbers = Arc::clone(&this.numbers);
             let (address, is_first) = (target.address, !before.is_known);
-            let member = Member::new(number, address, pool, is_first, numbers);
+            let member = Member::new(number, address, connector, pool, is_first, numbers);
             if before.is_known && this.limits.health.is_some() {
                 // As its checks take it for until the first.
                 member.set_up(false, Duration::ZERO);
@@ -309,6 +313,10 @@ impl UpstreamBuilder {
 
     /// Wherever a name leads, for as long as it leads there: each of its addresses is an endpoint, with the weight and
     /// the tier that the source says. One task of one reactor follows it. A name that is an address needs no source.
+    ///
+    /// With TLS, certificates of what is found have to be for this name, unless the connector has one of its own
+    /// ([`server_name`](crate::connector::ConnectorBuilder::server_name)); for a service (`srv:_http._tcp.example.com`)
+    /// they have to be for its domain (`example.com`), as whoever forges the answer could name any host.
     ///
     /// ```
     /// use slipring::resolve::{Fixed, ResolveLimits};

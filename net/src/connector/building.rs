@@ -109,7 +109,7 @@ impl ConnectorBuilder {
     }
 
     /// Speaks TLS. Certificates have to be for the [`server_name`](Self::server_name), else for the name that was
-    /// dialed ([`Connector::for_name`]), else for the IP address.
+    /// dialed ([`Connector::for_name`]; an upstream that follows names sees to that itself), else for the IP address.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, client: TlsClient) -> Self {
         self.parts.tls = Some(client);
@@ -152,6 +152,22 @@ impl Connector {
         parts.dialed_name = Some(name.to_owned());
         parts.check_names()?;
         Ok(Self { parts: Arc::new(parts), ..self.clone() })
+    }
+
+    /// The same for what this name leads to, unless it is said already whom certificates have to be for. One that none
+    /// can be for changes nothing: then they have to be for the address, and hardly are.
+    #[cfg(feature = "tls")]
+    pub(crate) fn for_what_leads_there(&self, name: &str) -> Self {
+        match self.parts.tls.is_some() && self.parts.dialed_name.is_none() {
+            true => self.for_name(name).unwrap_or_else(|_| self.clone()),
+            false => self.clone(),
+        }
+    }
+
+    /// The same for what this name leads to.
+    #[cfg(not(feature = "tls"))]
+    pub(crate) fn for_what_leads_there(&self, _name: &str) -> Self {
+        self.clone()
     }
 
     /// The same for the addresses that this name leads to. Without TLS it makes no difference.

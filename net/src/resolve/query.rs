@@ -103,6 +103,18 @@ impl Query {
         }
     }
 
+    /// The name that a certificate of what it leads to has to be for: of a service that of its domain.
+    pub(crate) fn certified(&self) -> Option<&str> {
+        let mut name = self.name()?;
+        while self.is_service()
+            && name.starts_with('_')
+            && let Some((_, domain)) = name.split_once('.')
+        {
+            name = domain;
+        }
+        Some(name)
+    }
+
     /// Whether the name ended in a dot: it is whole, and not to be searched for in a list of domains.
     #[must_use]
     pub fn is_absolute(&self) -> bool {

@@ -164,7 +164,7 @@ impl UpstreamRoom {
             return Err(late(limited));
         };
         let trying = Trying::begin(self.me(), call.member().number);
-        let connector = &self.upstream.connector;
+        let connector = &call.member().connector;
         let connected = connector.connect_within(address, &request.about, left()).await;
         match connected {
             Ok(stream) => {

@@ -13,7 +13,7 @@ use super::Shared;
 use super::call::Trying;
 use crate::cap::Token;
 use crate::conn::Stir;
-use crate::connector::{About, Stream};
+use crate::connector::{About, Connector, Stream};
 use crate::failure::{self, Error};
 use crate::pool::{Establish, Keep};
 use crate::tasks::timeout;
@@ -21,12 +21,13 @@ use crate::tasks::timeout;
 /// Establishes connections to one endpoint, within the caps of the upstream.
 pub struct Dialer {
     upstream: Weak<Shared>,
+    connector: Connector,
     number: u32,
 }
 
 impl Dialer {
-    pub(super) fn new(upstream: Weak<Shared>, number: u32) -> Self {
-        Self { upstream, number }
+    pub(super) fn new(upstream: Weak<Shared>, connector: Connector, number: u32) -> Self {
+        Self { upstream, connector, number }
     }
 }
 
@@ -115,7 +116,7 @@ impl Establish for Dialer {
             return Err(Error::new(failure::Admit::UpstreamLimit { limit }).at(endpoint));
         };
         let trying = Trying::begin(Rc::clone(&room), self.number);
-        let result = upstream.connector.connect(endpoint, &About::default()).await;
+        let result = self.connector.connect(endpoint, &About::default()).await;
         // A dial of the pool is nobody's call: what it says of the endpoint is said here.
         room.note_dial(self.number, trying.ended(), result.as_ref().err());
         result.map(|stream| Counted::new(stream, token))

@@ -31,13 +31,20 @@ pub(super) struct Followed {
 }
 
 /// What was found out of a name; `None`: nothing yet.
-type Found = Option<Result<Vec<Target>, Resolve>>;
+type Answered = Option<Result<Vec<Target>, Resolve>>;
+
+/// An endpoint, and the name that led there, for its certificate.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'a> {
+    pub(super) target: Target,
+    pub(super) name: Option<&'a str>,
+}
 
 pub(super) struct Following {
     given: Vec<Target>,
     names: Vec<Followed>,
     /// By name.
-    found: Mutex<Vec<Found>>,
+    found: Mutex<Vec<Answered>>,
     /// The reactor that follows them.
     follower: AtomicUsize,
 }
@@ -61,21 +68,24 @@ impl Following {
     }
 
     /// All that is known, once something is known of each name.
-    fn all(&self) -> Option<(Vec<Target>, Option<Resolve>)> {
+    fn all(&self) -> Option<(Vec<Found<'_>>, Option<Resolve>)> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = self.given.clone();
+        let given = self.given.iter().map(|&target| Found { target, name: None });
+        let mut all: Vec<_> = given.collect();
         let mut failure = None;
-        for found in found.iter() {
+        for (found, followed) in found.iter().zip(&self.names) {
+            let name = followed.query.certified();
             match found.as_ref()? {
-                Ok(targets) => all.extend(targets),
+                Ok(targets) => all.extend(targets.iter().map(|&target| Found { target, name })),
                 Err(why) => failure = Some(*why),
             }
         }
-        all.sort_unstable();
+        // Stable: whoever was named first has named it.
+        all.sort_by_key(|found| found.target);
         let mut known = Vec::with_capacity(all.len());
-        for target in all {
-            if !known.iter().any(|other: &Target| other.address == target.address) {
-                known.push(target);
+        for one in all {
+            if !known.iter().any(|other: &Found<'_>| other.target.address == one.target.address) {
+                known.push(one);
             }
         }
         let failure = failure.filter(|_| known.is_empty());
@@ -95,8 +105,8 @@ impl fmt::Debug for Following {
 
 /// What is known at the beginning: all, if there are no names.
 pub(super) fn begin(upstream: &Arc<Shared>) {
-    if let Some((targets, failure)) = upstream.following.all() {
-        Shared::publish(upstream, &targets, failure);
+    if let Some((found, failure)) = upstream.following.all() {
+        Shared::publish(upstream, &found, failure);
     }
 }
 

@@ -21,6 +21,7 @@ use crossbeam_utils::CachePadded;
 
 use super::dialer::Dialer;
 use crate::cap::Cap;
+use crate::connector::Connector;
 use crate::failure::Resolve;
 use crate::policy::outlier::Ejections;
 use crate::pool::Pool;
@@ -68,6 +69,8 @@ impl Numbers {
 pub(super) struct Member {
     pub(super) number: u32,
     address: SocketAddr,
+    /// How connections to it come about, by whatever name it was found.
+    pub(super) connector: Connector,
     pub(super) pool: Pool<Dialer>,
     /// It was there from the beginning: it has all of its weight at once, and is taken for up.
     pub(super) is_of_the_first: bool,
@@ -87,6 +90,7 @@ impl Member {
     pub(super) fn new(
         number: u32,
         address: SocketAddr,
+        connector: Connector,
         pool: Pool<Dialer>,
         is_of_the_first: bool,
         numbers: Arc<Numbers>,
@@ -94,6 +98,7 @@ impl Member {
         Arc::new(Self {
             number,
             address,
+            connector,
             pool,
             is_of_the_first,
             dials: OnceLock::new(),

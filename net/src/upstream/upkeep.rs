@@ -120,7 +120,7 @@ impl UpstreamRoom {
         let mut rng = fastrand::Rng::with_seed(seed);
         while self.is_of_the_roster(&member) {
             sleep(health.next_check(&mut rng)).await;
-            let result = check.run(&self.upstream.connector, member.address()).await;
+            let result = check.run(&member.connector, member.address()).await;
             if let Err(error) = &result
                 && !error.counts_for_breaker()
                 && matches!(error.kind(), Kind::Admit(_) | Kind::Resource(_) | Kind::Drain(_))
@@ -184,7 +184,7 @@ impl UpstreamRoom {
                 return;
             }
             let about = About::default();
-            let connect = self.upstream.connector.connect(member.address(), &about);
+            let connect = member.connector.connect(member.address(), &about);
             if let Ok(Ok(stream)) = timeout(every.max(Duration::from_secs(1)), connect).await {
                 drop(stream);
                 if self.upstream.ejections.probed(member.number, now()) {

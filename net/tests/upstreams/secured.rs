@@ -14,6 +14,7 @@ use slipring::failure::{Kind, Phase, Tls};
 use slipring::policy::balancer::Availability;
 use slipring::policy::pool::{Mode, PoolLimits};
 use slipring::proxy_protocol::Version;
+use slipring::resolve::{Fixed, ResolveLimits};
 use slipring::upstream::{Request, Upstream, UpstreamBuilder, UpstreamLimits};
 use slipring::{Conn, Error, Idempotency, sleep};
 
@@ -403,5 +404,24 @@ fn a_certificate_that_is_wrong_is_told_as_it_is_and_asked_for_once() {
         assert_eq!((error.phase(), error.endpoint()), (Phase::TlsHandshake, Some(address)));
         assert_eq!((counters.attempts, counters.ejections), (1, 0), "it would fail again");
         server.join().expect("the server");
+    });
+}
+
+#[test]
+fn certificates_of_a_name_s_endpoints_are_for_that_name() {
+    bounded(|| {
+        let (address, server) = server(|listener| {
+            let mut session = session(accept(listener));
+            answer(&mut session).then(|| session.conn.server_name().map(str::to_owned))
+        });
+        let fixed = Fixed::new();
+        fixed.set("localhost", [address.ip()]).expect("a name");
+        let query = format!("localhost:{}", address.port()).parse().expect("a query");
+        let upstream = builder(&[], UpstreamLimits::default());
+        let upstream = upstream.name(query, fixed, ResolveLimits::default());
+        let upstream = upstream.build().expect("sound");
+        run(move || async move { once(&upstream).await.expect("its certificate is for the name") });
+        let name = server.join().expect("the server").expect("it was asked");
+        assert_eq!(name.as_deref(), Some("localhost"));
     });
 }

@@ -21,12 +21,8 @@ use slipring::{sleep, spawn_local};
 /// An upstream of a name, and what moves the name.
 fn named(limits: UpstreamLimits) -> (Upstream, impl Fn(&[SocketAddr]) + Send) {
     let hosts = Fixed::new();
-    let names = NameLimits {
-        ttl_min: ms(20),
-        ttl_max: ms(20),
-        negative: ms(20),
-        ..NameLimits::default()
-    };
+    let names =
+        NameLimits { ttl_min: ms(20), ttl_max: ms(20), negative: ms(20), ..NameLimits::default() };
     let upstream = Upstream::builder("test")
         .name(
             "cache.example:1".parse().expect("a query"),
@@ -66,7 +62,8 @@ fn a_dial_that_ends_after_its_endpoint_has_left_is_not_held_against_the_next_of_
             moves(&[live]);
             let one = upstream.connect(&Request::default()).await.expect("it lives");
             moves(&[address]);
-            soon("it is there", || who_is_there(&upstream).iter().any(|(at, _)| *at == address)).await;
+            soon("it is there", || who_is_there(&upstream).iter().any(|(at, _)| *at == address))
+                .await;
             let request = Request { within: Some(ms(1500)), ..Request::default() };
             let hanging = spawn_local(upstream.checkout(&request));
             sleep(ms(100)).await;

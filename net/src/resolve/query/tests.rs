@@ -187,3 +187,17 @@ proptest! {
         prop_assert_eq!(query.to_string().parse(), Ok(query));
     }
 }
+
+#[test]
+fn a_certificate_is_for_the_host_or_for_the_domain_of_the_service() {
+    for (text, name) in [
+        ("Example.com:443", Some("example.com")),
+        ("srv:_http._tcp.example.com.", Some("example.com")),
+        ("srv:cache.example.com", Some("cache.example.com")),
+        ("srv:_http._tcp", Some("_tcp")),
+        ("192.0.2.1:80", None),
+    ] {
+        let query: Query = text.parse().expect("a query");
+        assert_eq!(query.certified(), name, "{text}");
+    }
+}
