@@ -39,6 +39,7 @@
 //! |---|---|
 //! | `limits` | the knobs |
 //! | `members` | the endpoints, as all reactors see them |
+//! | `parties` | who has its connections, and who gives one up at the cap |
 //! | `room` | one reactor's verdicts, and who gets a call |
 //! | `call` | one attempt, from its choice to its judgement |
 //! | `attempts` | the loop of retries |
@@ -57,6 +58,7 @@ mod following;
 mod lent;
 mod limits;
 mod members;
+mod parties;
 mod room;
 mod snapshot;
 mod upkeep;

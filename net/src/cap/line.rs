@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use slipring_core::canary::{Canary, sings};
 
@@ -57,6 +58,11 @@ impl Line {
     /// Whether another reactor wants one.
     pub(crate) fn is_wanted_by_others(&self) -> bool {
         self.cap.is_wanted_by_others(self.reactor)
+    }
+
+    /// Whether this reactor, which has so many, is to give one up for another: see [`Cap::is_to_yield`].
+    pub(crate) fn is_to_yield(&self, held: u32, had_for: Duration) -> bool {
+        self.is_wanted_by_others() && self.cap.is_to_yield(held, had_for)
     }
 
     /// Whether anybody wants one that is not to be had: here, or on another reactor.

@@ -62,11 +62,14 @@ impl<E: Establish> Pooled<E> {
         self.how == Return::Clean
     }
 
-    /// Its place under some cap is wanted elsewhere: unless somebody waits for it here, it is closed.
-    pub(crate) fn spare(&mut self) {
-        if self.how == Return::Clean && self.room.waiters() == 0 {
+    /// Its place under some cap is wanted elsewhere: it is closed, unless somebody waits for it here, if that counts
+    /// for more. Whether it is.
+    pub(crate) fn spare(&mut self, even_if_awaited: bool) -> bool {
+        let is_spared = self.how == Return::Clean && (even_if_awaited || self.room.waiters() == 0);
+        if is_spared {
             self.how = Return::Discard;
         }
+        is_spared
     }
 
     /// It is not to be used again: it is closed.

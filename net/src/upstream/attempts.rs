@@ -160,7 +160,7 @@ impl UpstreamRoom {
                 false => late(failure::Dial::Timeout.into()).at(address),
             });
         };
-        let Ok(token) = timeout(left(), self.connection()).await else {
+        let Ok(place) = timeout(left(), self.connection(&self.own)).await else {
             return Err(late(limited));
         };
         let trying = Trying::begin(self.me(), call.member().number);
@@ -171,7 +171,7 @@ impl UpstreamRoom {
                 trying.ended();
                 drop(dial);
                 call.judge(Outcome::Success, false);
-                Ok(Connected::new(Counted::new(stream, token), call))
+                Ok(Connected::new(Counted::new(stream, place), call))
             }
             // The request's time was over: the endpoint might have answered a moment later.
             Err(error) if error.outcome() == Outcome::DialTimeout && left().is_zero() => {

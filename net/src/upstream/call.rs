@@ -6,6 +6,7 @@ use std::time::Duration;
 use slipring_core::canary::{Canary, sings};
 
 use super::members::Member;
+use super::parties::Party;
 use super::room::{Known, UpstreamRoom};
 use crate::cap::Line;
 use crate::failure::Error;
@@ -50,6 +51,11 @@ impl Call {
     /// The line for dials to its endpoint.
     pub(super) fn dials(&self) -> Rc<Line> {
         Rc::clone(&self.known.dials)
+    }
+
+    /// Those of the pool of its endpoint.
+    pub(super) fn pooled(&self) -> &Rc<Party> {
+        &self.known.pooled
     }
 
     /// What came of it, once: told to all who judge. What a pool's dial has said of the endpoint itself is not said

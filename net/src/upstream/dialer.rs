@@ -11,7 +11,7 @@ use slipring_core::canary::{Canary, sings};
 
 use super::Shared;
 use super::call::Trying;
-use crate::cap::Token;
+use super::parties::Place;
 use crate::conn::Stir;
 use crate::connector::{About, Connector, Stream};
 use crate::failure::{self, Error};
@@ -41,17 +41,21 @@ impl fmt::Debug for Dialer {
 #[derive(Debug)]
 pub struct Counted {
     stream: Stream,
-    _token: Token,
+    place: Place,
 }
 
 impl Counted {
-    pub(super) fn new(stream: Stream, token: Token) -> Self {
-        Self { stream, _token: token }
+    pub(super) fn new(stream: Stream, place: Place) -> Self {
+        Self { stream, place }
+    }
+
+    pub(super) fn place(&mut self) -> &mut Place {
+        &mut self.place
     }
 
     /// Its stream, and its place under the cap, to be kept for as long as that is.
-    pub(super) fn into_parts(self) -> (Stream, Token) {
-        (self.stream, self._token)
+    pub(super) fn into_parts(self) -> (Stream, Place) {
+        (self.stream, self.place)
     }
 }
 
@@ -79,9 +83,9 @@ impl Keep for Counted {
     }
 
     async fn close(self) {
-        let (stream, token) = self.into_parts();
+        let (stream, place) = self.into_parts();
         Keep::close(stream).await;
-        drop(token);
+        drop(place);
     }
 }
 
@@ -103,15 +107,15 @@ impl Establish for Dialer {
             true => None,
             false => Some(known.dials.take().await),
         };
-        let token = match room.connections.try_take() {
-            Some(token) => Some(token),
+        let place = match room.try_connection(&known.pooled) {
+            Some(place) => Some(place),
             // Who waits for it waits for that, too; what would only be kept takes nothing from anybody.
             None if known.member.pool.is_wanted() => {
-                timeout(upstream.limits.connect_within, room.connection()).await.ok()
+                timeout(upstream.limits.connect_within, room.connection(&known.pooled)).await.ok()
             }
             None => None,
         };
-        let Some(token) = token else {
+        let Some(place) = place else {
             let limit = upstream.limits.connections_max;
             return Err(Error::new(failure::Admit::UpstreamLimit { limit }).at(endpoint));
         };
@@ -119,6 +123,6 @@ impl Establish for Dialer {
         let result = self.connector.connect(endpoint, &About::default()).await;
         // A dial of the pool is nobody's call: what it says of the endpoint is said here.
         room.note_dial(self.number, trying.ended(), result.as_ref().err());
-        result.map(|stream| Counted::new(stream, token))
+        result.map(|stream| Counted::new(stream, place))
     }
 }

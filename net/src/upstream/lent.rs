@@ -9,7 +9,7 @@ use slipring_core::canary::{Canary, sings};
 
 use super::call::Call;
 use super::dialer::{Counted, Dialer};
-use crate::cap::Token;
+use super::parties::Place;
 use crate::connector::Stream;
 use crate::failure::Error;
 use crate::policy::outcome::Outcome;
@@ -27,7 +27,7 @@ pub struct Connected {
 /// is.
 #[must_use = "dropped, the connection is not counted any more"]
 pub struct Held {
-    _token: Token,
+    _place: Place,
     _call: Call,
 }
 
@@ -44,8 +44,8 @@ impl Connected {
 
     /// The stream by itself, for [`relay`](crate::relay) or whoever wants to own it, and what counts it.
     pub fn into_parts(self) -> (Stream, Held) {
-        let (stream, token) = self.counted.into_parts();
-        (stream, Held { _token: token, _call: self.call })
+        let (stream, place) = self.counted.into_parts();
+        (stream, Held { _place: place, _call: self.call })
     }
 }
 
@@ -135,8 +135,12 @@ impl Drop for Lent {
         if self.pooled.is_clean() && !is_unwinding {
             self.call.judge(self.pooled.failed().unwrap_or(Outcome::Success), false);
         }
-        if self.call.room.connections.is_pressed() {
-            self.pooled.spare();
+        let room = &self.call.room;
+        if room.connections.is_pressed() {
+            let is_to_yield = room.is_to_yield(self.call.pooled(), self.pooled.place());
+            if self.pooled.spare(is_to_yield) && is_to_yield {
+                self.pooled.place().give_up(&room.yielding);
+            }
         }
     }
 }

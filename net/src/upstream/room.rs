@@ -16,6 +16,7 @@ use slipring_core::canary::{Canary, sings};
 
 use super::call::Call;
 use super::members::{Listed, Member, Roster};
+use super::parties::{Party, Place, Wanting};
 use super::{Request, Shared, Team, UpstreamCounters};
 use crate::cap::{Line, Token};
 use crate::failure::{self, Error};
@@ -34,6 +35,8 @@ pub(super) struct Known {
     pub(super) member: Arc<Member>,
     /// Dials to it.
     pub(super) dials: Rc<Line>,
+    /// The connections of its pool.
+    pub(super) pooled: Rc<Party>,
     /// Tries whether it is back, since this reactor ejected it last.
     probe: RefCell<Option<JoinHandle<()>>>,
 }
@@ -80,6 +83,10 @@ pub(crate) struct UpstreamRoom {
     me: Weak<Self>,
     pub(super) verdicts: RefCell<Verdicts>,
     pub(super) connections: Rc<Line>,
+    /// The connections that are their requests' own.
+    pub(super) own: Rc<Party>,
+    /// Those that are being closed for the sake of another party.
+    pub(super) yielding: Rc<Cell<u32>>,
     pending: Rc<Line>,
     pub(super) counters: Cell<UpstreamCounters>,
     /// The roster, the ejections and the checks that the table shows.
@@ -118,6 +125,8 @@ impl UpstreamRoom {
             me: me.clone(),
             verdicts: RefCell::new(verdicts),
             connections: Line::new(Arc::clone(&team.connections), reactor),
+            own: Rc::default(),
+            yielding: Rc::default(),
             pending: Line::new(Arc::clone(&team.pending), reactor),
             // Of a room that was here before, if there was one: counters only grow.
             counters: Cell::new(upstream.counted(|other| other == reactor)),
@@ -274,8 +283,8 @@ impl UpstreamRoom {
             };
             let cap = member.dials(self.upstream.limits.dials_max, self.reactors);
             let dials = Line::new(cap, self.reactor);
-            let known =
-                Rc::new(Known { member: Arc::clone(member), dials, probe: RefCell::default() });
+            let (member, pooled) = (Arc::clone(member), Rc::default());
+            let known = Rc::new(Known { member, dials, pooled, probe: RefCell::default() });
             let slot = Slot { known, is_gone: false };
             if verdicts.slots.len() <= number {
                 verdicts.slots.resize_with(number + 1, || None);
@@ -327,12 +336,39 @@ impl UpstreamRoom {
     // ------------------------------------------------------------------------------ connections
 
     /// A place for a connection, in turn. If there is none, one that is kept idle makes room.
-    pub(super) async fn connection(&self) -> Token {
-        if let Some(token) = self.connections.try_take() {
-            return token;
+    pub(super) async fn connection(&self, party: &Rc<Party>) -> Place {
+        if let Some(place) = self.try_connection(party) {
+            return place;
         }
         self.spare();
-        self.connections.take().await
+        let _wanting = Wanting::of(party);
+        let token = self.connections.take().await;
+        Place::new(token, party, self.now_or_before())
+    }
+
+    /// One that is free, if nobody waits for it.
+    pub(super) fn try_connection(&self, party: &Rc<Party>) -> Option<Place> {
+        let token = self.connections.try_take()?;
+        Some(Place::new(token, party, self.now_or_before()))
+    }
+
+    /// Whether this party gives up this connection though callers of its own wait: another has less and wants one, or
+    /// another reactor. One at a time.
+    pub(super) fn is_to_yield(&self, party: &Party, place: &Place) -> bool {
+        if self.yielding.get() > 0 {
+            return false;
+        }
+        let had_for = self.now_or_before().saturating_sub(place.since());
+        let verdicts = self.verdicts.borrow();
+        let parties = || {
+            let pools = verdicts.slots.iter().flatten().map(|slot| &slot.pooled);
+            pools.chain([&self.own])
+        };
+        if parties().any(|other| other.is_behind(party, had_for)) {
+            return true;
+        }
+        let held = parties().map(|party| party.held()).sum();
+        self.connections.is_to_yield(held, had_for)
     }
 
     /// Closes one that a pool of this reactor keeps idle, if there is any: its place is wanted here, for another
