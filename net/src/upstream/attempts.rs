@@ -11,7 +11,7 @@ use super::dialer::{Counted, Dialer};
 use super::lent::{Connected, Lent};
 use super::room::UpstreamRoom;
 use crate::connector::Stream;
-use crate::failure::{self, Error, Idempotency, Phase, Traffic};
+use crate::failure::{self, Checkout, Error, Idempotency, Kind, Phase, Traffic};
 use crate::policy::budget::{Budget, BudgetLimits};
 use crate::policy::outcome::Outcome;
 use crate::policy::retry::{Attempts, Next, Wants, Why};
@@ -256,6 +256,13 @@ impl UpstreamRoom {
                 let is_a_dial =
                     matches!(error.phase(), Phase::Dial | Phase::TlsHandshake | Phase::ProxyHeader);
                 call.failed(&error, is_a_dial);
+                let is_late = matches!(error.kind(), Kind::Checkout(Checkout::Timeout { .. }));
+                if is_late && call.pooled().is_wanting() {
+                    // The pool is not full: its dial waits for a place of the upstream's.
+                    let limit = self.upstream.limits.connections_max;
+                    let limit = Error::new(failure::Admit::UpstreamLimit { limit });
+                    return Err(error.over(limit.at(call.member().address())));
+                }
                 Err(error)
             }
         }

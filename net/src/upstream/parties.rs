@@ -27,6 +27,11 @@ impl Party {
         self.held.get()
     }
 
+    /// Whether it waits for any.
+    pub(super) fn is_wanting(&self) -> bool {
+        self.wanted.get() > 0
+    }
+
     /// Whether it is to have one of this other's, which was had for so long.
     pub(super) fn is_behind(&self, other: &Self, had_for: Duration) -> bool {
         let (own, theirs) = (self.held.get(), other.held.get());

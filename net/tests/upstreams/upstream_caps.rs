@@ -1,6 +1,7 @@
 //! The cap of an upstream, at which everybody gets something: who retries on a fresh connection, who goes to another
 //! endpoint than all others, who has one of its own, who waits in vain and asks why.
 
+use std::error::Error as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::setting::{ask, made, runtime, soon, upstream, with_upstream};
 use crate::support::{bounded, end, ms, one_reactor, spawn, two_reactors};
+use slipring::failure::{Admit, Checkout, Kind};
 use slipring::policy::balancer::{Algorithm, BalancerLimits, Bounds};
 use slipring::policy::retry::RetryPolicy;
 use slipring::upstream::{Request, Upstream, UpstreamLimits};
@@ -141,6 +143,26 @@ fn nor_does_it_keep_another_reactor_or_a_connection_of_one_s_own_out() {
                 Ok(())
             });
         }
+    });
+}
+
+#[test]
+fn who_waits_for_a_pool_in_vain_at_the_cap_of_the_upstream_is_told_of_that() {
+    bounded(|| {
+        let (serving, live) = upstream();
+        let retry = RetryPolicy::never();
+        let limits = UpstreamLimits { connections_max: 1, retry, ..UpstreamLimits::default() };
+        with_upstream(&[live], limits, async |upstream| {
+            let _one = upstream.connect(&Request::default()).await.expect("one");
+            let request = Request { within: Some(ms(200)), ..Request::default() };
+            let error = upstream.checkout(&request).await.expect_err("no second");
+            assert!(matches!(error.kind(), Kind::Checkout(Checkout::Timeout { .. })), "{error}");
+            let cause = error.source().and_then(|source| source.downcast_ref::<Error>());
+            let kind = cause.map(Error::kind);
+            let is_limit = matches!(kind, Some(Kind::Admit(Admit::UpstreamLimit { limit: 1 })));
+            assert!(is_limit, "{error:?}");
+        });
+        end(serving);
     });
 }
 
