@@ -289,6 +289,9 @@ impl Book {
             return self.is_stale();
         }
         self.places[index].seen_at = self.now;
+        if as_it_is == Return::Clean {
+            self.refill.served();
+        }
         match as_it_is {
             Return::Clean => self.offer(index),
             Return::Unclean => self.retire(index, Cause::Unclean),
@@ -385,6 +388,12 @@ impl Book {
             (CLOSING | TO_CLOSE, _) => {}
             (OUT | TO_WARN | LEAKED, None) => kept.is_ended = true,
             (_, ticket) => {
+                if let Some(opened_at) =
+                    kept.opened_at.filter(|opened_at| kept.seen_at == *opened_at)
+                {
+                    // Nobody has seen it alive since: the upstream may be full, or not want us.
+                    self.refill.turned_away(self.now.saturating_sub(opened_at), self.now);
+                }
                 self.retire(place.index, Cause::Ended);
                 if let Some(ticket) = ticket {
                     self.waiters.withdraw(ticket);

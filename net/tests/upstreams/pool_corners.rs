@@ -14,7 +14,7 @@ use crate::support::{
     two_reactors,
 };
 use slipring::failure::{Checkout, Drain, Kind};
-use slipring::policy::pool::PoolLimits;
+use slipring::policy::pool::{Mode, PoolLimits};
 use slipring::pool::{Establish, Keep, Plain, Pool};
 use slipring::{Conn, Error, Stir, now, sleep, spawn_local, timeout};
 
@@ -384,5 +384,31 @@ fn fewer_places_than_reactors_are_had_by_all_in_turn() {
         drop(pool);
         end(serving);
         end(upstream);
+    });
+}
+
+#[test]
+fn an_upstream_that_turns_everybody_away_is_not_dialed_without_a_pause() {
+    bounded(|| {
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&accepted);
+        let full = serve(one_reactor().listen(loopback()), move |conn: Conn| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move { drop(conn) }
+        });
+        let (serving, spawner) = runtime(one_reactor());
+        let limits = PoolLimits::of(Mode::Dynamic { min_idle: 2, max: 4 });
+        let pool = Pool::new(full.addresses()[0], Plain, limits).expect("sound limits");
+        let of_task = pool.clone();
+        let waited = spawner.spawn(move || async move {
+            assert!(of_task.try_checkout().is_none(), "it has just begun");
+            sleep(ms(1000)).await;
+        });
+        waited.join().expect("it ends");
+        let accepted = accepted.load(Ordering::SeqCst);
+        assert!((4..=16).contains(&accepted), "{accepted} connections in a second");
+        drop(pool);
+        end(serving);
+        end(full);
     });
 }

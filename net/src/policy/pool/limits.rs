@@ -99,7 +99,8 @@ pub struct PoolLimits {
     pub hung_after: Duration,
     /// For how long the pool dials none of its own after a dial that failed, longer with each failure in a row.
     /// Callers' dials are held up only while connections are in use that could come back to them. Default
-    /// [`Backoff::refill`]: 100 ms, doubled up to 5 s, full jitter.
+    /// [`Backoff::refill`]: 100 ms, doubled up to 5 s, full jitter. Likewise, without jitter, after a connection of its
+    /// own that ended before its first use.
     pub refill: Backoff,
 }
 

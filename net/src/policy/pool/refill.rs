@@ -11,7 +11,11 @@ use crate::policy::backoff::{Backoff, Delays};
 /// The pauses between dials that nobody waits for.
 pub(super) struct Refill {
     delays: Delays,
+    /// The first pause, and the longest.
+    pause_first: Duration,
     pause_max: Duration,
+    /// Connections that ended before their first use, since one was of use; those of one pause count as one.
+    turned_away: u32,
     /// When a dial failed last; `None` since one went well.
     failed_at: Option<Duration>,
     /// No dial before, since one failed.
@@ -24,7 +28,9 @@ impl Refill {
     pub(super) fn new(backoff: &Backoff) -> Self {
         Self {
             delays: backoff.delays(),
+            pause_first: backoff.first,
             pause_max: backoff.most,
+            turned_away: 0,
             failed_at: None,
             paused_until: Duration::ZERO,
             put_off_until: Duration::ZERO,
@@ -33,7 +39,8 @@ impl Refill {
 
     /// From now on other pauses. The one that runs stays.
     pub(super) fn set_backoff(&mut self, backoff: &Backoff) {
-        (self.delays, self.pause_max) = (backoff.delays(), backoff.most);
+        self.delays = backoff.delays();
+        (self.pause_first, self.pause_max) = (backoff.first, backoff.most);
     }
 
     /// A dial that was begun at `begun` has failed: a pause. Those that were under way together count as one.
@@ -50,6 +57,23 @@ impl Refill {
         self.delays.reset();
         self.failed_at = None;
         self.paused_until = Duration::ZERO;
+    }
+
+    /// A connection ended by itself before its first use, so long behind its dial. The next one would, too: a pause,
+    /// each twice the one before. Nobody draws it, since what it follows did not come at the same time for all.
+    pub(super) fn turned_away(&mut self, age: Duration, now: Duration) {
+        if age >= self.pause_max {
+            self.turned_away = 0;
+        } else if now >= self.put_off_until {
+            let pause = self.pause_first.saturating_mul(1 << self.turned_away.min(20));
+            self.turned_away += 1;
+            self.put_off_until = now.saturating_add(pause.min(self.pause_max));
+        }
+    }
+
+    /// A connection was of use.
+    pub(super) fn served(&mut self) {
+        self.turned_away = 0;
     }
 
     /// Not for as long as the longest pause.

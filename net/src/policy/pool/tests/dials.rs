@@ -105,3 +105,33 @@ fn a_dial_that_fails_beside_connections_in_use_fails_nobody_and_is_not_made_agai
     assert!(room.acts().contains(&Act::Wake(waiter)));
     assert!(matches!(room.book.claim(waiter, room.now), Claim::Failed(_)));
 }
+
+/// An upstream that is full accepts, and ends the connection at once.
+#[test]
+fn what_is_turned_away_before_its_first_use_is_refilled_with_pauses() {
+    let mut room = Room::of(Mode::Dynamic { min_idle: 2, max: 4 });
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let dials = room.dials();
+        assert_eq!(dials.len(), 2);
+        dials.iter().for_each(|place| room.dialed(*place));
+        for place in dials {
+            assert!(room.book.ended(place, room.now));
+            assert!(room.acts().iter().all(|act| !matches!(act, Act::Dial(_))));
+            assert!(room.book.closed(place, room.now));
+            assert!(room.acts().iter().all(|act| !matches!(act, Act::Dial(_))));
+        }
+        let due = room.book.next_maintenance().expect("a refill is due");
+        pauses.push((due - room.now).as_millis());
+        room.now = due;
+    }
+    assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+    // Callers do not wait for that, and one that has served is not turned away.
+    let dials = room.dials();
+    dials.iter().for_each(|place| room.dialed(*place));
+    let place = room.hit();
+    room.now += ms(1);
+    room.checkin(place);
+    assert!(room.book.ended(place, room.now));
+    assert!(room.acts().iter().any(|act| matches!(act, Act::Dial(_))), "at once");
+}

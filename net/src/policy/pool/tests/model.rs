@@ -305,6 +305,10 @@ impl Rig {
         }
         let model = &mut self.model;
         let conn = model.conns.get_mut(&place).expect("there");
+        if conn.opened == Some(conn.seen) && conn.state != State::Closing {
+            // It was turned away: a pause.
+            model.has_failed = true;
+        }
         match (conn.state, conn.ticket.take()) {
             (State::Closing, _) => {}
             (State::CheckedOut, None) => conn.is_ended = true,
