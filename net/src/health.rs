@@ -64,7 +64,8 @@ impl Check {
     }
 
     async fn ask(&self, connector: &Connector, endpoint: SocketAddr) -> Result<(), Error> {
-        let mut stream = connector.connect(endpoint, &About::default()).await?;
+        let (about, left) = (About::default(), self.limits.timeout);
+        let mut stream = connector.connect_within(endpoint, &about, left).await?;
         if !self.send.is_empty() {
             stream.send_all(&self.send).await?;
         }

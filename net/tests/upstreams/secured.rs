@@ -11,7 +11,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use slipring::connector::{ConnectLimits, Connector};
 use slipring::failure::{Kind, Phase, Tls};
+use slipring::health::Check;
 use slipring::policy::balancer::Availability;
+use slipring::policy::health::HealthLimits;
 use slipring::policy::pool::{Mode, PoolLimits};
 use slipring::proxy_protocol::Version;
 use slipring::resolve::{Fixed, ResolveLimits};
@@ -268,6 +270,21 @@ fn a_handshake_that_stalls_is_told_as_one_whoever_s_time_it_was() {
             assert_eq!(error.phase(), Phase::TlsHandshake, "{error}");
             assert_eq!(error.endpoint(), Some(address), "{error}");
         }
+        server.join().expect("the server");
+    });
+}
+
+#[test]
+fn a_check_that_is_too_slow_says_at_what() {
+    bounded(|| {
+        let (address, server) = server(|listener| {
+            let _ = accept(listener).read_to_end(&mut Vec::new());
+        });
+        let limits = HealthLimits { timeout: ms(200), ..HealthLimits::default() };
+        let check = Check { limits, ..Check::default() };
+        let error = run(move || async move { check.run(&connector(), address).await });
+        let error = error.expect_err("it stalls");
+        assert_eq!((error.label(), error.phase()), ("tls_timeout", Phase::TlsHandshake), "{error}");
         server.join().expect("the server");
     });
 }
