@@ -28,7 +28,8 @@ use crate::tasks::wake_waiter;
 
 pub(crate) use line::{Line, Token};
 
-/// How long who has one of too few keeps it, as long as there is work for it: 20 ms †. A dial is to cost little of that.
+/// How long who has one of too few keeps it, as long as there is work for it: 20 ms †. A dial is to cost little of
+/// that.
 pub(crate) const TURN: Duration = Duration::from_millis(20);
 
 /// What a reactor has here.

@@ -19,47 +19,41 @@ use crate::pool::Pooled;
 use crate::tasks::{now, sleep_until, timeout};
 
 impl UpstreamRoom {
-    /// Attempts until one succeeds, or no further one is allowed. `deadline` is when all has to be over; `first` is
-    /// whom the first of them goes to, if that is decided already.
+    /// Attempts until one succeeds, or no further one is allowed. `deadline` is when all has to be over.
     async fn attempt<T>(
         &self,
         request: &Request,
         idempotency: Idempotency,
         deadline: Option<Duration>,
-        mut first: Option<Result<Call, Error>>,
-        mut one: impl AsyncFnMut(Call, Wants) -> Result<T, Error>,
+        begun: Begun,
+        mut act: impl AsyncFnMut(Call, Wants) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let started = now();
         let idempotency = match sings(Canary::RepeatsAnything) {
             true => Idempotency::Idempotent,
             false => idempotency,
         };
+        let mut tried = Vec::new();
+        let (started, mut result) = match begun {
+            Begun::Failed { started, endpoint, error } => {
+                tried.push(endpoint);
+                (started, Err(error))
+            }
+            Begun::Chosen(_) | Begun::Nothing => {
+                let started = now();
+                self.note_request(started);
+                let chosen = match begun {
+                    Begun::Chosen(chosen) => chosen,
+                    _ => self.begin(request, &[]),
+                };
+                (started, self.try_once(chosen, Wants::Any, &mut tried, &mut act).await)
+            }
+        };
         let mut attempts =
             Attempts::new(&self.upstream.limits.retry, idempotency, started, deadline);
-        self.note_request(started);
-        let (mut tried, mut wants) = (Vec::new(), Wants::Any);
         loop {
-            let avoid = if wants == Wants::Other { &tried[..] } else { &[] };
-            let begun = first.take().unwrap_or_else(|| self.begin(request, avoid));
-            let error = match begun {
-                Ok(call) => {
-                    let endpoint = call.endpoint;
-                    self.count(|counters| counters.attempts += 1);
-                    match one(call, wants).await {
-                        Ok(done) => {
-                            self.count(|counters| counters.succeeded += 1);
-                            return Ok(done);
-                        }
-                        Err(error) => {
-                            tried.push(endpoint);
-                            error
-                        }
-                    }
-                }
-                Err(error) => {
-                    self.count(|counters| counters.note_nobody(&error));
-                    error
-                }
+            let error = match result {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
             };
             let others = self.has_others(&tried);
             let next = {
@@ -70,13 +64,15 @@ impl UpstreamRoom {
                 attempts.failed(&error, others, now(), &mut verdicts.budget, &mut verdicts.rng)
             };
             match next {
-                Next::Retry { at, wants: what } => {
-                    tracing::debug!(upstream = %self.upstream.name, %error, ?what, "is tried again");
-                    wants = what;
+                Next::Retry { at, wants } => {
+                    tracing::debug!(upstream = %self.upstream.name, %error, ?wants, "is tried again");
                     self.count(|counters| counters.retries += 1);
                     if at > now() {
                         sleep_until(at).await;
                     }
+                    let avoid = if wants == Wants::Other { &tried[..] } else { &[] };
+                    let chosen = self.begin(request, avoid);
+                    result = self.try_once(chosen, wants, &mut tried, &mut act).await;
                 }
                 Next::GiveUp(why) => {
                     self.count(|counters| counters.note_end(why));
@@ -87,6 +83,49 @@ impl UpstreamRoom {
                 }
             }
         }
+    }
+
+    /// One attempt, with whom is chosen for it.
+    async fn try_once<T>(
+        &self,
+        chosen: Result<Call, Error>,
+        wants: Wants,
+        tried: &mut Vec<u32>,
+        act: &mut impl AsyncFnMut(Call, Wants) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let call = match chosen {
+            Ok(call) => call,
+            Err(error) => {
+                self.count(|counters| counters.note_nobody(&error));
+                return Err(error);
+            }
+        };
+        let endpoint = call.endpoint;
+        self.count(|counters| counters.attempts += 1);
+        let result = act(call, wants).await;
+        match &result {
+            Ok(_) => self.count(|counters| counters.succeeded += 1),
+            Err(_) => tried.push(endpoint),
+        }
+        result
+    }
+
+    /// A connection that is kept where a request goes to. Most find one: what the others need, who have to wait, is not
+    /// moved about with every one of them.
+    fn at_once(&self, request: &Request, at: &'static Location<'static>) -> Result<Lent, Begun> {
+        if !self.is_known() {
+            return Err(Begun::Nothing);
+        }
+        let call = match self.begin(request, &[]) {
+            Ok(call) => call,
+            Err(error) => return Err(Begun::Chosen(Err(error))),
+        };
+        let Some(pooled) = call.member().pool.room().try_checkout(at) else {
+            return Err(Begun::Chosen(Ok(call)));
+        };
+        self.note_request(call.started());
+        self.count(|counters| counters.attempts += 1);
+        Ok(lent(pooled, call))
     }
 
     fn note_request(&self, now: Duration) {
@@ -135,7 +174,7 @@ impl UpstreamRoom {
             request,
             Idempotency::ConnectOnly,
             Some(deadline),
-            None,
+            Begun::Nothing,
             async |call, _| self.dial(call, request, deadline).await,
         );
         self.within(request, get).await
@@ -189,48 +228,29 @@ impl UpstreamRoom {
 
     // ------------------------------------------------------------------------------ checkout
 
-    /// Most find what they want at once: what the others need is not moved about with every one of them.
     pub(super) async fn checkout(
         &self,
         request: &Request,
         at: &'static Location<'static>,
     ) -> Result<Lent, Error> {
         match self.at_once(request, at) {
-            Ok(lent) => Ok(lent),
-            Err(first) => Box::pin(self.checkout_in_time(request, at, first)).await,
+            Ok(lent) => {
+                self.count(|counters| counters.succeeded += 1);
+                Ok(lent)
+            }
+            Err(begun) => Box::pin(self.checkout_in_time(request, at, begun)).await,
         }
-    }
-
-    /// A connection that is kept where the request goes to, or whom it would go to.
-    fn at_once(
-        &self,
-        request: &Request,
-        at: &'static Location<'static>,
-    ) -> Result<Lent, Option<Result<Call, Error>>> {
-        if !self.is_known() {
-            return Err(None);
-        }
-        let call = self.begin(request, &[]).map_err(|error| Some(Err(error)))?;
-        let Some(pooled) = call.member().pool.room().try_checkout(at) else {
-            return Err(Some(Ok(call)));
-        };
-        self.note_request(call.started());
-        self.count(|counters| {
-            counters.attempts += 1;
-            counters.succeeded += 1;
-        });
-        Ok(lent(pooled, call))
     }
 
     async fn checkout_in_time(
         &self,
         request: &Request,
         at: &'static Location<'static>,
-        first: Option<Result<Call, Error>>,
+        begun: Begun,
     ) -> Result<Lent, Error> {
         let deadline = self.deadline(request);
         let only = Idempotency::ConnectOnly;
-        let get = self.attempt(request, only, Some(deadline), first, async |call, wants| {
+        let get = self.attempt(request, only, Some(deadline), begun, async |call, wants| {
             self.take(call, wants, at, deadline).await
         });
         self.within(request, get).await
@@ -277,47 +297,107 @@ impl UpstreamRoom {
         at: &'static Location<'static>,
         mut act: impl AsyncFnMut(&mut Stream) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let get_by = self.deadline(request);
-        let end_by = request.within.map(|within| now().saturating_add(within));
-        // Retries end when the request has to be over; without such a time, when a connection should have been had.
-        let deadline = end_by.or(Some(get_by));
+        let times = Times {
+            get_by: self.deadline(request),
+            end_by: request.within.map(|within| now().saturating_add(within)),
+        };
+        let begun = match self.at_once(request, at) {
+            Ok(lent) => {
+                let (started, endpoint) = lent.begun();
+                match times.act(lent, &mut act).await {
+                    Ok(done) => {
+                        self.count(|counters| counters.succeeded += 1);
+                        return Ok(done);
+                    }
+                    Err(error) => Begun::Failed { started, endpoint, error },
+                }
+            }
+            Err(begun) => begun,
+        };
+        Box::pin(self.call_in_time(request, idempotency, at, begun, times, act)).await
+    }
+
+    async fn call_in_time<T>(
+        &self,
+        request: &Request,
+        idempotency: Idempotency,
+        at: &'static Location<'static>,
+        begun: Begun,
+        times: Times,
+        mut act: impl AsyncFnMut(&mut Stream) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         // Until it has its first connection; who tries again has waited before.
-        let mut pending = Some(self.pend()?);
-        let left = get_by.saturating_sub(now());
-        if timeout(left, self.known()).await.is_err() {
+        let mut pending = match begun {
+            Begun::Failed { .. } => None,
+            Begun::Chosen(_) | Begun::Nothing => Some(self.pend()?),
+        };
+        let left = times.get_by.saturating_sub(now());
+        if !self.is_known() && timeout(left, self.known()).await.is_err() {
             self.count(|counters| counters.note_time_up(false));
             return Err(Error::new(failure::Resolve::Timeout).after(left));
         }
-        self.attempt(request, idempotency, deadline, None, async |call, wants| {
-            let lent = self.take(call, wants, at, get_by.max(now())).await;
+        self.attempt(request, idempotency, Some(times.last()), begun, async |call, wants| {
+            let lent = self.take(call, wants, at, times.get_by.max(now())).await;
             drop(pending.take());
-            let mut lent = lent?;
-            lent.begins();
-            let acted = match end_by {
-                Some(end_by) => timeout(end_by.saturating_sub(now()), act(&mut lent)).await,
-                None => Ok(act(&mut lent).await),
-            };
-            match acted {
-                Ok(Ok(done)) => {
-                    lent.succeeded();
-                    Ok(done)
-                }
-                Ok(Err(error)) => {
-                    let error = knowing(error, lent.traffic());
-                    lent.failed(&error);
-                    Err(error)
-                }
-                Err(elapsed) => {
-                    let error = Error::new(failure::Transfer::ReadTimeout)
-                        .at(lent.peer())
-                        .after(elapsed.within)
-                        .with_traffic(lent.traffic());
-                    lent.failed(&error);
-                    Err(error)
-                }
-            }
+            times.act(lent?, &mut act).await
         })
         .await
+    }
+}
+
+/// How far a request has come before it waits for anything.
+enum Begun {
+    /// Nowhere.
+    Nothing,
+    /// To whom its first attempt is for, or why there is nobody.
+    Chosen(Result<Call, Error>),
+    /// Its first attempt has failed, over a kept connection.
+    Failed { started: Duration, endpoint: u32, error: Error },
+}
+
+/// Until when a call is to have a connection, and until when it is to be over, if that was said.
+#[derive(Clone, Copy)]
+struct Times {
+    get_by: Duration,
+    end_by: Option<Duration>,
+}
+
+impl Times {
+    /// Retries end when the request has to be over; without such a time, when a connection should have been had.
+    fn last(self) -> Duration {
+        self.end_by.unwrap_or(self.get_by)
+    }
+
+    /// What the caller does with a connection, in the time that it has.
+    async fn act<T>(
+        self,
+        mut lent: Lent,
+        act: &mut impl AsyncFnMut(&mut Stream) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        lent.begins();
+        let acted = match self.end_by {
+            Some(end_by) => timeout(end_by.saturating_sub(now()), act(&mut lent)).await,
+            None => Ok(act(&mut lent).await),
+        };
+        match acted {
+            Ok(Ok(done)) => {
+                lent.succeeded();
+                Ok(done)
+            }
+            Ok(Err(error)) => {
+                let error = knowing(error, lent.traffic());
+                lent.failed(&error);
+                Err(error)
+            }
+            Err(elapsed) => {
+                let error = Error::new(failure::Transfer::ReadTimeout)
+                    .at(lent.peer())
+                    .after(elapsed.within)
+                    .with_traffic(lent.traffic());
+                lent.failed(&error);
+                Err(error)
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use slipring_core::Timeout;
 use slipring_core::canary::{Canary, sings};
@@ -94,6 +95,11 @@ impl Lent {
     #[must_use]
     pub fn endpoint(&self) -> SocketAddr {
         self.call.member().address()
+    }
+
+    /// When its request began, and this reactor's number of the endpoint.
+    pub(super) fn begun(&self) -> (Duration, u32) {
+        (self.call.started(), self.call.endpoint)
     }
 
     /// Whether it has been in use before.

@@ -1,12 +1,13 @@
-//! Who has the connections of an upstream, on one reactor: the pool of each endpoint, and requests with one of their own.
+//! Who has the connections of an upstream, on one reactor: the pool of each endpoint, and requests with one of their
+//! own.
 //!
-//! Is: what each party has, what it waits for, and which of them gives one up at the cap though callers of its own wait.
-//! Is not: the cap, which knows nobody; who is next in its line gets what is given back.
+//! Is: what each party has, what it waits for, and which of them gives one up at the cap though callers of its own
+//! wait. Is not: the cap, which knows nobody; who is next in its line gets what is given back.
 //!
-//! *Why a comparison, and not a share of the cap for each*: endpoints that nobody asks for would have theirs too, and who
-//! is asked for would close connections for nobody's sake. Who has two more than another that wants gives one up; from
-//! then on neither gives any to the other, so none is closed twice for the same want. A party that has none at all, at a
-//! cap of fewer than there are parties, has its turn.
+//! *Why a comparison, and not a share of the cap for each*: endpoints that nobody asks for would have theirs too, and
+//! who is asked for would close connections for nobody's sake. Who has two more than another that wants gives one up;
+//! from then on neither gives any to the other, so none is closed twice for the same want. A party that has none at
+//! all, at a cap of fewer than there are parties, has its turn.
 
 use std::cell::Cell;
 use std::rc::Rc;
