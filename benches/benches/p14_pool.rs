@@ -24,7 +24,7 @@ use slipring::policy::pool::{Mode, PoolLimits};
 use slipring::pool::{Plain, Pool};
 use slipring::upstream::{Request, Upstream, UpstreamLimits};
 use slipring::{
-    Error, RemoteJoin, Runtime, SendError, Serve as _, Serving, spawn_local, yield_now,
+    Error, Idempotency, RemoteJoin, Runtime, SendError, Serve as _, Serving, spawn_local, yield_now,
 };
 use slipring_benches::measure::binaries::single_peer_with;
 use slipring_benches::measure::clock::now;
@@ -71,6 +71,8 @@ enum What {
     Try(u32),
     /// `Upstream::checkout`, with so many endpoints.
     Upstream(u32),
+    /// `Upstream::call` that does nothing, with so many endpoints.
+    Call(u32),
 }
 
 /// Who is compared.
@@ -84,7 +86,7 @@ enum Who {
 }
 
 /// The first is what the others are ratios of.
-const HIT: [(&str, Who); 18] = [
+const HIT: [(&str, Who); 20] = [
     ("**slipring** pool, 1 idle", Who::Slipring(What::Pool(1))),
     ("slipring pool, 10 idle", Who::Slipring(What::Pool(10))),
     ("slipring pool, 100 idle", Who::Slipring(What::Pool(100))),
@@ -92,6 +94,8 @@ const HIT: [(&str, Who); 18] = [
     ("slipring pool, two tasks, a reactor each", Who::TwoReactors),
     ("slipring upstream, 1 endpoint", Who::Slipring(What::Upstream(1))),
     ("slipring upstream, 100 endpoints", Who::Slipring(What::Upstream(100))),
+    ("slipring upstream, an empty `call`, 1 endpoint", Who::Slipring(What::Call(1))),
+    ("slipring upstream, an empty `call`, 100 endpoints", Who::Slipring(What::Call(100))),
     ("deadpool, current thread, 1 idle", Who::Peer("deadpool", "current", 1, 1)),
     ("deadpool, current thread, 10 idle", Who::Peer("deadpool", "current", 10, 1)),
     ("deadpool, current thread, 100 idle", Who::Peer("deadpool", "current", 100, 1)),
@@ -253,6 +257,18 @@ impl Bench {
                         drop(upstream.checkout(&request).await?);
                     }
                     timed(async || drop(black_box(upstream.checkout(&request).await))).await
+                })
+            }
+            What::Call(endpoints) => {
+                let upstream = self.upstream(endpoints)?;
+                spawner.spawn(move || async move {
+                    let request = Request::default();
+                    let call =
+                        || upstream.call(&request, Idempotency::Idempotent, async |_| Ok(()));
+                    for _ in 0..WARM_UP {
+                        call().await?;
+                    }
+                    timed(async || assert!(black_box(call().await).is_ok())).await
                 })
             }
         };

@@ -317,8 +317,8 @@ impl UpstreamBuilder {
     /// the tier that the source says. One task of one reactor follows it. A name that is an address needs no source.
     ///
     /// With TLS, certificates of what is found have to be for this name, unless the connector has one of its own
-    /// ([`server_name`](crate::connector::ConnectorBuilder::server_name)); for a service (`srv:_http._tcp.example.com`)
-    /// they have to be for its domain (`example.com`), as whoever forges the answer could name any host.
+    /// (`ConnectorBuilder::server_name`); for a service (`srv:_http._tcp.example.com`) they have to be for its domain
+    /// (`example.com`), as whoever forges the answer could name any host.
     ///
     /// ```
     /// use slipring::resolve::{Fixed, ResolveLimits};
