@@ -379,7 +379,7 @@ impl UpstreamBuilder {
                 return Err(UpstreamError::NotPublic(*address));
             }
         }
-        targets.sort_unstable_by_key(|target| (target.tier, target.address));
+        targets.sort_unstable_by_key(|target| target.address);
         if let Some(pair) = targets.windows(2).find(|pair| pair[0].address == pair[1].address) {
             return Err(UpstreamError::Twice(pair[0].address));
         }

@@ -461,6 +461,10 @@ fn what_makes_no_sense_is_refused_with_a_remedy() {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let twice = Upstream::builder("test").endpoint(address).endpoint(address).build();
     assert_eq!(twice.expect_err("twice"), UpstreamError::Twice(address));
+    let between = SocketAddr::from(([127, 0, 0, 1], 2));
+    let twice = Upstream::builder("test").endpoint(address).endpoint(between);
+    let twice = twice.target(Target { tier: 1, ..Target::new(address) }).build();
+    assert_eq!(twice.expect_err("in two tiers"), UpstreamError::Twice(address));
     let with = |limits| Upstream::builder("test").endpoint(address).limits(limits).build();
     let fine = UpstreamLimits::default();
     let nothing = with(UpstreamLimits { dials_max: 0, ..fine.clone() }).expect_err("no dials");
