@@ -254,6 +254,10 @@ impl UpstreamRoom {
             let mut all = roster.members.iter();
             let listed = all.find(|listed| Arc::ptr_eq(&listed.member, &slot.member));
             slot.is_gone = listed.is_none();
+            if slot.is_gone {
+                // Only so many may be ejected, and it needs that no more.
+                self.upstream.ejections.uneject(slot.member.number, now);
+            }
             if let Some(listed) = listed {
                 // Those that have come or gone may have changed which tier is the how many-th.
                 let set = endpoints.set_tier(number as u32, tier_of(listed));

@@ -154,6 +154,11 @@ impl UpstreamRoom {
     pub(super) fn ejected(&self, member: u32, ejected: Ejected) {
         let Some(known) = self.known_as(member) else { return };
         let member = &known.member;
+        if !self.is_of_the_roster(member) {
+            // Nobody is sent there anyway, and only so many may be ejected.
+            self.upstream.ejections.uneject(member.number, now());
+            return;
+        }
         self.count(|counters| counters.ejections += 1);
         tracing::warn!(
             upstream = %self.upstream.name,

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::setting::{made, run, runtime, soon, upstream};
-use crate::support::{BlackHole, bounded, end, eventually, loopback, ms, one_reactor, serve, sum};
-use slipring::failure::{Admit, Kind};
+use crate::support::{
+    BlackHole, bounded, end, eventually, loopback, ms, one_reactor, refusing, serve, sum,
+};
+use slipring::failure::{Admit, Kind, Transfer};
 use slipring::health::Check;
 use slipring::policy::balancer::Availability;
 use slipring::policy::breaker::BreakerLimits;
@@ -16,7 +18,7 @@ use slipring::policy::pool::{Mode, PoolLimits};
 use slipring::policy::retry::RetryPolicy;
 use slipring::resolve::{Fixed, ResolveLimits};
 use slipring::upstream::{Request, Upstream, UpstreamLimits};
-use slipring::{sleep, spawn_local};
+use slipring::{Error, sleep, spawn_local};
 
 /// An upstream of a name, and what moves the name.
 fn named(limits: UpstreamLimits) -> (Upstream, impl Fn(&[SocketAddr]) + Send) {
@@ -169,6 +171,35 @@ fn who_has_left_is_not_kept_company_by_idle_connections_while_a_call_lasts() {
         task.join().expect("it ends");
         drop(upstream);
         end(serving);
+        end(first.0);
+        end(second.0);
+    });
+}
+
+#[test]
+fn calls_that_fail_on_who_has_left_keep_nobody_else_from_being_ejected() {
+    bounded(|| {
+        let (first, second) = (upstream(), upstream());
+        let (_bound, dead) = refusing();
+        let (upstream, moves) = named(UpstreamLimits::default());
+        let (leaving, staying) = (first.1, second.1);
+        run(move || async move {
+            moves(&[leaving]);
+            let mut calls = Vec::new();
+            for _ in 0..6 {
+                calls.push(upstream.checkout(&Request::default()).await.expect("it lives"));
+            }
+            moves(&[staying, dead]);
+            soon("the others are there", || who_is_there(&upstream).len() == 3).await;
+            for call in calls.drain(..5) {
+                call.failed(&Error::new(Transfer::ResetEarly));
+            }
+            for _ in 0..60 {
+                drop(upstream.connect(&Request::default()).await);
+            }
+            let there = who_is_there(&upstream);
+            assert!(there.contains(&(dead, Availability::Ejected)), "{there:?}");
+        });
         end(first.0);
         end(second.0);
     });
