@@ -119,7 +119,9 @@ impl Front {
 
     /// A reactor ends: after it was retired and, if it has not failed, saw no mail. Whether it was the last: what
     /// is in mailboxes then nobody else will take.
-    pub(crate) fn end(&self) -> bool {
+    pub(crate) fn end(&self, reactor: usize) -> bool {
+        // Its last turn has no successor that would say that it is over: it would be taken for one that never ends.
+        self.loads.end_turn(reactor);
         self.living.fetch_sub(1, Ordering::SeqCst) == 1
     }
 

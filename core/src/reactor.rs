@@ -284,7 +284,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         } else if !self.is_drained() {
             return ControlFlow::Continue(());
         } else {
-            self.front.end();
+            self.front.end(self.number);
         }
         self.end_handler();
         self.report();

@@ -202,7 +202,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn abandon_mail(&mut self) {
         self.front.abandon(self.number);
         self.retire();
-        if self.front.end() {
+        if self.front.end(self.number) {
             while let Some(message) = self.front.take(self.number) {
                 match message {
                     Message::Client(client) => self.drop_client(client),

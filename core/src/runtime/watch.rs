@@ -134,7 +134,19 @@ mod tests {
         front.loads().end_turn(0);
         assert_eq!(watch.look(100 * STALL_US), []);
         assert!(!watch.is_over());
-        front.end();
+        front.end(0);
         assert!(watch.is_over());
+    }
+
+    #[test]
+    fn one_that_has_ended_while_others_drain_has_not_stalled() {
+        let front = Arc::new(Front::new(2, 8));
+        let mut watch = Watch::new(Arc::clone(&front), Arc::new(Admission::new(8, 0, 1, 2)));
+        front.loads().begin_turn(0, 100);
+        front.loads().begin_turn(1, 100);
+        front.end(1);
+        front.loads().end_turn(0);
+        assert_eq!(watch.look(100 * STALL_US), []);
+        assert!(!watch.is_over());
     }
 }
