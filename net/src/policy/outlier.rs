@@ -40,7 +40,8 @@
 //! second with the word holds it for a moment, in which another may be refused; its endpoint's next failure asks again.
 //!
 //! *Times.* The n-th ejection lasts n times the base, up to the longest. n goes down by one for each base's length that
-//! it was not ejected since (Envoy: for each interval).
+//! it was not ejected since (Envoy: for each interval). One that was ejected for dials only, and cannot be reached when
+//! its time comes, is not let in to be found out by calls again: whoever probes it prolongs its ejection.
 //!
 //! *While ejected*, outcomes are of calls that were under way, or of desperate ones: they count for nothing, and when
 //! it is back, the row begins anew, on all reactors.
@@ -161,7 +162,7 @@ impl OutlierLimits {
 /// An endpoint was ejected by what was noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ejected {
-    /// On the runtime's clock; it is in again from then on.
+    /// On the runtime's clock; it is in again from then on, unless that is [prolonged](Ejections::prolong).
     pub until: Duration,
     /// The how many-th time it is, lately.
     pub times: u32,
@@ -264,6 +265,36 @@ impl Ejections {
     /// A probe has connected to it: it is back, if it was ejected for dials only. Whether it was.
     pub fn probed(&self, endpoint: u32, now: Duration) -> bool {
         self.free_if(endpoint, now, |state| state.is_dials_only)
+    }
+
+    /// A probe could not connect to it: ejected for dials only, until a time that has not come yet, it stays so until
+    /// another. That; `None` if it is not, and whoever probes it has nothing left to do.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use slipring::policy::outcome::Outcome;
+    /// use slipring::policy::outlier::{Ejections, Outlier, OutlierLimits};
+    ///
+    /// let (shared, now) = (Ejections::new(8), Duration::from_secs(60));
+    /// shared.set_members(4);
+    /// let mut outlier = Outlier::new(OutlierLimits::default());
+    /// let until = outlier.note(&shared, 2, now, Outcome::DialTimeout).expect("one is enough").until;
+    /// let later = until + Duration::from_secs(10);
+    /// assert_eq!(shared.prolong(2, now, until, later), Some(later));
+    /// assert!(shared.is_ejected(2, until) && !shared.is_ejected(2, later));
+    /// // That was another ejection, or it is over.
+    /// assert_eq!(shared.prolong(2, now, until, later), None);
+    /// ```
+    pub fn prolong(
+        &self,
+        endpoint: u32,
+        now: Duration,
+        until: Duration,
+        later: Duration,
+    ) -> Option<Duration> {
+        let state = self.state(endpoint).filter(|state| state.is_until(until, now))?;
+        let after = EjectionState { until: later.max(until), ..state }.rounded();
+        (state.is_dials_only && self.replace(endpoint, state, after)).then_some(after.until)
     }
 
     /// It is back, whatever it was ejected for. Whether it was.

@@ -38,7 +38,7 @@ pub struct UpstreamLimits {
     /// When an endpoint is left alone.
     pub outlier: OutlierLimits,
     /// How often it is tried to connect to an endpoint that is left alone because dials failed; it is back at the first
-    /// success. Default 500 ms †. More than zero.
+    /// success, and stays out for as long as there is none. Default 500 ms †. More than zero.
     pub probe_interval: Duration,
     /// Whether, how often and how fast requests are made again.
     pub retry: RetryPolicy,

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::UpstreamLimits;
 use super::members::Member;
 use super::room::UpstreamRoom;
 use crate::connector::About;
@@ -16,7 +17,7 @@ use crate::health::Check;
 use crate::policy::breaker::Counts;
 use crate::policy::health::{Changed, Health, Initially};
 use crate::policy::outlier::Ejected;
-use crate::tasks::{Executor, now, put_aside, sleep, sleep_until, spawn_local, timeout};
+use crate::tasks::{Executor, now, put_aside, sleep, sleep_until, spawn_local};
 
 /// How often reactors tell each other what they have: 100 ms †. What they know of each other is at most so old.
 const TELL_EVERY: Duration = Duration::from_millis(100);
@@ -24,6 +25,8 @@ const TELL_EVERY: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Without a call for so long, there is nothing to tell: longer than any window that is short enough to matter.
 const QUIET_AFTER: u32 = 600;
+/// A probe has at least so long: a SYN that is lost is sent once more after a second.
+const PROBE_MIN: Duration = Duration::from_secs(1);
 
 impl UpstreamRoom {
     /// Tells the others, as long as there is anything to be told; else it looks once a second whether there is anything
@@ -174,31 +177,63 @@ impl UpstreamRoom {
         }
     }
 
-    /// Tries to connect to an endpoint that was ejected for dials only, until that succeeds or its time has come.
-    async fn probe(self: Rc<Self>, member: Arc<Member>, until: Duration) {
-        let every = self.upstream.limits.probe_interval;
-        let mut at = now();
+    /// Looks after an endpoint that was ejected for dials only, as long as it is: tries to connect, one dial at a time.
+    ///
+    /// The last of them, before its time has come, has all the time that a client's dial has. If that fails too,
+    /// clients would only find out the same, each by a dial of its own: it is left alone for as long again as the first
+    /// time.
+    async fn probe(self: Rc<Self>, member: Arc<Member>, ejected_until: Duration) {
+        let UpstreamLimits { probe_interval, outlier, .. } = &self.upstream.limits;
+        let brief = (*probe_interval).max(PROBE_MIN);
+        let whole = member.connector.limits().total;
+        // Not sooner than halfway: one that is refused takes no time at all.
+        let last_before = |until: Duration, now: Duration| {
+            let lead = whole.saturating_add(brief).saturating_add(*probe_interval);
+            until.saturating_sub(lead.min(until.saturating_sub(now) / 2))
+        };
+        let (mut until, mut at) = (ejected_until, now());
+        let mut last = last_before(until, at);
         loop {
-            at = at.saturating_add(every).max(now());
-            if at >= until || !self.is_of_the_roster(&member) {
-                return;
-            }
+            at = at.saturating_add(*probe_interval).max(now());
             sleep_until(at).await;
-            let is_ejected = self.upstream.ejections.is_ejected(member.number, now());
-            if !is_ejected {
+            if !self.is_kept_out(&member, until) {
                 return;
             }
+            let is_last = now() >= last;
+            let within = if is_last { whole } else { brief };
             let about = About::default();
-            let connect = member.connector.connect(member.address(), &about);
-            if let Ok(Ok(stream)) = timeout(every.max(Duration::from_secs(1)), connect).await {
-                drop(stream);
-                if self.upstream.ejections.probed(member.number, now()) {
-                    self.count(|counters| counters.returns += 1);
-                    tracing::info!(upstream = %self.upstream.name, endpoint = %member.address(), "is back");
+            match member.connector.connect_within(member.address(), &about, within).await {
+                Ok(stream) => {
+                    drop(stream);
+                    return self.is_back(&member);
                 }
-                self.refresh();
-                return;
+                // A lack of ours says nothing of the endpoint.
+                Err(error) if is_last && error.counts_for_breaker() => {
+                    let now = now();
+                    let later = now.saturating_add(outlier.base);
+                    let prolonged =
+                        self.upstream.ejections.prolong(member.number, now, until, later);
+                    let Some(prolonged) = prolonged else { return };
+                    until = prolonged;
+                    last = last_before(until, now);
+                }
+                Err(_) => {}
             }
         }
+    }
+
+    /// Whether it is the same ejection still, of an endpoint that belongs to the upstream.
+    fn is_kept_out(&self, member: &Arc<Member>, until: Duration) -> bool {
+        let state = self.upstream.ejections.state(member.number);
+        state.is_some_and(|state| state.is_until(until, now())) && self.is_of_the_roster(member)
+    }
+
+    /// A probe has reached it.
+    fn is_back(&self, member: &Arc<Member>) {
+        if self.upstream.ejections.probed(member.number, now()) {
+            self.count(|counters| counters.returns += 1);
+            tracing::info!(upstream = %self.upstream.name, endpoint = %member.address(), "is back");
+        }
+        self.refresh();
     }
 }

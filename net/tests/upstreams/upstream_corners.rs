@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::setting::{ask, made, runtime, upstream, with_upstream};
+use crate::setting::{ask, made, run, runtime, upstream, with_upstream};
 use crate::support::{
-    self, BlackHole, bounded, end, eventually, ms, one_reactor, spawn, sum, two_reactors,
+    self, BlackHole, bounded, end, eventually, ms, one_reactor, refusing, spawn, sum, two_reactors,
 };
+use slipring::connector::{ConnectLimits, Connector};
 use slipring::failure::{Admit, Dial, Kind};
 use slipring::policy::balancer::{Algorithm, Availability};
 use slipring::policy::breaker::BreakerLimits;
+use slipring::policy::outlier::OutlierLimits;
 use slipring::policy::pool::{Mode, PoolLimits};
 use slipring::policy::retry::RetryPolicy;
 use slipring::upstream::{Request, Upstream, UpstreamLimits};
@@ -247,6 +249,71 @@ fn a_black_hole_is_found_also_by_callers_that_have_less_time_than_a_dial() {
             });
         }
         drop(hole);
+        end(serving);
+    });
+}
+
+/// Left alone for half a second at first, and probed ten times a second.
+fn soon_back() -> UpstreamLimits {
+    UpstreamLimits {
+        algorithm: Algorithm::RoundRobin,
+        outlier: OutlierLimits { base: ms(500), longest: ms(2000), ..OutlierLimits::default() },
+        probe_interval: ms(100),
+        ..UpstreamLimits::default()
+    }
+}
+
+#[test]
+fn who_is_not_back_when_its_time_has_come_costs_nobody_another_connect_timeout() {
+    bounded(|| {
+        let (serving, live) = upstream();
+        let hole = BlackHole::new();
+        let attempt = ConnectLimits { attempt: ms(150), ..ConnectLimits::default() };
+        let connector = Connector::builder().limits(attempt).build().expect("sound");
+        let upstream = Upstream::builder("test").endpoint(live).endpoint(hole.address);
+        let upstream = upstream.connector(connector).limits(soon_back()).seed(7).build();
+        let upstream = upstream.expect("sound");
+        let slow = run(move || async move {
+            let (begun, mut slow) = (now(), Vec::new());
+            while now() - begun < ms(3000) {
+                let asked = now();
+                drop(upstream.connect(&Request::default()).await.expect("one lives"));
+                if now() - asked >= ms(140) {
+                    slow.push(asked - begun);
+                }
+                sleep(ms(10)).await;
+            }
+            slow
+        });
+        assert!(slow.len() <= 1, "these waited for the black hole: {slow:?}");
+        drop(hole);
+        end(serving);
+    });
+}
+
+#[test]
+fn who_could_not_be_reached_for_long_is_back_when_it_can_be() {
+    bounded(|| {
+        let (serving, live) = upstream();
+        let (bound, dead) = refusing();
+        with_upstream(&[live, dead], soon_back(), async move |upstream| {
+            while !is_ejected(&upstream, dead) {
+                drop(upstream.connect(&Request::default()).await.expect("one lives"));
+            }
+            for _ in 0..60 {
+                sleep(ms(20)).await;
+                assert!(is_ejected(&upstream, dead), "nobody listens there");
+            }
+            bound.listen(8).expect("a bound socket");
+            let begun = now();
+            while is_ejected(&upstream, dead) {
+                assert!(now() - begun < ms(2000), "it can be reached: {}", upstream.snapshot());
+                sleep(ms(20)).await;
+            }
+            // Told ten times a second.
+            sleep(ms(300)).await;
+            assert_eq!(upstream.counters().returns, 1);
+        });
         end(serving);
     });
 }

@@ -53,6 +53,16 @@ impl EjectionState {
         }
     }
 
+    /// Whether it is ejected until that time, which is to come.
+    pub(crate) fn is_until(&self, until: Duration, now: Duration) -> bool {
+        self.is_ejected && self.until == until && now < until
+    }
+
+    /// As a word can say it.
+    pub(super) fn rounded(self) -> Self {
+        Self { until: whole_ms(self.until), ..self }
+    }
+
     /// How often it was ejected lately, as of now: one less for each base's length that it has been in.
     #[must_use]
     pub fn times_lately(&self, now: Duration, limits: &OutlierLimits) -> u32 {
