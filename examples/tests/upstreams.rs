@@ -212,6 +212,22 @@ fn a_black_hole_costs_one_connect_timeout_and_is_avoided_then() {
 }
 
 #[test]
+fn a_drain_that_waits_for_a_client_accuses_no_reactor_that_has_ended() {
+    let (_listener, _fillers, hole) = black_hole();
+    let (mut proxy, address) =
+        proxy_to(&[hole], &["--connect-timeout", "1500ms", "--retries", "0"]);
+    let client = connect(address);
+    // It is accepted, and being served, before the drain begins.
+    std::thread::park_timeout(Duration::from_millis(100));
+    proxy.signal("TERM");
+    let (status, stderr, _) = proxy.ended();
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("connect timeout"), "{stderr}");
+    assert!(!stderr.contains("has not turned"), "{stderr}");
+    drop(client);
+}
+
+#[test]
 fn names_and_algorithms_are_taken() {
     let (_echo, upstream) = echo_at(FREE);
     let to = format!("localhost:{}", upstream.port());
