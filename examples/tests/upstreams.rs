@@ -228,6 +228,33 @@ fn a_drain_that_waits_for_a_client_accuses_no_reactor_that_has_ended() {
 }
 
 #[test]
+fn the_log_says_who_is_left_alone_who_is_back_and_which_name_leads_nowhere() {
+    let (dead, gone) = Plain::at(FREE.parse().expect("an address"));
+    drop(dead);
+    let (_echo, live) = echo_at(FREE);
+    let to = format!("{live},{gone},nobody.example:1");
+    // Whatever the name servers here know.
+    let more = ["--fault", "resolve notfound", "--cores", "0"];
+    let mut proxy = Serving::start(PROXY, &[&["--listen", FREE, "--to", &to][..], &more].concat());
+    let address = proxy.address();
+    for _ in 0..100 {
+        ask(address).expect("one lives");
+    }
+    let _back = Plain::at(gone);
+    // A probe every half second.
+    std::thread::park_timeout(Duration::from_millis(1500));
+    proxy.signal("TERM");
+    let (_, stderr, _) = proxy.ended();
+    let says = |words: [&str; 2]| {
+        let is_there = stderr.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(is_there, "{words:?} is not in one line of: {stderr}");
+    };
+    says(["left alone until it can be reached", &gone.to_string()]);
+    says(["is used again", &gone.to_string()]);
+    says(["leads nowhere", "nobody.example:1"]);
+}
+
+#[test]
 fn names_and_algorithms_are_taken() {
     let (_echo, upstream) = echo_at(FREE);
     let to = format!("localhost:{}", upstream.port());

@@ -118,19 +118,26 @@ impl UpstreamRoom {
         }
         for (number, name) in self.upstream.following.names.iter().enumerate() {
             let upstream = Arc::clone(&self.upstream);
+            let query = name.query.clone();
             let publish = move |targets: Result<&[Target], Resolve>| {
                 let found = targets.map(<[Target]>::to_vec);
-                match &found {
-                    Ok(targets) => {
-                        tracing::debug!(upstream = %upstream.name, targets = targets.len(), "a name leads there");
-                    }
-                    Err(failure) => {
-                        tracing::warn!(upstream = %upstream.name, %failure, "a name leads nowhere");
-                    }
-                }
-                {
+                let before = {
                     let all = &upstream.following.found;
-                    all.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(found);
+                    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                    all[number].replace(found)
+                };
+                let of = &upstream.name;
+                match (targets, before) {
+                    (Err(failure), _) => {
+                        tracing::warn!(upstream = %of, %query, %failure, "a name leads nowhere");
+                    }
+                    (Ok(targets), Some(Err(_))) => {
+                        let targets = targets.len();
+                        tracing::warn!(upstream = %of, %query, targets, "a name leads somewhere again");
+                    }
+                    (Ok(targets), _) => {
+                        tracing::debug!(upstream = %of, %query, targets = targets.len(), "a name leads there");
+                    }
                 }
                 begin(&upstream);
             };

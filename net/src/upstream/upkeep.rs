@@ -134,12 +134,19 @@ impl UpstreamRoom {
             let changed = health.checked(now(), result.is_ok());
             if let Err(error) = &result {
                 tracing::debug!(upstream = %self.upstream.name, endpoint = %member.address(), %error, "a check failed");
-            } else if self.upstream.ejections.probed(member.number, now()) {
-                self.count(|counters| counters.returns += 1);
-                self.refresh();
+            } else {
+                self.is_back(&member);
             }
             let Some(changed) = changed else { continue };
-            tracing::warn!(upstream = %self.upstream.name, endpoint = %member.address(), ?changed, "checks say");
+            let (upstream, endpoint) = (&self.upstream.name, member.address());
+            match &result {
+                Ok(()) => {
+                    tracing::warn!(%upstream, %endpoint, "checks succeed; the endpoint is used again");
+                }
+                Err(error) => {
+                    tracing::warn!(%upstream, %endpoint, %error, "checks fail; the endpoint is left alone");
+                }
+            }
             member.set_up(changed == Changed::Up, now());
             self.upstream.health_changes.fetch_add(1, Ordering::SeqCst);
             self.refresh();
@@ -163,13 +170,13 @@ impl UpstreamRoom {
             return;
         }
         self.count(|counters| counters.ejections += 1);
-        tracing::warn!(
-            upstream = %self.upstream.name,
-            endpoint = %member.address(),
-            times = ejected.times,
-            dials_only = ejected.is_dials_only,
-            "calls fail; the endpoint is left alone"
-        );
+        let (upstream, endpoint, times) = (&self.upstream.name, member.address(), ejected.times);
+        if ejected.is_dials_only {
+            tracing::warn!(%upstream, %endpoint, times, "dials fail; the endpoint is left alone until it can be reached");
+        } else {
+            let for_s = ejected.until.saturating_sub(now()).as_secs_f32();
+            tracing::warn!(%upstream, %endpoint, times, for_s, "calls fail; the endpoint is left alone");
+        }
         self.refresh();
         if ejected.is_dials_only && !self.is_over.get() {
             let task = spawn_local(self.me().probe(Arc::clone(member), ejected.until));
@@ -228,12 +235,13 @@ impl UpstreamRoom {
         state.is_some_and(|state| state.is_until(until, now())) && self.is_of_the_roster(member)
     }
 
-    /// A probe has reached it.
+    /// It was reached: if it was ejected for dials only, it is so no more.
     fn is_back(&self, member: &Arc<Member>) {
         if self.upstream.ejections.probed(member.number, now()) {
             self.count(|counters| counters.returns += 1);
-            tracing::info!(upstream = %self.upstream.name, endpoint = %member.address(), "is back");
+            let (upstream, endpoint) = (&self.upstream.name, member.address());
+            tracing::warn!(%upstream, %endpoint, "the endpoint can be reached, and is used again");
+            self.refresh();
         }
-        self.refresh();
     }
 }
