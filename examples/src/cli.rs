@@ -26,8 +26,8 @@ use slipring::tls::{Identity, TlsServer};
 use slipring::{OnFull, Placement, Prefix, Rate};
 
 pub use values::{
-    Cores, Upstreams, address, cores, count, duration, on_full, placement, prefix, rate, timeout,
-    upstreams,
+    Cores, Upstreams, address, connect_timeout, cores, count, duration, interval, on_full,
+    placement, prefix, rate, timeout, upstreams,
 };
 
 /// The exit code for everything the caller can put right: bad input, a taken port, limits too low,

@@ -306,12 +306,38 @@ fn what_cannot_be_an_upstream_is_refused_in_one_line() {
         ("example.com:0", "port 0"),
         ("a:1,,b:2", "empty entry"),
         ("http://example.com:80", "URL"),
-        ("127.0.0.1:9,127.0.0.1:9", "twice"),
+        ("127.0.0.1:9,127.0.0.1:9", "--to names 127.0.0.1:9 twice"),
     ] {
         let line = refusal(Command::new(PROXY).args(["--listen", FREE, "--to", to]));
         assert!(line.contains(says), "{to}: {line}");
     }
-    let fewer = ["--listen", FREE, "--to", "127.0.0.1:9", "--connect-timeout", "0s"];
-    let line = refusal(Command::new(PROXY).args(fewer));
-    assert!(line.contains("1 ms"), "{line}");
+    for (option, value, says) in [
+        ("--connect-timeout", "0s", "1 ms"),
+        ("--connect-timeout", "2h", "an hour"),
+        ("--health-interval", "0s", "1 ms"),
+    ] {
+        let line = ["--listen", FREE, "--to", "127.0.0.1:9", option, value];
+        let line = refusal(Command::new(PROXY).args(line));
+        assert!(line.contains(says) && line.contains(option), "{line}");
+    }
+}
+
+#[test]
+fn a_proxy_to_itself_is_refused_before_it_listens() {
+    let free = TcpListener::bind(FREE).expect("a free port");
+    let port = free.local_addr().expect("it is bound").port();
+    drop(free);
+    for (listen, to) in [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "localhost"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("0.0.0.0", "127.0.0.2"),
+        ("0.0.0.0", "localhost"),
+        ("[::1]", "[::1]"),
+    ] {
+        let (listen, itself) = (format!("{listen}:{port}"), format!("{to}:{port}"));
+        let to = format!("192.0.2.1:9,{itself}");
+        let line = refusal(Command::new(PROXY).args(["--listen", &listen, "--to", &to]));
+        assert!(line.contains(&itself) && line.contains("name another"), "{line}");
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::task::Poll;
@@ -23,7 +23,7 @@ use slipring::policy::health::HealthLimits;
 use slipring::policy::outlier::OutlierLimits;
 use slipring::policy::retry::RetryPolicy;
 use slipring::resolve::{Dns, Query, ResolveLimits};
-use slipring::upstream::{Connected, Request, Upstream, UpstreamLimits};
+use slipring::upstream::{Connected, Request, Upstream, UpstreamError, UpstreamLimits};
 use slipring::{Conn, Ctx, Error, Handler, Lease, Limits, Running, Serve, Timeout, relay};
 use slipring_examples::cli::{self, Balance, SharedOptions, Upstreams, fail};
 use slipring_examples::service;
@@ -62,13 +62,13 @@ struct Relaying {
     )]
     balance: Balance,
 
-    /// How long an upstream may take to accept a connection, until another is tried
-    #[arg(long, value_name = "DUR", value_parser = cli::duration, default_value = "3s")]
+    /// How long an upstream may take to accept a connection, until another is tried; from 1ms to 1h
+    #[arg(long, value_name = "DUR", value_parser = cli::connect_timeout, default_value = "3s")]
     connect_timeout: Duration,
 
     /// How often each upstream is checked by a connection, whether clients come or not; one that fails three times is
     /// left alone until two succeed [default: no checks; one that fails clients is left alone until it can be reached]
-    #[arg(long, value_name = "DUR", value_parser = cli::duration)]
+    #[arg(long, value_name = "DUR", value_parser = cli::interval)]
     health_interval: Option<Duration>,
 
     /// How often a client is tried again, at another upstream if there is one
@@ -76,11 +76,13 @@ struct Relaying {
     retries: u32,
 
     /// Make trouble, for tests of clients and services: `io latency=100ms jitter=20ms`, `connect share=5% refuse`,
-    /// `io direction=from bandwidth=64KiB/s`, `resolve timeout`, and others. May be given several times [default: none]
+    /// `io direction=from bandwidth=64KiB/s`, `resolve timeout`, and others: docs/guide/upstreams.md has them. May be
+    /// given several times [default: none]
     #[arg(long, value_name = "RULE")]
     fault: Vec<Rule>,
 
-    /// Connections to the upstreams at once, over all cores; clients beyond wait [default: as many as clients]
+    /// Connections to the upstreams at once, over all cores; clients beyond wait for one, and are reset when that takes
+    /// longer than all attempts to connect might, and 10 s [default: as many as clients]
     #[arg(long, value_name = "N", value_parser = cli::count)]
     upstream_max: Option<u32>,
 }
@@ -150,7 +152,49 @@ impl Relaying {
                 None => builder.name(query, dns.clone(), limits),
             }
         });
-        builder.build().unwrap_or_else(|error| fail(error))
+        builder.build().unwrap_or_else(|error| match error {
+            UpstreamError::Twice(endpoint) => {
+                fail(format_args!("--to names {endpoint} twice; leave one of them out"))
+            }
+            error => fail(error),
+        })
+    }
+}
+
+/// Whether who is dialed there is accepted by whoever listens here. Of names, only `localhost` is known to lead
+/// somewhere.
+fn leads_to(query: &Query, listen: SocketAddr) -> bool {
+    let ip = match (query.address(), query.name()) {
+        (Some(address), _) => address.ip().to_canonical(),
+        (None, Some("localhost")) => match listen.ip() {
+            at if at.is_loopback() => at,
+            _ => Ipv4Addr::LOCALHOST.into(),
+        },
+        _ => return false,
+    };
+    // To the kernel, no address at all is the loopback.
+    let ip = match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let is_reached = match listen.ip() {
+        // An address that can be bound is one of this host.
+        at if at.is_unspecified() => {
+            (at.is_ipv6() || ip.is_ipv4()) && UdpSocket::bind((ip, 0)).is_ok()
+        }
+        at => at.to_canonical() == ip,
+    };
+    is_reached && query.port() == Some(listen.port())
+}
+
+/// Refuses an upstream that is the proxy itself: one client would become as many as there is room for.
+fn refuse_loop(listen: SocketAddr, to: &[Query]) {
+    if let Some(query) = to.iter().find(|query| leads_to(query, listen)) {
+        fail(format_args!(
+            "--to {query} is where the proxy listens itself (--listen {listen}), so a client would be relayed in a \
+             circle; name another upstream, or listen elsewhere"
+        ));
     }
 }
 
@@ -235,12 +279,15 @@ const NAME: &str = "proxy";
 /// What is drawn for faults is the same in each run.
 const FAULTS_SEED: u64 = 1;
 
-const DEMO: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7000);
+const DEMO: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7000);
 
 fn main() -> ExitCode {
     let (options, signals) = service::begin::<Options>();
     let (listen, to, mut running) = match (options.listen, options.to) {
-        (Some(listen), Some(to)) => (listen, to, Vec::new()),
+        (Some(listen), Some(to)) => {
+            refuse_loop(listen, &to);
+            (listen, to, Vec::new())
+        }
         _ => {
             let upstreams = [demo_upstream(&options.shared), demo_upstream(&options.shared)];
             let of = |upstream: &Running| upstream.addresses()[0].to_string();

@@ -23,6 +23,31 @@ pub type Upstreams = Vec<Query>;
 
 // -------------------------------------------------------------------------------------- durations
 
+/// How long connecting may take: a [`duration`] from 1 ms to an hour.
+///
+/// # Errors
+/// Cause and remedy, for anything else.
+pub fn connect_timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err(format!("nobody connects within `{text}`; say from 1 ms to an hour")),
+        time if time > Duration::from_hours(1) => {
+            Err(format!("`{text}` is too long for one dial; say from 1 ms to an hour"))
+        }
+        time => Ok(time),
+    }
+}
+
+/// A time between two of something: a [`duration`] that is not zero.
+///
+/// # Errors
+/// Cause and remedy, for anything else.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err(format!("`{text}` leaves no pause between two; give at least 1 ms")),
+        time => Ok(time),
+    }
+}
+
 /// A duration: digits, perhaps with a fraction, and a unit: `500ms`, `1.5s`, `30s`, `5m`, `1h`.
 ///
 /// # Errors
