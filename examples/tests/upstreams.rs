@@ -285,6 +285,26 @@ fn no_more_connections_than_the_upstream_may_have_and_the_others_wait() {
 }
 
 #[test]
+fn a_client_that_is_relayed_costs_little_memory() {
+    const CLIENTS: u64 = 200;
+    let (_echo, upstream) = echo_at(FREE);
+    let (proxy, address) = proxy_to(&[upstream], &["--cores", "0"]);
+    let first = connect(address);
+    // So that every buffer of the ring was touched before.
+    (0..600).for_each(|_| ping(&first, b"hello"));
+    let before = proxy.resident_kib();
+    // One after the other: what it takes to connect is given back, to be used by the next.
+    let come = |_| {
+        let client = connect(address);
+        ping(&client, b"hello");
+        client
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(come).collect();
+    let each = proxy.resident_kib().saturating_sub(before) / CLIENTS;
+    assert!(each <= 10, "{each} KiB for each of {} clients", clients.len());
+}
+
+#[test]
 fn trouble_can_be_made() {
     let (_echo, upstream) = echo_at(FREE);
     let slow = ["--fault", "io direction=from latency=150ms", "--fault", "connect delay=100ms"];

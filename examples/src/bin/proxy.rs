@@ -201,7 +201,7 @@ fn refuse_loop(listen: SocketAddr, to: &[Query]) {
 /// One client: connected to an upstream, it is relayed until both have ended.
 async fn serve(client: Conn, upstream: Upstream, is_by_address: bool, faults: Option<Faults>) {
     let client = match &faults {
-        Some(faults) => faults.accepting(client, NAME).await,
+        Some(faults) => Box::pin(faults.accepting(client, NAME)).await,
         None => Some(client),
     };
     let Some(mut client) = client else { return };
@@ -212,7 +212,9 @@ async fn serve(client: Conn, upstream: Upstream, is_by_address: bool, faults: Op
     // Nothing moves while it waits, and it is not idle for that.
     let busy = client.busy_flag();
     busy.set(true);
-    let connected = connect(&mut client, &upstream, &request).await;
+    // On the heap, and only for as long as it takes: what is needed to get a connection is many times what is needed
+    // to relay over it, and a task is as large as the largest of what it awaits.
+    let connected = Box::pin(connect(&mut client, &upstream, &request)).await;
     busy.set(false);
     let Some(connected) = connected else { return };
     match connected {
@@ -221,7 +223,7 @@ async fn serve(client: Conn, upstream: Upstream, is_by_address: bool, faults: Op
             let (stream, held) = connected.into_parts();
             if let Ok(server) = stream.into_conn() {
                 let relayed = match &faults {
-                    Some(faults) => faults.relay(client, server, NAME, NAME).await,
+                    Some(faults) => Box::pin(faults.relay(client, server, NAME, NAME)).await,
                     None => relay(client, server).await,
                 };
                 if !relayed.is_orderly() {
