@@ -181,6 +181,8 @@ pub(crate) struct Kernel {
     next_port: u16,
     /// By their own addresses, streams of rings whose peers' FIN or reset has come, if somebody takes them from here.
     pub(crate) ends: Option<Vec<SocketAddr>>,
+    /// How often rings have dialed an address, whatever came of it.
+    pub(crate) dials: BTreeMap<SocketAddr, u64>,
 }
 
 /// The first descriptor handed out: those below are the process's own.
@@ -219,6 +221,7 @@ impl Kernel {
             looks_us: Vec::new(),
             next_port: 0,
             ends: None,
+            dials: BTreeMap::new(),
         };
         for _ in 0..rings {
             let bell = kernel.add_file(Kind::Bell { rung: false }, Owner::Rings);

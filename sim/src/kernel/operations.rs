@@ -94,6 +94,7 @@ impl Kernel {
                 if let Some(stream) = self.stream_mut(file) {
                     stream.remote = address;
                 }
+                *self.dials.entry(address).or_default() += 1;
                 if !self.fail_dial(file) {
                     self.connect(file);
                 }

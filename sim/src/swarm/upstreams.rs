@@ -16,18 +16,21 @@
 //! | who waits | is served, refused or timed out in its time |
 //! | a connection | serves one request at a time; is not given out once its reactor knows that it is of no use |
 //! | a request | reads its own answer; comes to a server once, or as often as attempts may be made |
-//! | repeats | are no more than the budget allows |
+//! | repeats | are no more than the budget allows, by what is seen, what is counted, and by dials |
+//! | while nothing is well | an idempotent call is served as long as one endpoint is: `promise.rs` has the conditions |
 //! | when all is well | every reactor's calls are served |
 //! | at rest | nothing is in flight or pending; caps and connections agree |
 //! | behind the upstream's end | no connection, no task is left; a drain completes |
 //!
 //! `upstreams/terms.rs` is what is drawn, `upstreams/requester.rs` who asks, `upstreams/server.rs` who answers,
-//! `upstreams/ledger.rs` what they write down, `upstreams/checks.rs` what is made of it.
+//! `upstreams/ledger.rs` what they write down, `upstreams/checks.rs` and `upstreams/spending.rs` what is made of it.
 
 mod checks;
 mod ledger;
+mod promise;
 mod requester;
 mod server;
+mod spending;
 mod terms;
 
 use std::cell::RefCell;
@@ -51,6 +54,7 @@ use checks::Watch;
 use ledger::Ledger;
 use requester::World;
 use server::Server;
+use spending::Spent;
 use terms::Terms;
 
 /// After the chaos, whoever asks has had an answer within this time, microseconds.
@@ -135,6 +139,7 @@ struct Run<'a> {
     upstream: Option<Upstream>,
     pool: Option<Pool<Plain>>,
     watch: Watch,
+    spent: Option<Spent>,
     dice: Dice,
     steps: u64,
 }
@@ -173,6 +178,7 @@ impl<'a> Run<'a> {
             upstream: Some(upstream),
             pool: Some(pool),
             watch: Watch::default(),
+            spent: None,
             dice,
             steps: 0,
         }
@@ -212,6 +218,7 @@ impl<'a> Run<'a> {
             self.wait_for_requesters();
             self.check_no_permit_is_out();
             self.run_for(RECOVERY_US);
+            self.note_spent();
             // One after the other: that a few may ask at a time is no fault.
             for reactor in 0..reactors {
                 self.spawn(reactor, requester::probe);
@@ -295,6 +302,7 @@ impl<'a> Run<'a> {
         if !self.engine.is_over() {
             return self.engine.fail("the drain did not end by its deadline");
         }
+        self.note_spent();
         (self.upstream, self.pool) = (None, None);
         // What is under way to servers arrives.
         let until_us = self.engine.now_us() + 10_000_000;

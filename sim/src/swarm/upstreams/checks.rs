@@ -199,45 +199,4 @@ impl Run<'_> {
                 .fail(format!("reactor {reactor}, left of an upstream that is gone: {census:?}"));
         }
     }
-
-    /// Repeats are paid for: in all no more than the share of the first attempts that the budget has, and its constant
-    /// part for each window.
-    pub(super) fn check_budget(&mut self) {
-        let budget = self.terms.limits.retry.budget;
-        let window_us = (budget.window.as_micros() as u64).max(1);
-        let most_of_window = window_us * 9 / 10;
-        let pages = self.ledger.open();
-        let mut complaint = None;
-        let reactors = self.terms.plan.reactors as u64;
-        let constant = u64::from(budget.per_second) * window_us / 1_000_000;
-        for reactor in 0..self.terms.plan.reactors {
-            let of = |all: &[(u64, usize)]| -> Vec<u64> {
-                all.iter().filter(|(_, own)| *own == reactor).map(|(at_us, _)| *at_us).collect()
-            };
-            let (firsts, repeats) = (of(&pages.firsts), of(&pages.repeats));
-            let own = constant / reactors + u64::from((reactor as u64) < constant % reactors);
-            let mut windows = 0;
-            let mut until_us = u64::MAX;
-            for at_us in repeats.iter().rev() {
-                if *at_us <= until_us {
-                    windows += 1;
-                    until_us = at_us.saturating_sub(most_of_window);
-                }
-            }
-            // Windows overlap by a tenth; a repeat may be made long after it was granted.
-            let earned = firsts.len() as u64 * u64::from(budget.percent) * 10 / 900;
-            let most = earned + own * (windows + 1) + 1;
-            if repeats.len() as u64 > most {
-                complaint = Some(format!(
-                    "reactor {reactor}: {} calls were made again, and {most} may be, of {} requests",
-                    repeats.len(),
-                    firsts.len()
-                ));
-            }
-        }
-        drop(pages);
-        if let Some(complaint) = complaint {
-            self.engine.fail(complaint);
-        }
-    }
 }

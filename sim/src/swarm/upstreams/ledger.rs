@@ -1,6 +1,6 @@
 //! What requesters and servers have seen, and what they must not see: one for all of a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +16,8 @@ pub(super) struct Request {
     /// How often a server may read it.
     most: u32,
     read: u32,
+    /// Something of an answer has come, on whichever connection.
+    pub(super) is_heard: bool,
     /// Something is being done for it on a connection, by an attempt that began then.
     pub(super) acts_since_us: Option<u64>,
 }
@@ -34,6 +36,8 @@ pub(super) struct Pages {
     in_use: BTreeMap<SocketAddr, u64>,
     /// By a connection's own address, since when it is of no use to anybody, as its reactor can know.
     pub(super) unfit_us: BTreeMap<SocketAddr, u64>,
+    /// The own addresses of connections that calls have had.
+    served: BTreeSet<SocketAddr>,
     /// When requests began, and were repeated, by reactor.
     pub(super) firsts: Vec<(u64, usize)>,
     pub(super) repeats: Vec<(u64, usize)>,
@@ -123,7 +127,7 @@ impl Pages {
 
     /// A request that servers may read so often.
     pub(super) fn add(&mut self, most: u32) -> u64 {
-        self.requests.push(Request { most, read: 0, acts_since_us: None });
+        self.requests.push(Request { most, read: 0, is_heard: false, acts_since_us: None });
         self.requests.len() as u64 - 1
     }
 
@@ -137,6 +141,11 @@ impl Pages {
         if read > most {
             self.complain(format!("request {number} came {read} times, and may {most} times"));
         }
+    }
+
+    /// A call has this connection; whether one has had it before.
+    pub(super) fn note_use(&mut self, at: Option<SocketAddr>) -> bool {
+        at.is_some_and(|at| !self.served.insert(at))
     }
 
     /// From then on a connection is of no use.

@@ -15,6 +15,7 @@ use slipring::upstream::{Request, Upstream};
 use slipring::{Conn, Idempotency, Lease, connector::Stream};
 
 use super::ledger::Ledger;
+use super::promise::{self, Met};
 use super::server::{HEAD_BYTES, request};
 use super::terms::{Deed, Terms};
 use crate::dice::Dice;
@@ -224,28 +225,59 @@ impl World {
         let span = asked.within.unwrap_or(limits.connect_within + act * attempts_max);
         let _due = self.ledger.due(self.due_us(span), format!("call {number} ({asked:?})"));
         self.ledger.open().firsts.push((now_us(), self.reactor));
-        let (mut acts, mut since_us) = (0, now_us());
-        self.upstream
-            .call(asked, idempotency, async move |stream: &mut Stream| {
-                acts += 1;
-                if acts > 1 {
+        let (mut met, mut since_us) = (Met::default(), now_us());
+        let came = self
+            .upstream
+            .call(asked, idempotency, async |stream: &mut Stream| {
+                met.acts += 1;
+                if met.acts > 1 {
                     self.ledger.open().repeats.push((now_us(), self.reactor));
                 }
-                if acts > attempts_max {
+                if met.acts > attempts_max {
                     let complaint =
-                        format!("call {number} is made {acts} times, of {attempts_max}");
+                        format!("call {number} is made {} times, of {attempts_max}", met.acts);
                     self.ledger.open().complain(complaint);
                 }
+                let has_served = self.ledger.open().note_use(stream.local());
                 let in_time = slipring::timeout(act, self.exchange(number, stream, true, since_us));
                 let came = in_time.await;
                 since_us = now_us();
-                if panics == acts {
+                let has_heard = self.ledger.open().requests[number as usize].is_heard;
+                met.has_heard |= has_heard;
+                met.stale += u32::from(has_served && !has_heard && matches!(came, Ok(Err(_))));
+                met.last = Some(stream.peer());
+                if panics == met.acts {
                     self.panic();
                 }
                 let too_late = || Error::new(Transfer::ReadTimeout).with_traffic(stream.traffic());
                 came.map_err(|_| too_late())?
             })
-            .await
+            .await;
+        if asked.within.is_none() && idempotency.may_repeat() && promise::holds(&self.terms) {
+            self.hold_to_promise(number, &met, came.as_ref().err());
+        }
+        came
+    }
+
+    /// See `promise`.
+    fn hold_to_promise(&self, number: u64, met: &Met, error: Option<&Error>) {
+        let mut pages = self.ledger.open();
+        if pages.is_healed {
+            return;
+        }
+        pages.note(promise::MADE);
+        if met.acts > 1 {
+            pages.note(promise::MADE_AND_TESTED);
+        }
+        let has_opened = self.upstream.snapshot().counters.breaker_opened > 0;
+        if let Some(error) = error
+            && met.forbids(error, &self.terms, has_opened)
+        {
+            pages.complain(format!(
+                "one endpoint is steady, and call {number} of reactor {} failed: {error} ({met:?})",
+                self.reactor
+            ));
+        }
     }
 
     async fn checkout(&self, asked: &Request, mut dice: Dice) -> Result<(), Error> {
@@ -378,6 +410,7 @@ impl World {
         let mut came: Vec<u8> = Vec::new();
         loop {
             came.extend_from_slice(&line.hear().await?);
+            self.ledger.open().requests[number as usize].is_heard = true;
             // What nobody asked for.
             if came[0] == b'X' {
                 return Err(cut_off());

@@ -19,6 +19,7 @@ use slipring::upstream::UpstreamLimits;
 use slipring_core::driver::Abilities;
 use slipring_core::{Limits, Placement, Poll, SourceLimits, Timeout, Timeouts};
 
+use super::promise;
 use crate::dice::Dice;
 use crate::engine::Plan;
 use crate::kernel::address;
@@ -123,8 +124,7 @@ impl Terms {
         off.iter().for_each(|name| {
             knobs.put_to_rest(name);
         });
-        let is_late = knobs.stalled_turn > 0;
-        let slack_us = if is_late { 8_000_000 } else { 400_000 };
+        let slack_us = Self::slack_us(&knobs);
         let plan = plan(seed, &mut dice, knobs);
         let limits = upstream(&mut dice);
         let all = dice.between(1, ENDPOINTS_MOST as u64);
@@ -136,15 +136,14 @@ impl Terms {
             idle_us: dice.permille(300).then(|| dice.log_between(20_000, 5_000_000)),
             flaps_us: dice.log_between(200_000, 8_000_000),
         };
-        let endpoint = |number: u64| address(FIRST_HOST + number as u8, 80);
         let endpoints = (0..all)
             .map(|number| {
                 let is_steady = dice.permille(300) || (is_one_steady && number == 0);
-                (endpoint(number), temper(&mut dice, is_steady))
+                (Self::endpoint(number), temper(&mut dice, is_steady))
             })
             .collect();
         let is_steady = dice.coin();
-        let alone = (endpoint(ENDPOINTS_MOST as u64), temper(&mut dice, is_steady));
+        let alone = (Self::endpoint(ENDPOINTS_MOST as u64), temper(&mut dice, is_steady));
         let deeds = match dice.below(6) {
             0 => vec![Deed::Call],
             1 => vec![Deed::Connect],
@@ -156,7 +155,7 @@ impl Terms {
         let unasked =
             usize::from(limits.health.is_some()) + if has_probes { plan.reactors } else { 0 };
         let chaos_us = dice.log_between(2_000_000, 30_000_000);
-        Self {
+        let mut terms = Self {
             are_permits_kept: limits.breaker.permit_timeout.min(limits.breaker.open * 1_024)
                 > Duration::from_secs(30),
             unasked,
@@ -177,7 +176,19 @@ impl Terms {
             slack_us,
             limits,
             plan,
-        }
+        };
+        promise::draw(&mut terms, given.is_some());
+        terms
+    }
+
+    /// How late anything may be.
+    pub(super) fn slack_us(knobs: &Knobs) -> u64 {
+        if knobs.stalled_turn > 0 { 8_000_000 } else { 400_000 }
+    }
+
+    /// Where the endpoint of this number is.
+    pub(super) fn endpoint(number: u64) -> SocketAddr {
+        address(FIRST_HOST + number as u8, 80)
     }
 
     /// The number of an endpoint, or of the one of the pool that is alone.
