@@ -9,6 +9,8 @@ use crate::trace::Party;
 /// A connection that a ring has dialed, or dials.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialed {
+    /// Its own address.
+    pub(crate) from: SocketAddr,
     /// Where it leads.
     pub(crate) to: SocketAddr,
     pub(crate) is_connecting: bool,
@@ -26,7 +28,8 @@ impl Kernel {
             let is_there = is_connecting || stream.phase == Phase::Connected;
             let is_ours = file.owner == Owner::Rings && file.references > 0;
             let ends = stream.has_sent_fin() || stream.is_dead();
-            let dialed = Dialed { to: stream.remote, is_connecting, party: file.party };
+            let dialed =
+                Dialed { from: stream.local, to: stream.remote, is_connecting, party: file.party };
             (is_ours && is_there && !ends).then_some(dialed)
         })
     }

@@ -12,18 +12,19 @@
 //! | looked at | must hold |
 //! |---|---|
 //! | connections, after each step | no more than the caps allow: of the upstream, each pool, dials; the kernel counts |
-//! | the breaker, after each step | open, nothing passes; half-open, as many calls as it has permits |
-//! | who waits | is served, refused or timed out in its time |
+//! | the breaker, after each step | stands as calls came to: `standing.rs` has what that is |
+//! | who waits | is one of no more than may; is served, refused or timed out in its time |
 //! | a connection | serves one request at a time; is not given out once its reactor knows that it is of no use |
 //! | a request | reads its own answer; comes to a server once, or as often as attempts may be made |
 //! | repeats | are no more than the budget allows, by what is seen, what is counted, and by dials |
 //! | while nothing is well | an idempotent call is served as long as one endpoint is: `promise.rs` has the conditions |
 //! | when all is well | every reactor's calls are served |
+//! | when nobody asks | as much is kept idle as is to be, and nothing that has ended |
 //! | at rest | nothing is in flight or pending; caps and connections agree |
 //! | behind the upstream's end | no connection, no task is left; a drain completes |
 //!
 //! `upstreams/terms.rs` is what is drawn, `upstreams/requester.rs` who asks, `upstreams/server.rs` who answers,
-//! `upstreams/ledger.rs` what they write down, `upstreams/checks.rs` and `upstreams/spending.rs` what is made of it.
+//! `upstreams/ledger.rs` what they write down; `upstreams/checks.rs`, `spending.rs`, `standing.rs` what is made of it.
 
 mod checks;
 mod ledger;
@@ -31,6 +32,7 @@ mod promise;
 mod requester;
 mod server;
 mod spending;
+mod standing;
 mod terms;
 
 use std::cell::RefCell;
@@ -50,11 +52,11 @@ use crate::knobs::Knobs;
 use crate::marks::Marks;
 use crate::trace::{self, Record, What};
 
-use checks::Watch;
 use ledger::Ledger;
 use requester::World;
 use server::Server;
 use spending::Spent;
+use standing::Watch;
 use terms::Terms;
 
 /// After the chaos, whoever asks has had an answer within this time, microseconds.
@@ -79,13 +81,16 @@ fn service() -> Service {
 
 /// Runs one seed.
 pub(super) fn run(seed: u64, options: &Options) -> Outcome {
+    run_with(seed, options, &Ledger::default())
+}
+
+fn run_with(seed: u64, options: &Options, ledger: &Ledger) -> Outcome {
     let mut terms = Terms::new(seed, options.knobs, &options.off);
     terms.plan.keep_records = options.records;
     let kernel = RefCell::new(None);
-    let ledger = Ledger::default();
     panics::begin(seed);
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let run = Run::new(&terms, &ledger);
+        let run = Run::new(&terms, ledger);
         *kernel.borrow_mut() = Some(Rc::clone(&run.engine.kernel));
         run.go(options.events)
     }));
@@ -219,6 +224,7 @@ impl<'a> Run<'a> {
             self.check_no_permit_is_out();
             self.run_for(RECOVERY_US);
             self.note_spent();
+            self.check_idle();
             // One after the other: that a few may ask at a time is no fault.
             for reactor in 0..reactors {
                 self.spawn(reactor, requester::probe);

@@ -1,20 +1,14 @@
 //! What must hold of an upstream: after each step, at rest, and when it is gone.
 
 use slipring::Census;
-use slipring::policy::breaker::Standing;
+use slipring::policy::pool::{Mode, PoolLimits};
 
 use super::Run;
 use super::terms::{ENDPOINTS_MOST, Terms};
 use crate::kernel::Dialed;
 
-/// What is remembered from step to step.
-#[derive(Debug, Default)]
-pub(super) struct Watch {
-    /// Since when the breaker is half-open.
-    half_open_us: Option<u64>,
-    /// Since when it is open.
-    open_us: Option<u64>,
-}
+/// So late anybody may know of an end when all is well, microseconds.
+const KNOWN_US: u64 = 2_000_000;
 
 /// By the number of the endpoint, and last the pool that is alone.
 type Counts = [Count; ENDPOINTS_MOST + 1];
@@ -36,7 +30,8 @@ impl Run<'_> {
         }
         self.check_waits();
         self.check_caps();
-        self.check_permits();
+        self.check_lines();
+        self.check_breaker();
     }
 
     /// Whoever waits has its answer in time. A drain ends without an answer for those it does not wait for.
@@ -95,50 +90,87 @@ impl Run<'_> {
                 ));
             }
         }
-        let alone = counts[ENDPOINTS_MOST].all;
+        let Count { all: alone, connecting } = counts[ENDPOINTS_MOST];
         let most = terms.pool.mode.max() as usize;
+        // Each reactor's side may have so many under way.
+        let dials = terms.pool.dials_max as usize * terms.plan.reactors;
+        if connecting > dials {
+            return Some(format!("{connecting} dials of the pool, and {dials} allowed"));
+        }
         (alone > most).then(|| format!("{alone} connections to the pool that may have {most}"))
     }
 
-    /// Open, no call is under way that began since; half-open, as many as there are permits.
-    fn check_permits(&mut self) {
-        let Some(upstream) = &self.upstream else { return };
-        let (standing, now_us) = (upstream.breaker(), self.engine.now_us());
-        let Watch { half_open_us, open_us } = &mut self.watch;
-        if !matches!(standing, Standing::HalfOpen { .. }) {
-            *half_open_us = None;
-        }
-        if !matches!(standing, Standing::Open { .. }) {
-            *open_us = None;
-        }
-        let (since_us, most) = match standing {
-            Standing::Closed => return,
-            // In the turn in which it opened, others may have begun before.
-            Standing::Open { .. } => (*open_us.get_or_insert(now_us) + 1, 0),
-            Standing::HalfOpen { .. } if !self.terms.are_permits_kept => return,
-            Standing::HalfOpen { .. } => {
-                (*half_open_us.get_or_insert(now_us), self.terms.limits.breaker.permits)
-            }
-        };
+    /// No more wait than may.
+    fn check_lines(&mut self) {
         let pages = self.ledger.open();
-        let acts = pages.requests.iter().filter_map(|request| request.acts_since_us);
-        let calls = acts.filter(|began_us| (since_us..u64::MAX).contains(began_us)).count();
+        let most = self.terms.limits.pending_max as usize;
+        let mut complaint = (pages.pending > most)
+            .then(|| format!("{} requests wait, and {most} may", pages.pending));
+        // Who was given a connection and has not come for it waits no more.
+        let most = (self.terms.pool.waiters_max + self.terms.pool.mode.max()) as usize;
+        if let Some(waiting) = pages.of_pool.values().find(|waiting| **waiting > most) {
+            complaint = Some(format!("{waiting} callers wait for the pool, and {most} may"));
+        }
         drop(pages);
-        if calls > most as usize {
-            self.engine.fail(format!(
-                "{calls} calls have passed a breaker that lets {most} pass: {standing:?}"
-            ));
+        if let Some(complaint) = complaint {
+            self.engine.fail(complaint);
         }
     }
 
-    /// Nobody asks, so nobody has a permit of the breaker's.
-    pub(super) fn check_no_permit_is_out(&mut self) {
-        let standing = self.upstream.as_ref().map(|upstream| upstream.breaker());
-        if let Some(Standing::HalfOpen { permits: 1.., .. }) = standing
-            && self.terms.are_permits_kept
-        {
-            self.engine
-                .fail(format!("nobody asks, and permits of the breaker are out: {standing:?}"));
+    /// Nobody has asked for long: nobody has anything, and what is kept idle is as much as is to be.
+    pub(super) fn check_idle(&mut self) {
+        if self.engine.failure().is_some() {
+            return;
+        }
+        let (terms, counts) = (self.terms, self.count(|_| true));
+        // Of several reactors only those that have used it keep any.
+        let is_free = terms.plan.reactors == 1
+            && terms.plan.limits.dialed_max >= 256
+            && !self.engine.kernel.borrow().is_any_dialed_ending();
+        let pages = self.ledger.open();
+        let keeps_own =
+            is_free && terms.limits.connections_max >= 1_024 && !pages.firsts.is_empty();
+        let is_used = pages.came_to.contains_key("Pool served");
+        let keeps_pool = is_free && is_used && terms.pool_drains_us.is_none();
+        drop(pages);
+        let keeps_all = |limits: &PoolLimits| {
+            limits.idle_timeout.is_none() || matches!(limits.mode, Mode::Fixed(_))
+        };
+        let mut complaint = None;
+        for (number, count) in counts.iter().enumerate() {
+            let is_alone = number == ENDPOINTS_MOST;
+            let limits = if is_alone { &terms.pool } else { &terms.limits.pool };
+            let unasked = if is_alone { 0 } else { terms.unasked };
+            let least = limits.mode.min_idle() as usize;
+            let most = least + unasked;
+            let is_kept = if is_alone { keeps_pool } else { keeps_own };
+            let is_there = is_alone || number < terms.endpoints.len();
+            if is_kept && is_there && count.all < least {
+                let all = count.all;
+                complaint = Some(format!(
+                    "endpoint {number} has {all} connections, and {least} are to be kept"
+                ));
+            }
+            if !keeps_all(limits) && count.all > most {
+                let all = count.all;
+                complaint = Some(format!(
+                    "endpoint {number} has {all} connections, idle for longer than {:?}, and {most} are to be kept",
+                    limits.idle_timeout
+                ));
+            }
+        }
+        let kernel = self.engine.kernel.borrow();
+        let pages = self.ledger.open();
+        let ended = kernel.dialed().find_map(|dialed| {
+            let ended_us = *pages.unfit_us.get(&dialed.from)?;
+            (ended_us + KNOWN_US < kernel.now_us).then_some((dialed, ended_us))
+        });
+        if let Some((dialed, ended_us)) = ended {
+            complaint = Some(format!("ended at {ended_us} us, and still kept: {dialed:?}"));
+        }
+        drop((kernel, pages));
+        if let Some(complaint) = complaint {
+            self.engine.fail(complaint);
         }
     }
 

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slipring::upstream::UpstreamSnapshot;
 
+use super::standing::Seen;
+
 /// The run's ledger. Tasks cross into their reactors as closures, so it can be sent; all of a run is one thread.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger(Arc<Mutex<Pages>>);
@@ -41,6 +43,14 @@ pub(super) struct Pages {
     /// When requests began, and were repeated, by reactor.
     pub(super) firsts: Vec<(u64, usize)>,
     pub(super) repeats: Vec<(u64, usize)>,
+    /// What calls came to, of those whose requesters know; how much there was that went well, of all requests; and
+    /// whether there is anything new.
+    pub(super) seen: Vec<Seen>,
+    pub(super) well: u64,
+    pub(super) has_news: bool,
+    /// Connects and checkouts that have no connection yet; and those of the pool that is alone, by reactor.
+    pub(super) pending: usize,
+    pub(super) of_pool: BTreeMap<usize, usize>,
     pub(super) is_healed: bool,
     pub(super) requesters: usize,
     pub(super) panics: u64,
@@ -76,6 +86,33 @@ impl Ledger {
             ));
         }
         InUse { ledger: self.clone(), number, at }
+    }
+}
+
+/// Waits for a connection, as long as this is there: of the upstream, or of the pool on this reactor.
+#[derive(Debug)]
+pub(super) struct Waits {
+    ledger: Ledger,
+    of_pool: Option<usize>,
+}
+
+impl Ledger {
+    pub(super) fn wait(&self, of_pool: Option<usize>) -> Waits {
+        match of_pool {
+            Some(reactor) => *self.open().of_pool.entry(reactor).or_default() += 1,
+            None => self.open().pending += 1,
+        }
+        Waits { ledger: self.clone(), of_pool }
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        let mut pages = self.ledger.open();
+        match self.of_pool {
+            Some(reactor) => *pages.of_pool.entry(reactor).or_default() -= 1,
+            None => pages.pending -= 1,
+        }
     }
 }
 
@@ -146,6 +183,13 @@ impl Pages {
     /// A call has this connection; whether one has had it before.
     pub(super) fn note_use(&mut self, at: Option<SocketAddr>) -> bool {
         at.is_some_and(|at| !self.served.insert(at))
+    }
+
+    /// A call came to this.
+    pub(super) fn see(&mut self, seen: Seen) {
+        self.well += u64::from(seen.is_well);
+        self.seen.push(seen);
+        self.has_news = true;
     }
 
     /// From then on a connection is of no use.

@@ -7,13 +7,13 @@
 //! well, to which [`probe`](super::requester::probe) holds any upstream.
 //!
 //! # Of the run
-//! - The network and the kernel are as they should be ([`Knobs::calm`]): what loses dials loses those to the steady one.
+//! - Network and kernel are as they should be ([`Knobs::calm`]): lost dials are lost on the way to the steady one, too.
 //! - An endpoint is steady: up all the time, with no trouble. It may close what was idle for long.
 //! - Attempts suffice for one at each endpoint, and one for a connection that had been kept for too long. Such a
 //!   connection is replaced once (`20-semantics.md`), so the promise is not for a call that meets two.
-//! - No cap is in the way: of connections, of those who wait, of dials, of pools, for all requesters at a time. A pool's
-//!   wait is longer than the longest act, pause and dial that somebody else may have it wait for: who has waited for as
-//!   long as a pool's callers may is not tried again, by design.
+//! - No cap is in the way: of connections, of those who wait, of dials, of pools, for all requesters at a time. One may
+//!   wait for a pool's connection for longer than others may hold one: who has waited for as long as one may is not
+//!   tried again, by design.
 //! - A reply may take as long as an act may: no idle deadline of the connection comes first.
 //! - There is no drain.
 //!
@@ -43,9 +43,9 @@ const SHARE: u32 = 250;
 const PLENTY: u32 = 256;
 /// Somebody else's connection of the same endpoint ends in this time, whatever comes of it.
 const WAIT_MIN: Duration = Duration::from_secs(60);
-/// What is noted of a call that was held to it, and of one that was made more than once.
+/// What is noted of a call that was held to it, and of a retry, of which the network or whoever asked need not know.
 pub(super) const MADE: &str = "promised";
-pub(super) const MADE_AND_TESTED: &str = "promised, and made again";
+pub(super) const RETRY: &str = "retries";
 /// More than all requesters of a reactor can use up: 24 times 16 of them with four retries each, in less than a second.
 pub(super) const GENEROUS: BudgetLimits =
     BudgetLimits { percent: 1_000, per_second: 8_192, window: Duration::from_secs(10) };
@@ -141,5 +141,41 @@ impl Met {
         let is_out_of_budget = matches!(error.kind(), Kind::Retry(Retry::BudgetExhausted));
         let may_be = is_out_of_budget && terms.limits.retry.budget != GENEROUS;
         !self.has_heard && self.stale < 2 && !has_opened && !may_be
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ledger::Ledger;
+    use super::super::run_with;
+    use super::*;
+    use crate::swarm::Options;
+
+    const SEEDS: u64 = 300;
+
+    fn holding() -> Vec<u64> {
+        (0..SEEDS).filter(|seed| holds(&Terms::new(*seed, None, &[]))).collect()
+    }
+
+    #[test]
+    fn a_fifth_of_all_seeds_are_held_to_it_at_least() {
+        let holding = holding().len() as u64;
+        assert!(holding * 5 >= SEEDS, "{holding} of {SEEDS}");
+    }
+
+    /// A check that never applies is none.
+    #[test]
+    fn calls_are_held_to_it_and_some_were_in_need_of_it() {
+        let options = Options { upstreams: true, ..Options::default() };
+        let (mut made, mut tested) = (0, 0);
+        for seed in holding().into_iter().take(30) {
+            let ledger = Ledger::default();
+            let outcome = run_with(seed, &options, &ledger);
+            assert_eq!(outcome.failure, None, "seed {seed}");
+            let of = |what: &str| ledger.open().came_to.get(what).copied().unwrap_or(0);
+            made += of(MADE);
+            tested += of(RETRY);
+        }
+        assert!(made >= 300 && tested >= 20, "{made} calls of 30 seeds, {tested} retries");
     }
 }

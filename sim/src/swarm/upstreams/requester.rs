@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use slipring::failure::{Error, Kind, Transfer};
+use slipring::policy::balancer::Availability;
 use slipring::pool::{Plain, Pool};
 use slipring::upstream::{Request, Upstream};
 use slipring::{Conn, Idempotency, Lease, connector::Stream};
@@ -17,6 +18,7 @@ use slipring::{Conn, Idempotency, Lease, connector::Stream};
 use super::ledger::Ledger;
 use super::promise::{self, Met};
 use super::server::{HEAD_BYTES, request};
+use super::standing::Seen;
 use super::terms::{Deed, Terms};
 use crate::dice::Dice;
 
@@ -144,6 +146,7 @@ pub(super) async fn go(world: World, mut dice: Dice, starts_us: u64) {
             Some(Err(error)) => error.label().to_owned(),
         };
         world.ledger.open().note(format!("{deed:?} {what}"));
+        world.look_at_ejected();
         let pause = Duration::from_millis(dice.log_between(1, world.terms.pause_ms));
         slipring::sleep(pause).await;
     }
@@ -207,6 +210,19 @@ impl World {
         }
     }
 
+    /// No more endpoints are left alone than may be.
+    fn look_at_ejected(&self) {
+        let endpoints = self.upstream.snapshot().endpoints;
+        let ejected = endpoints.iter().filter(|it| it.availability == Availability::Ejected);
+        let (ejected, most) = (ejected.count(), self.terms.ejected_max());
+        if ejected > most {
+            let all = endpoints.len();
+            let complaint =
+                format!("{ejected} of {all} endpoints are left alone, and {most} may be");
+            self.ledger.open().complain(complaint);
+        }
+    }
+
     /// Until when there has to be an answer that may take so long.
     fn due_us(&self, span: Duration) -> u64 {
         now_us() + us(span) + self.terms.slack_us
@@ -241,8 +257,9 @@ impl World {
                 let has_served = self.ledger.open().note_use(stream.local());
                 let in_time = slipring::timeout(act, self.exchange(number, stream, true, since_us));
                 let came = in_time.await;
-                since_us = now_us();
+                let since = std::mem::replace(&mut since_us, now_us());
                 let has_heard = self.ledger.open().requests[number as usize].is_heard;
+                self.see(since, &came);
                 met.has_heard |= has_heard;
                 met.stale += u32::from(has_served && !has_heard && matches!(came, Ok(Err(_))));
                 met.last = Some(stream.peer());
@@ -259,6 +276,25 @@ impl World {
         came
     }
 
+    /// What an attempt of a call has come to that began then, if it is known what that says of the upstream.
+    fn see(&self, since_us: u64, came: &Result<Result<(), Error>, impl Sized>) {
+        let is_well = match came {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => match error.kind() {
+                Kind::Transfer(Transfer::UnexpectedEof | Transfer::ResetEarly) => false,
+                _ => return,
+            },
+            Err(_) => return,
+        };
+        let (at_us, reactor) = (now_us(), self.reactor);
+        self.ledger.open().see(Seen { at_us, since_us, reactor, is_well });
+    }
+
+    /// A connect or a checkout has come to a connection.
+    fn see_connection(&self) {
+        self.see(now_us(), &Ok::<_, ()>(Ok(())));
+    }
+
     /// See `promise`.
     fn hold_to_promise(&self, number: u64, met: &Met, error: Option<&Error>) {
         let mut pages = self.ledger.open();
@@ -266,9 +302,6 @@ impl World {
             return;
         }
         pages.note(promise::MADE);
-        if met.acts > 1 {
-            pages.note(promise::MADE_AND_TESTED);
-        }
         let has_opened = self.upstream.snapshot().counters.breaker_opened > 0;
         if let Some(error) = error
             && met.forbids(error, &self.terms, has_opened)
@@ -285,8 +318,10 @@ impl World {
         self.ledger.open().firsts.push((since_us, self.reactor));
         let span = asked.within.unwrap_or(self.terms.limits.connect_within);
         let due = self.ledger.due(self.due_us(span), format!("a checkout ({asked:?})"));
+        let waits = self.ledger.wait(None);
         let mut lent = self.upstream.checkout(asked).await?;
-        drop(due);
+        drop((due, waits));
+        self.see_connection();
         if dice.permille(200) {
             // Held, and not used.
             self.hold(&mut dice).await;
@@ -316,8 +351,10 @@ impl World {
         self.ledger.open().firsts.push((now_us(), self.reactor));
         let span = asked.within.unwrap_or(self.terms.limits.connect_within);
         let due = self.ledger.due(self.due_us(span), format!("a connect ({asked:?})"));
+        let waits = self.ledger.wait(None);
         let connected = self.upstream.connect(asked).await?;
-        drop(due);
+        drop((due, waits));
+        self.see_connection();
         let (mut stream, held) = connected.into_parts();
         for turn in 0..dice.below(3) {
             let number = self.ledger.open().add(1);
@@ -351,11 +388,11 @@ impl World {
                 self.pool.checkout_fresh().await
             }
             (_, Some(within)) => {
-                let _due = due(Some(within));
+                let _due = (due(Some(within)), self.ledger.wait(Some(self.reactor)));
                 self.pool.checkout_within(within).await
             }
             (_, None) => {
-                let _due = due(limits.checkout_timeout);
+                let _due = (due(limits.checkout_timeout), self.ledger.wait(Some(self.reactor)));
                 self.pool.checkout().await
             }
         };

@@ -6,17 +6,16 @@
 //! | what the upstream counts | each retry that it granted, and each try beyond a request's first | the budget |
 //! | the network, if each request of the run is a connect | dials | the requests, and the budget |
 //!
-//! The share of the first attempts is exact: whoever is granted a retry has it paid for by first attempts before it, and
-//! no first attempt pays twice, since the retries that it has paid for are forgotten after it. Only of the constant part
-//! it is not known where one window ends: there may be as many as lie between the first retry and the last, and one
-//! more.
+//! The share of the first attempts is exact: a retry is paid for by first attempts before it, and none of them pays
+//! twice, since the retries that it has paid for are forgotten after it. Of the constant part it is not known where one
+//! window ends: there may be as many as lie between the first retry and the last, and one more.
 
 use std::net::SocketAddr;
 
 use slipring::upstream::UpstreamCounters;
 
-use super::Run;
 use super::terms::{Deed, ENDPOINTS_MOST, Terms};
+use super::{Run, promise};
 
 /// What requests have come to.
 #[derive(Debug)]
@@ -36,12 +35,14 @@ impl Run<'_> {
     /// Notes what was spent, once: what is asked from then on is not looked at.
     pub(super) fn note_spent(&mut self) {
         let (Some(upstream), None) = (&self.upstream, &self.spent) else { return };
-        let pages = self.ledger.open();
+        let counted = upstream.counters();
+        let mut pages = self.ledger.open();
+        pages.came_to.insert(promise::RETRY.to_owned(), counted.retries);
         let is_of_it = |to: SocketAddr| Terms::number_of(to) < ENDPOINTS_MOST;
         let kernel = self.engine.kernel.borrow();
         let dials = kernel.dials.iter().filter(|(to, _)| is_of_it(**to)).map(|(_, dials)| dials);
         self.spent = Some(Spent {
-            counted: upstream.counters(),
+            counted,
             requests: pages.firsts.len() as u64,
             last_us: pages.firsts.last().map_or(0, |(last_us, _)| *last_us),
             repeats: pages.repeats.len() as u64,
@@ -115,6 +116,11 @@ impl Run<'_> {
                 "{requests} requests were made, and {begun} counted: {counted:?}"
             ));
         }
+        if self.terms.is_quiet() && counted.ejections > 0 {
+            return Some(format!(
+                "nothing has gone wrong, and endpoints were left alone: {counted:?}"
+            ));
+        }
         if again.max(repeats) > counted.retries {
             return Some(format!(
                 "tried {again} times again, {repeats} times on a connection, and {counted:?}"
@@ -126,7 +132,10 @@ impl Run<'_> {
                 counted.retries
             ));
         }
-        let is_all_connects = self.terms.deeds == [Deed::Connect] && self.terms.unasked == 0;
+        // What pools keep idle they dial, though nobody asks them.
+        let is_all_connects = self.terms.deeds == [Deed::Connect]
+            && self.terms.unasked == 0
+            && limits.pool.mode.min_idle() == 0;
         (is_all_connects && dials > requests + most)
             .then(|| format!("{dials} dials of {requests} connects, and {most} retries may be"))
     }

@@ -186,6 +186,24 @@ impl Terms {
         if knobs.stalled_turn > 0 { 8_000_000 } else { 400_000 }
     }
 
+    /// Whether reactors may be late by seconds.
+    pub(super) fn is_late(&self) -> bool {
+        self.slack_us > 1_000_000
+    }
+
+    /// Nothing ever goes wrong: whoever judges the upstream has nothing to hold against it.
+    pub(super) fn is_quiet(&self) -> bool {
+        let is_steady = |(_, temper): &(SocketAddr, Temper)| temper.is_steady;
+        self.plan.knobs == Knobs::calm() && self.endpoints.iter().all(is_steady)
+    }
+
+    /// How many endpoints may be left alone at a time.
+    pub(super) fn ejected_max(&self) -> usize {
+        let (all, percent) =
+            (self.endpoints.len(), self.limits.outlier.ejected_max_percent as usize);
+        if percent == 0 { 0 } else { (all * percent / 100).max(1).min(all - 1) }
+    }
+
     /// Where the endpoint of this number is.
     pub(super) fn endpoint(number: u64) -> SocketAddr {
         address(FIRST_HOST + number as u8, 80)
