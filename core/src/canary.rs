@@ -291,6 +291,10 @@ canaries! {
     AbandonedPoolKept of upstreams,
     /// A call that has ended counts as being in flight.
     InFlightKept of upstreams,
+    /// A request is made again with an endpoint that it was made with.
+    TriedForgotten of upstreams,
+    /// The breaker is not told of failures.
+    FailuresUntold of upstreams,
 }
 
 #[cfg(feature = "canaries")]

@@ -70,6 +70,9 @@ impl UpstreamRoom {
                     if at > now() {
                         sleep_until(at).await;
                     }
+                    if sings(Canary::TriedForgotten) {
+                        tried.clear();
+                    }
                     let avoid = if wants == Wants::Other { &tried[..] } else { &[] };
                     let chosen = self.begin(request, avoid);
                     result = self.try_once(chosen, wants, &mut tried, &mut act).await;

@@ -65,10 +65,11 @@ impl Call {
         let room = &self.room;
         let now = room.now_or_before();
         let took = now.saturating_sub(self.started);
+        let told = if sings(Canary::FailuresUntold) { Outcome::Ignored } else { outcome };
         let change = {
             let verdicts = &mut *room.verdicts.borrow_mut();
             verdicts.balancer.note(&mut verdicts.endpoints, self.endpoint, now, took, outcome);
-            verdicts.breaker.report(now, &room.upstream.breaker, ticket, outcome)
+            verdicts.breaker.report(now, &room.upstream.breaker, ticket, told)
         };
         room.log_change(change);
         if !is_of_a_pool_s_dial {
