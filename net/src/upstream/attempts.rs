@@ -32,7 +32,8 @@ impl UpstreamRoom {
             true => Idempotency::Idempotent,
             false => idempotency,
         };
-        let mut tried = Vec::new();
+        // Of those tried, so many are avoided; of the last one it is not known yet.
+        let (mut tried, mut avoided) = (Vec::new(), 0);
         let (started, mut result) = match begun {
             Begun::Failed { started, endpoint, error } => {
                 tried.push(endpoint);
@@ -72,8 +73,21 @@ impl UpstreamRoom {
                     }
                     if sings(Canary::TriedForgotten) {
                         tried.clear();
+                        avoided = 0;
                     }
-                    let avoid = if wants == Wants::Other { &tried[..] } else { &[] };
+                    // Whom another was wanted instead of is not asked again, as long as there are others. Who failed
+                    // for the connection's sake may be, for a fresh one.
+                    let avoid = match wants {
+                        Wants::Any if !others => &[],
+                        Wants::Any | Wants::Fresh => {
+                            tried.truncate(avoided);
+                            &tried[..]
+                        }
+                        Wants::Other => {
+                            avoided = tried.len();
+                            &tried[..]
+                        }
+                    };
                     let chosen = self.begin(request, avoid);
                     result = self.try_once(chosen, wants, &mut tried, &mut act).await;
                 }

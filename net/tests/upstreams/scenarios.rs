@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::setting::{ask, soon, with_upstream};
-use crate::support::{bounded, bounded_by, ms, spawn};
+use crate::support::{bounded, bounded_by, ms, refusing, spawn};
 use slipring::failure::{Checkout, Kind};
-use slipring::policy::balancer::BalancerLimits;
+use slipring::policy::balancer::{Algorithm, BalancerLimits};
 use slipring::policy::breaker::{BreakerLimits, Standing};
 use slipring::policy::budget::BudgetLimits;
 use slipring::policy::outlier::OutlierLimits;
@@ -173,6 +173,39 @@ fn who_waits_behind_slow_calls_is_told_after_five_seconds_what_the_cause_is() {
             assert_eq!(upstream.snapshot().breaker, Standing::Closed);
             while let Some(ended) = slow.join_next().await {
                 ended.expect("it was answered");
+            }
+        });
+    });
+}
+
+// ------------------------------------------------------------------------------------ one dead, one forgetful
+
+#[test]
+fn who_was_found_dead_is_not_tried_again_for_a_fresh_connection() {
+    bounded(|| {
+        let (_bound, dead) = refusing();
+        // Each connection is good for one request, and says so by a reset when the second comes.
+        let requests = AtomicUsize::new(0);
+        let server = Server::new(None, move || {
+            let is_first = requests.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
+            if is_first { Act::Answer } else { Act::Reset }
+        });
+        let limits = UpstreamLimits {
+            algorithm: Algorithm::RoundRobin,
+            // The dead one is asked each time.
+            outlier: OutlierLimits { ejected_max_percent: 0, ..OutlierLimits::default() },
+            breaker: BreakerLimits::never(),
+            retry: RetryPolicy {
+                attempts_max: 3,
+                budget: BudgetLimits { percent: 1000, ..BudgetLimits::default() },
+                ..RetryPolicy::default()
+            },
+            ..UpstreamLimits::default()
+        };
+        with_upstream(&[dead, server.address], limits, async |upstream| {
+            for call in 0..20 {
+                let asked = ask(&upstream, &patient(), Idempotency::Idempotent).await;
+                assert!(asked.is_ok(), "call {call}: {asked:?}");
             }
         });
     });
