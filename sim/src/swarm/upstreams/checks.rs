@@ -144,7 +144,12 @@ impl Run<'_> {
             let least = limits.mode.min_idle() as usize;
             let most = least + unasked;
             let is_kept = if is_alone { keeps_pool } else { keeps_own };
-            let is_there = is_alone || number < terms.endpoints.len();
+            let temper = match is_alone {
+                true => Some(&terms.alone.1),
+                false => terms.endpoints.get(number).map(|(_, temper)| temper),
+            };
+            // Who closes what is idle has closed it just now, maybe.
+            let is_there = temper.is_some_and(|temper| temper.idle_us.is_none());
             if is_kept && is_there && count.all < least {
                 let all = count.all;
                 complaint = Some(format!(

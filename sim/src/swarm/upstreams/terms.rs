@@ -191,9 +191,11 @@ impl Terms {
         self.slack_us > 1_000_000
     }
 
-    /// Nothing ever goes wrong: whoever judges the upstream has nothing to hold against it.
+    /// Nothing ever goes wrong: whoever judges the upstream has nothing to hold against it. Nobody closes what was kept
+    /// for long, as somebody comes for it.
     pub(super) fn is_quiet(&self) -> bool {
-        let is_steady = |(_, temper): &(SocketAddr, Temper)| temper.is_steady;
+        let is_steady =
+            |(_, temper): &(SocketAddr, Temper)| temper.is_steady && temper.idle_us.is_none();
         self.plan.knobs == Knobs::calm() && self.endpoints.iter().all(is_steady)
     }
 
