@@ -21,12 +21,15 @@ use super::{Request, Shared, Team, UpstreamCounters};
 use crate::cap::{Line, Token};
 use crate::failure::{self, Error};
 use crate::policy::balancer::{Availability, Balancer, Endpoint, Endpoints, Wish};
-use crate::policy::breaker::{Breaker, BreakerState, Change};
+use crate::policy::breaker::{Breaker, BreakerState, Change, Open, Standing};
 use crate::policy::budget::Budget;
 use crate::policy::outcome::Outcome;
 use crate::policy::outlier::Outlier;
 use crate::tasks::{Executor, JoinHandle, Room, now, spawn_local};
 
+/// When who was refused by a half-open breaker asks again, at the latest †: a few round trips, and little beside what
+/// anybody waits who waits for a breaker.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Tiers that are told apart.
 const TIERS_MOST: usize = 1 << 8;
 
@@ -417,7 +420,7 @@ impl UpstreamRoom {
             Err(_) if sings(Canary::OpenLetsPass) => {
                 verdicts.breaker.admit(now, &BreakerState::new())?
             }
-            admitted => admitted?,
+            admitted => admitted.map_err(|open| self.refused(verdicts, open, now))?,
         };
         let Some(endpoint) = verdicts.pick(now, request.hash, avoid) else {
             self.upstream.breaker.give_back(now, ticket);
@@ -427,6 +430,16 @@ impl UpstreamRoom {
         self.under_way.set(self.under_way.get() + 1);
         let slot = verdicts.slots[endpoint as usize].as_ref().expect("who is picked has a slot");
         Ok(Call::new(self.me(), endpoint, Rc::clone(&slot.known), ticket, now))
+    }
+
+    /// The breaker lets nobody pass. While probes are under way, what they find out is known long before their permits
+    /// are void: who asks again does so soon, and not all at a time.
+    #[cold]
+    fn refused(&self, verdicts: &mut Verdicts, open: Open, now: Duration) -> Error {
+        let is_half_open = matches!(self.upstream.breaker.standing(), Standing::HalfOpen { .. });
+        let soon = now.saturating_add(ASK_AGAIN.mul_f64(1.0 - verdicts.rng.f64() / 2.0));
+        let until = if is_half_open { open.until.min(soon) } else { open.until };
+        Error::from(Open { until })
     }
 
     #[cold]

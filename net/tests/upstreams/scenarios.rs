@@ -211,6 +211,53 @@ fn who_was_found_dead_is_not_tried_again_for_a_fresh_connection() {
     });
 }
 
+#[test]
+fn who_is_refused_while_a_probe_is_under_way_waits_for_the_probe_and_not_for_its_time() {
+    bounded(|| {
+        let requests = AtomicUsize::new(0);
+        let server = Server::new(None, move || match requests.fetch_add(1, Ordering::SeqCst) {
+            0 => Act::Reset,
+            1 => Act::AnswerAfter(ms(300)),
+            _ => Act::Answer,
+        });
+        let limits = UpstreamLimits {
+            breaker: BreakerLimits {
+                calls_min: 1,
+                open: ms(50),
+                permits: 1,
+                successes: 1,
+                permit_timeout: Duration::from_secs(10),
+                ..BreakerLimits::default()
+            },
+            outlier: OutlierLimits { ejected_max_percent: 0, ..OutlierLimits::default() },
+            retry: RetryPolicy {
+                attempts_max: 20,
+                budget: BudgetLimits { percent: 1000, per_second: 100, ..BudgetLimits::default() },
+                ..RetryPolicy::default()
+            },
+            ..UpstreamLimits::default()
+        };
+        with_upstream(&[server.address], limits, async |upstream| {
+            let opened = ask(&upstream, &patient(), Idempotency::ConnectOnly).await;
+            assert!(opened.is_err() && matches!(upstream.breaker(), Standing::Open { .. }));
+            sleep(ms(60)).await;
+            let of_probe = upstream.clone();
+            let probe =
+                spawn_local(
+                    async move { ask(&of_probe, &patient(), Idempotency::ConnectOnly).await },
+                );
+            let is_half_open =
+                || matches!(upstream.breaker(), Standing::HalfOpen { permits: 1, .. });
+            soon("the probe is under way", is_half_open).await;
+            let begun = now();
+            let asked = ask(&upstream, &patient(), Idempotency::Idempotent).await;
+            let took = now() - begun;
+            assert!(asked.is_ok() && took < ms(1500), "{asked:?} after {took:?}");
+            assert!(matches!(probe.await, Ok(Ok(()))));
+        });
+    });
+}
+
 // ------------------------------------------------------------------------------------ a partial outage
 
 const RATE_HZ: u32 = 200;
