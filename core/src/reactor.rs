@@ -406,8 +406,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.connections.set_now_us(now_us);
         self.clients_left = CLIENTS_PER_TURN_MAX;
         self.wheel.advance(self.connections.now_ms());
-        // All of the last turn's are dealt with, but for those put off, which come first.
-        std::mem::swap(&mut self.inbox, &mut self.deferred);
+        // All of the last turn's are dealt with, but for those put off, which come first. As a rule there are none, and
+        // the inbox stays where it is: it has room for all that a turn takes in.
+        if !self.deferred.is_empty() {
+            std::mem::swap(&mut self.inbox, &mut self.deferred);
+        }
         let before = self.inbox.len();
         self.driver.reap(&mut self.inbox, COMPLETIONS_PER_TURN_MAX);
         let reaped = (self.inbox.len() - before) as u32;
