@@ -231,9 +231,10 @@ impl<'a> Run<'a> {
                 self.wait_for_requesters();
             }
             self.run_for(3_000_000);
+            let open = self.open();
             (0..reactors).for_each(|reactor| self.spawn(reactor, requester::tell));
             self.wait_for_requesters();
-            self.check_rest();
+            self.check_rest(open);
             (self.upstream, self.pool) = (None, None);
             self.run_for(PARTING_US);
             self.check_parted();

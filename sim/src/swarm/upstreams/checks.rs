@@ -2,6 +2,7 @@
 
 use slipring::Census;
 use slipring::policy::pool::{Mode, PoolLimits};
+use slipring_core::Timeout;
 
 use super::Run;
 use super::terms::{ENDPOINTS_MOST, Terms};
@@ -125,6 +126,7 @@ impl Run<'_> {
         let (terms, counts) = (self.terms, self.count(|_| true));
         // Of several reactors only those that have used it keep any.
         let is_free = terms.plan.reactors == 1
+            && terms.plan.timeouts.idle == Timeout::Never
             && terms.plan.limits.dialed_max >= 256
             && !self.engine.kernel.borrow().is_any_dialed_ending();
         let pages = self.ledger.open();
@@ -179,8 +181,19 @@ impl Run<'_> {
         }
     }
 
+    /// Connections of the upstream, and of the pool that is alone; `None` while some come about or end.
+    pub(super) fn open(&self) -> Option<[usize; 2]> {
+        let counts = self.count(|_| true);
+        let is_moving = counts.iter().any(|count| count.connecting > 0)
+            || self.engine.kernel.borrow().is_any_dialed_ending();
+        let of_upstream = counts[..ENDPOINTS_MOST].iter().map(|count| count.all).sum();
+        (!is_moving).then_some([of_upstream, counts[ENDPOINTS_MOST].all])
+    }
+
     /// Nobody asks for anything: nothing is under way, and what is counted is there.
-    pub(super) fn check_rest(&mut self) {
+    ///
+    /// `before` is what was open when reactors were asked for what they count.
+    pub(super) fn check_rest(&mut self, before: Option<[usize; 2]>) {
         if self.engine.failure().is_some() {
             return;
         }
@@ -200,19 +213,15 @@ impl Run<'_> {
                     .push(format!("reactor {reactor}: in flight, and nobody asks: {endpoint:?}"));
             }
         }
-        let counts = self.count(|_| true);
-        let open = counts[..ENDPOINTS_MOST].iter().map(|count| count.all);
-        let (open, unasked) =
-            (open.sum::<usize>(), self.terms.unasked * self.terms.endpoints.len());
-        let is_moving = counts.iter().any(|count| count.connecting > 0)
-            || self.engine.kernel.borrow().is_any_dialed_ending();
-        if !is_moving && !(open.saturating_sub(unasked)..=open).contains(&(connections as usize)) {
-            complaints.push(format!("{connections} connections are counted, and {open} open"));
-        }
-        let alone = counts[ENDPOINTS_MOST].all;
+        let unasked = self.terms.unasked * self.terms.endpoints.len();
         let held = self.pool.as_ref().map_or(0, |pool| pool.held());
-        if !is_moving && held as usize != alone {
-            complaints.push(format!("the pool holds {held} connections, and {alone} are open"));
+        if let Some([open, alone]) = self.open().filter(|open| before == Some(*open)) {
+            if !(open.saturating_sub(unasked)..=open).contains(&(connections as usize)) {
+                complaints.push(format!("{connections} connections are counted, and {open} open"));
+            }
+            if held as usize != alone {
+                complaints.push(format!("the pool holds {held} connections, and {alone} are open"));
+            }
         }
         if let Some(complaint) = complaints.into_iter().next() {
             self.engine.fail(complaint);

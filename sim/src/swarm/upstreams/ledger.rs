@@ -52,6 +52,8 @@ pub(super) struct Pages {
     pub(super) pending: usize,
     pub(super) of_pool: BTreeMap<usize, usize>,
     pub(super) is_healed: bool,
+    /// The breaker has opened, as far as anybody has looked.
+    pub(super) has_opened: bool,
     pub(super) requesters: usize,
     pub(super) panics: u64,
     pub(super) snapshots: Vec<Option<UpstreamSnapshot>>,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use slipring::failure::{Error, Kind, Transfer};
 use slipring::policy::balancer::Availability;
+use slipring::policy::breaker::Standing;
 use slipring::pool::{Plain, Pool};
 use slipring::upstream::{Request, Upstream};
 use slipring::{Conn, Idempotency, Lease, connector::Stream};
@@ -302,7 +303,10 @@ impl World {
             return;
         }
         pages.note(promise::MADE);
-        let has_opened = self.upstream.snapshot().counters.breaker_opened > 0;
+        // The counters of other reactors are told a tenth of a second later.
+        let has_opened = pages.has_opened
+            || self.upstream.breaker() != Standing::Closed
+            || self.upstream.snapshot().counters.breaker_opened > 0;
         if let Some(error) = error
             && met.forbids(error, &self.terms, has_opened)
         {

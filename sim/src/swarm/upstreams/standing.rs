@@ -11,14 +11,16 @@
 //! Requesters know less than the breaker does: what went wrong before there was a connection they do not see. So each
 //! is held to on the side on which they are sure.
 
-use slipring::policy::breaker::Standing;
+use slipring::policy::breaker::{BreakerLimits, Standing};
 
 use super::Run;
 
 /// By how much a reactor's clock and the times of the word may be off.
 const OFF_US: u64 = 3_000;
-/// What a call that failed says of the breaker counts for at least so many times the shortest time open.
+/// What a probe that failed says counts for at least so many times the shortest time open, and so many rounds of
+/// permits.
 const COUNTS_FOR: u64 = 2_000;
+const ROUNDS: u64 = 15;
 
 /// What is remembered from step to step.
 #[derive(Debug)]
@@ -81,7 +83,10 @@ impl Run<'_> {
             Standing::HalfOpen { .. } => self.find_deaf(now_us),
             Standing::Open { .. } => None,
         });
-        self.ledger.open().has_news = false;
+        let mut pages = self.ledger.open();
+        pages.has_news = false;
+        pages.has_opened |= standing != Standing::Closed;
+        drop(pages);
         if let Some(complaint) = complaint {
             self.engine.fail(complaint);
         }
@@ -174,7 +179,9 @@ impl Run<'_> {
 
     /// Half-open, though a call that it let pass has failed.
     fn find_deaf(&self, now_us: u64) -> Option<String> {
-        let counts_us = (self.terms.limits.breaker.open.as_micros() as u64) * COUNTS_FOR;
+        let BreakerLimits { open, permit_timeout, .. } = self.terms.limits.breaker;
+        let permit_us = permit_timeout.min(open * 1_024).as_micros() as u64;
+        let counts_us = (open.as_micros() as u64 * COUNTS_FOR).min(permit_us * ROUNDS);
         let Watch { since_us, opened_us, .. } = self.watch;
         let pages = self.ledger.open();
         let is_probe = |seen: &&Seen| {
