@@ -525,27 +525,6 @@ impl Book {
         self.limits.validate_after.is_none_or(|after| unseen < after)
     }
 
-    /// Why a connection is not to be used any more.
-    fn unfit(&self, index: u32) -> Option<Cause> {
-        let kept = &self.places[index];
-        if self.is_draining {
-            Some(Cause::Drained)
-        } else if kept.is_ended {
-            Some(Cause::Ended)
-        } else if self.is_above_max() {
-            Some(Cause::Shrunk)
-        } else {
-            self.is_expired(index).then_some(Cause::Lifetime)
-        }
-    }
-
-    fn is_expired(&self, index: u32) -> bool {
-        let kept = &self.places[index];
-        let age =
-            kept.opened_at.map_or(Duration::ZERO, |opened_at| self.now.saturating_sub(opened_at));
-        kept.max_lifetime.is_some_and(|max_lifetime| age >= max_lifetime)
-    }
-
     fn retire(&mut self, index: u32, cause: Cause) {
         self.places.move_back(index, TO_CLOSE);
         self.places[index].cause = cause;
