@@ -260,13 +260,14 @@ impl World {
                 let came = in_time.await;
                 let since = std::mem::replace(&mut since_us, now_us());
                 let has_heard = self.ledger.open().requests[number as usize].is_heard;
-                self.see(since, &came);
                 met.has_heard |= has_heard;
                 met.stale += u32::from(has_served && !has_heard && matches!(came, Ok(Err(_))));
                 met.last = Some(stream.peer());
                 if panics == met.acts {
                     self.panic();
                 }
+                // Of a call that panicked nobody is told.
+                self.see(since, &came);
                 let too_late = || Error::new(Transfer::ReadTimeout).with_traffic(stream.traffic());
                 came.map_err(|_| too_late())?
             })
