@@ -199,9 +199,10 @@ impl Run<'_> {
         }
         let snapshots = std::mem::take(&mut self.ledger.open().snapshots);
         let mut complaints = Vec::new();
-        let mut connections = 0;
+        // The reactor whose connection was the last to end may have told before its task had seen that.
+        let mut connections = u32::MAX;
         for (reactor, snapshot) in snapshots.into_iter().flatten().enumerate() {
-            connections = snapshot.connections.0;
+            connections = connections.min(snapshot.connections.0);
             if snapshot.pending.0 > 0 {
                 complaints.push(format!(
                     "reactor {reactor}: {} pending, and nobody asks",
