@@ -1,7 +1,6 @@
 //! A busy echo's reactor makes one system call: `io_uring_enter`.
 //!
 //! Watched with ptrace itself, so that the test needs no tool beside the kernel.
-#![expect(unsafe_code, reason = "ptrace has no safe form; each block is one call")]
 #![expect(clippy::disallowed_methods, reason = "clients are threads")]
 
 use std::collections::BTreeMap;
@@ -10,6 +9,10 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 const CLIENTS: usize = 8;
 /// System calls looked at.
@@ -26,14 +29,14 @@ impl Drop for Echo {
 }
 
 /// The thread of the child's one reactor.
-fn reactor_thread(child: &Child) -> libc::pid_t {
+fn reactor_thread(child: &Child) -> Pid {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("its threads");
     for task in tasks {
         let path = task.expect("a thread").path();
         let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
         if name.starts_with("slipring-") {
             let id = path.file_name().expect("a number").to_string_lossy().parse();
-            return id.expect("a number");
+            return Pid::from_raw(id.expect("a number"));
         }
     }
     panic!("no reactor thread in the child");
@@ -56,40 +59,21 @@ fn ping(address: &str, stop: &AtomicBool, warm: &std::sync::Barrier) {
     }
 }
 
-fn request(what: libc::c_uint, thread: libc::pid_t, data: usize) {
-    // SAFETY: none of the requests made here reads or writes our memory.
-    let done = unsafe { libc::ptrace(what, thread, 0, data) };
-    assert!(done >= 0, "ptrace {what:#x}: {}", std::io::Error::last_os_error());
-}
-
-/// Waits for the next stop of the thread.
-fn await_stop(thread: libc::pid_t) {
-    let mut status = 0;
-    // SAFETY: the status is a live integer.
-    let stopped = unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL) };
-    assert_eq!(stopped, thread, "waitpid: {}", std::io::Error::last_os_error());
-    assert!(libc::WIFSTOPPED(status), "the reactor ended: {status:#x}");
-}
-
-/// The number of the system call that the thread stopped at the entry of, if it is one.
-fn entered(thread: libc::pid_t) -> Option<u64> {
-    // SAFETY: plain integers, for which zero is a value.
-    let mut info: libc::ptrace_syscall_info = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel writes at most the size given to a live structure.
-    let written = unsafe {
-        libc::ptrace(
-            libc::PTRACE_GET_SYSCALL_INFO,
-            thread,
-            size_of::<libc::ptrace_syscall_info>(),
-            &raw mut info,
-        )
-    };
-    assert!(written > 0, "ptrace info: {}", std::io::Error::last_os_error());
-    if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
-        return None;
+/// Waits for the next stop of the thread; whether that is at a system call.
+fn await_stop(thread: Pid) -> bool {
+    match waitpid(thread, Some(WaitPidFlag::__WALL)).expect("it is traced") {
+        WaitStatus::PtraceSyscall(_) => true,
+        WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..) => false,
+        status => panic!("the reactor ended: {status:?}"),
     }
-    // SAFETY: `op` says that this member of the union is the one written.
-    Some(unsafe { info.u.entry }.nr)
+}
+
+/// The number of the system call that the thread has stopped at.
+fn number(process: u32, thread: Pid) -> u64 {
+    let line = std::fs::read_to_string(format!("/proc/{process}/task/{thread}/syscall"));
+    let line = line.expect("who traces it may ask");
+    let number = line.split_whitespace().next().and_then(|word| word.parse().ok());
+    number.unwrap_or_else(|| panic!("no system call: {line:?}"))
 }
 
 #[test]
@@ -121,18 +105,22 @@ fn a_busy_reactor_only_enters_its_ring() {
     warm.wait();
 
     let thread = reactor_thread(&echo.0);
-    request(libc::PTRACE_SEIZE, thread, libc::PTRACE_O_TRACESYSGOOD as usize);
-    request(libc::PTRACE_INTERRUPT, thread, 0);
+    ptrace::seize(thread, ptrace::Options::PTRACE_O_TRACESYSGOOD).expect("a child may be traced");
+    ptrace::interrupt(thread).expect("it is traced");
     await_stop(thread);
     let mut calls = BTreeMap::new();
+    let mut stops = 0;
     while calls.values().sum::<usize>() < WATCHED {
-        request(libc::PTRACE_SYSCALL, thread, 0);
-        await_stop(thread);
-        if let Some(number) = entered(thread) {
-            *calls.entry(number).or_insert(0) += 1;
+        ptrace::syscall(thread, None).expect("it has stopped");
+        if await_stop(thread) {
+            stops += 1;
+            // It stops at the entry of each and at its end.
+            if stops % 2 == 1 {
+                *calls.entry(number(echo.0.id(), thread)).or_insert(0) += 1;
+            }
         }
     }
-    request(libc::PTRACE_DETACH, thread, 0);
+    ptrace::detach(thread, None).expect("it has stopped");
 
     stop.store(true, Ordering::Relaxed);
     for client in clients {
